@@ -1,0 +1,274 @@
+"""The command line: `python -m course_lib data | train | evaluate | predict | claims`; each has `--help`."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import sys
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+# Before Keras and its backend are loaded: TensorFlow's start-up notes are not about the course.
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+
+from course_lib import recipes
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run one command; returns the exit status: 0, 1 for what went wrong on the way, 2 for a wrong command line."""
+    parser = _parser()
+    options = parser.parse_args(arguments)
+    from course_lib.datasets import DataError
+
+    try:
+        return options.run(options)
+    except (DataError, ValueError, RuntimeError, OSError) as error:
+        print(f"course_lib {options.command}: {error}", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        print(
+            f"course_lib {options.command}: stopped. The same command goes on where it was.", file=sys.stderr
+        )
+        return 130
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="python -m course_lib", description="The course's data, trainings and networks."
+    )
+    commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
+    names = ", ".join(recipes.RECIPES)
+
+    data = commands.add_parser("data", help="what real data is here; fetch it", description=run_data.__doc__)
+    data.add_argument(
+        "names", nargs="*", metavar="NAME", help="sets to fetch: nuclei, membranes, camvid; none: only look"
+    )
+    data.set_defaults(run=run_data)
+
+    train = commands.add_parser("train", help="train a recipe", description=run_train.__doc__)
+    train.add_argument("recipes", nargs="*", metavar="RECIPE", help=names)
+    train.add_argument("--all", action="store_true", help="every recipe whose weights are missing or stale")
+    train.add_argument(
+        "--minutes", type=_positive, help="stop after this time, between two epochs; the same command goes on"
+    )
+    train.add_argument(
+        "--runs", type=Path, metavar="DIR", help="where unfinished runs are kept (default: runs/)"
+    )
+    train.add_argument(
+        "--checkpoints", type=Path, metavar="DIR", help="where the weights go (default: data/checkpoints/)"
+    )
+    train.set_defaults(run=run_train)
+
+    evaluate = commands.add_parser(
+        "evaluate", help="measure a recipe's weights", description=run_evaluate.__doc__
+    )
+    evaluate.add_argument("recipe", metavar="RECIPE", help=names)
+    evaluate.add_argument("--split", choices=("train", "val", "test"), default="val")
+    evaluate.set_defaults(run=run_evaluate)
+
+    predict = commands.add_parser("predict", help="label pictures", description=run_predict.__doc__)
+    predict.add_argument("recipe", metavar="RECIPE", help=names)
+    predict.add_argument("images", nargs="*", type=Path, metavar="IMAGE", help="picture files")
+    predict.add_argument(
+        "--split", choices=("train", "val", "test"), help="the recipe's own data instead of files"
+    )
+    predict.add_argument("--out", type=Path, required=True, metavar="DIR", help="where the label maps go")
+    predict.set_defaults(run=run_predict)
+
+    claims = commands.add_parser(
+        "claims", help="what the course measured of its claims", description=run_claims.__doc__
+    )
+    claims.add_argument(
+        "--run", metavar="ID", action="append", help="measure this claim anew first, such as 4.1"
+    )
+    claims.set_defaults(run=run_claims)
+
+    for command in (evaluate, predict):
+        command.add_argument(
+            "--checkpoints",
+            type=Path,
+            metavar="DIR",
+            help="where the weights are (default: data/checkpoints/)",
+        )
+    for command in (data, train, evaluate, predict, claims):
+        command.add_argument(
+            "--json", action="store_true", help="one JSON object as the last line of the output"
+        )
+    return parser
+
+
+def run_data(options: argparse.Namespace) -> int:
+    """Say which of the real data sets are here, and fetch the named ones (download, verify, unpack)."""
+    from course_lib.datasets import archive
+
+    for name in options.names:
+        archive.ensure(name, progress=True)
+    found = archive.status()
+    if options.json:
+        print(json.dumps({"sets": found}))
+        return 0
+    for entry in found:
+        print(
+            f"{entry['name']:<10} {entry['found']:<12} {', '.join(entry['splits']) or '-':<18} {entry['licence']}"
+        )
+    return 0
+
+
+def run_train(options: argparse.Namespace) -> int:
+    """Train recipes and write their weights and cards. A run that was stopped or killed goes on after its last epoch."""
+    from course_lib import checkpoints, training
+
+    chosen = [recipes.get(name) for name in options.recipes]
+    if options.all:
+        chosen = [
+            recipe
+            for recipe in recipes.RECIPES.values()
+            if checkpoints.is_missing(recipe, options.checkpoints)
+        ]
+        if not chosen:
+            print("Nothing to train: every recipe has weights that belong to it.")
+    elif not chosen:
+        raise ValueError(f"no RECIPE given; name one or more of {', '.join(recipes.RECIPES)}, or --all.")
+    started, cards = time.perf_counter(), []
+    for recipe in chosen:
+        spent = (time.perf_counter() - started) / 60
+        if options.minutes and spent >= options.minutes:
+            print(f"{recipe.name}: no time left; the same command goes on.", file=sys.stderr)
+            break
+        print(f"{recipe.name}: {recipe.title}", file=sys.stderr, flush=True)
+        left = options.minutes - spent if options.minutes else None
+        cards.append(training.train(recipe, options.runs, options.checkpoints, left))
+        print(checkpoints.provenance(cards[-1]))
+        print(_table(cards[-1]["val"], "val"))
+    if options.json:
+        print(json.dumps({"cards": cards}))
+    return 0
+
+
+def run_evaluate(options: argparse.Namespace) -> int:
+    """Measure a recipe's trained weights on whole pictures of a split, with the thresholds that were chosen on val."""
+    from course_lib import evaluation, hardware
+
+    recipe, model, card = _trained(options)
+    dataset = recipe.data(options.split)
+    began = time.perf_counter()
+    probabilities = evaluation.predict_all(recipe, model, dataset, _progress("predicting"))
+    metrics = evaluation.measure(recipe, dataset, probabilities, card["chosen"])
+    report = {
+        "recipe": recipe.name,
+        "split": options.split,
+        "images": len(dataset),
+        "metrics": metrics,
+        "chosen": card["chosen"],
+        "digest": card["digest"],
+        "seconds": round(time.perf_counter() - began, 1),
+        **hardware.describe(),
+    }
+    print(f"{recipe.name} on {options.split}: {len(dataset)} images, {report['seconds']} s")
+    print(_table(metrics, options.split))
+    if options.json:
+        print(json.dumps(report))
+    return 0
+
+
+def run_predict(options: argparse.Namespace) -> int:
+    """Label pictures with a recipe's trained weights. For each picture DIR gets <stem>.png, a 16-bit label map of the
+    picture's own size (instances where the recipe tells objects apart, classes otherwise), and overlays/<stem>.png to
+    look at."""
+    from course_lib import evaluation
+    from course_lib.datasets.pictures import read_picture, write_labels
+    from course_lib.show.figures import overlay, save_picture
+
+    if bool(options.split) == bool(options.images):
+        raise ValueError("give either IMAGE files or --split, not both and not neither.")
+    recipe = recipes.get(options.recipe)
+    if options.split:
+        dataset = recipe.data(options.split)
+        stems = [dataset[index].name for index in range(len(dataset))]
+        pictures: Any = (dataset[index].image for index in range(len(dataset)))
+    else:
+        from course_lib.datasets import channels
+
+        stems = [path.stem for path in options.images]
+        if twice := sorted({stem for stem in stems if stems.count(stem) > 1}):
+            raise ValueError(
+                f"two pictures are called {twice[0]!r}; their label maps would overwrite each other. Rename one."
+            )
+        # All are read once before the first is predicted: a bad file is named before any work is lost.
+        for path in options.images:
+            read_picture(path, channels(recipe.dataset))
+        pictures = (read_picture(path, channels(recipe.dataset)) for path in options.images)
+    recipe, model, card = _trained(options)
+    (options.out / "overlays").mkdir(parents=True, exist_ok=True)
+    unit = "objects" if recipe.target.get("kind") == "three_classes" else "classes"
+    written = []
+    for stem, image in _progress("predicting")(zip(stems, pictures, strict=True), len(stems)):
+        labels = evaluation.answer(recipe, evaluation.predict_one(recipe, model, image), card["chosen"])
+        target = options.out / f"{stem}.png"
+        write_labels(target, labels)
+        save_picture(options.out / "overlays" / f"{stem}.png", overlay(image, labels))
+        count = int(labels.max()) if unit == "objects" else len(set(labels.ravel().tolist()))
+        written.append({"image": stem, "labels": str(target), unit: count})
+        if not options.json:
+            print(f"{target}  {count} {unit}", flush=True)
+    if options.json:
+        print(json.dumps({"recipe": recipe.name, "written": written}))
+    return 0
+
+
+def run_claims(options: argparse.Namespace) -> int:
+    """Print what was measured of the notes' claims: the effect with its 95 % interval, and the verdict."""
+    from dataclasses import asdict
+
+    from course_lib import experiments
+
+    if unknown := [claim for claim in options.run or () if claim not in experiments.MODULES]:
+        raise ValueError(f"--run {unknown[0]}: there are experiments for {', '.join(experiments.MODULES)}.")
+    for claim in options.run or ():
+        experiments.run(claim, lambda line: print(line, file=sys.stderr, flush=True))
+    results = [experiments.read(path.stem) for path in sorted(experiments.FOLDER.glob("[0-9].[0-9].json"))]
+    for result in results:
+        print(f"{result.claim}  {result.statement}\n     {result.verdict}: {result.teacher}")
+        print(f"     {result.effect}: {result.interval}, {result.repetitions} runs")
+    if options.json:
+        print(json.dumps({"claims": [asdict(result) for result in results]}))
+    return 0
+
+
+def _trained(options: argparse.Namespace):
+    """The recipe named on the command line, its model with trained weights, and its card."""
+    from course_lib import checkpoints
+
+    recipe = recipes.get(options.recipe)
+    checkpoints.card(recipe, options.checkpoints)  # before the model is built: a stale card is known at once
+    model = recipe.model()
+    return recipe, model, checkpoints.load(recipe, model, options.checkpoints, quiet=True)
+
+
+def _progress(what: str):
+    """A progress bar on standard error where somebody watches, nothing elsewhere."""
+    from tqdm import tqdm
+
+    def wrap(iterable, total=None):
+        return tqdm(iterable, desc=what, total=total, disable=not sys.stderr.isatty(), leave=False)
+
+    return wrap
+
+
+def _table(metrics: dict[str, float], split: str) -> str:
+    width = max(map(len, metrics), default=0)
+    return "\n".join(f"  {split} {name:<{width}}  {value:.4f}" for name, value in metrics.items())
+
+
+def _positive(text: str) -> float:
+    value = float(text)
+    if not value > 0:
+        raise argparse.ArgumentTypeError(f"{text} is not a positive number of minutes")
+    return value
+
+
+if __name__ == "__main__":
+    sys.exit(main())

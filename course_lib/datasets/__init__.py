@@ -1,0 +1,53 @@
+"""Data sets: made by the course itself (cells, scenes), real (nuclei, membranes, camvid), and photographs."""
+
+from course_lib.datasets import photographs
+from course_lib.datasets.archive import DataError, DataUnavailable, SplitUnavailable
+from course_lib.datasets.cells import CLASS_NAMES as CELL_CLASSES
+from course_lib.datasets.cells import cells
+from course_lib.datasets.real import (
+    CAMVID_CLASSES,
+    MEMBRANE_CLASSES,
+    NUCLEI_CLASSES,
+    camvid,
+    membranes,
+    nuclei,
+)
+from course_lib.datasets.sample import IGNORE, Dataset, Sample, boxes_from_instances
+from course_lib.datasets.scenes import CLASS_NAMES as SCENE_CLASSES
+from course_lib.datasets.scenes import scenes
+
+__all__ = [
+    "IGNORE",
+    "DataError",
+    "DataUnavailable",
+    "Dataset",
+    "Sample",
+    "SplitUnavailable",
+    "boxes_from_instances",
+    "camvid",
+    "cells",
+    "channels",
+    "class_names",
+    "membranes",
+    "nuclei",
+    "photographs",
+    "scenes",
+]
+
+_CLASSES_AND_CHANNELS = {
+    "cells": (CELL_CLASSES, 1),
+    "scenes": (SCENE_CLASSES, 3),
+    "nuclei": (NUCLEI_CLASSES, 1),
+    "membranes": (MEMBRANE_CLASSES, 1),
+    "camvid": (CAMVID_CLASSES, 3),
+}
+
+
+def class_names(name: str) -> tuple[str, ...]:
+    """The classes of a set, known without opening it: `class_names("camvid")[8]` is `"car"`."""
+    return _CLASSES_AND_CHANNELS[name][0]
+
+
+def channels(name: str) -> int:
+    """The channels of a set's pictures, 1 or 3."""
+    return _CLASSES_AND_CHANNELS[name][1]

@@ -1,0 +1,106 @@
+"""Write all of a thing or nothing of it: folders built beside their place, a lock, and plain words for a full
+disk."""
+
+from __future__ import annotations
+
+import errno
+import os
+import shutil
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from course_lib.datasets.errors import DataError
+from course_lib.datasets.progress import say
+
+PARTIAL = "partial-"
+"""What the name of a folder begins with while it is being built."""
+FULL = (errno.ENOSPC, errno.EDQUOT)
+FORBIDDEN = (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR, errno.EEXIST)
+
+
+@contextmanager
+def replacing(folder: Path) -> Iterator[Path]:
+    """Build a folder beside its place, and move it there when it is whole; after an error nothing of it is
+    left.
+
+    Only under a lock: the folder that is built in has a fixed name, so that what a killed process left is
+    cleared away.
+
+    Raises:
+        DataError: if the disk is full or may not be written.
+    """
+    partial = folder.with_name(PARTIAL + folder.name)
+    with disk_errors(folder.parent):
+        shutil.rmtree(partial, ignore_errors=True)
+        try:
+            partial.mkdir(parents=True)
+            yield partial
+            shutil.rmtree(folder, ignore_errors=True)
+            os.replace(partial, folder)
+        except BaseException:
+            shutil.rmtree(partial, ignore_errors=True)
+            raise
+
+
+@contextmanager
+def disk_errors(folder: Path) -> Iterator[None]:
+    """Say in one sentence what a disk refuses, and what to do about it.
+
+    Raises:
+        DataError: if the disk is full or may not be written.
+    """
+    try:
+        yield
+    except OSError as error:
+        if error.errno in FULL:
+            raise DataError(
+                f"The disk that holds {folder} is full; what was begun there has been removed. "
+                "Free some space, or set COURSE_CACHE to a folder on another disk."
+            ) from None
+        if error.errno in FORBIDDEN:
+            raise DataError(
+                f"The folder {folder} cannot be written ({error.strerror}). "
+                "Set COURSE_CACHE to a folder of your own."
+            ) from None
+        raise
+
+
+@contextmanager
+def locked(path: Path, label: str) -> Iterator[None]:
+    """Let one process at a time into the block; the system drops the lock when its process ends, however it
+    ends.
+
+    Args:
+        path: the lock's file. It stays, empty: to remove it would let two processes hold two locks of one
+            name.
+        label: what is being prepared, for the line that a waiting process prints.
+    """
+    with disk_errors(path.parent):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        file = open(path, "a+b")
+    with file:
+        if not _try_lock(file):
+            say(f"{label}: waiting for another process that is preparing it")
+            while not _try_lock(file):
+                time.sleep(0.1)
+        yield  # closing the file drops the lock
+
+
+def _try_lock(file) -> bool:
+    try:
+        if sys.platform == "win32":
+            import msvcrt
+
+            file.seek(0)
+            msvcrt.locking(file.fileno(), msvcrt.LK_NBLCK, 1)
+        else:
+            import fcntl
+
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError as error:
+        # Some network disks know no locks. To go on without one is better than never to start.
+        return error.errno not in (errno.EACCES, errno.EAGAIN, errno.EDEADLK)
+    return True

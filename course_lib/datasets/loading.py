@@ -1,0 +1,203 @@
+"""From samples to the batches that `fit` eats."""
+
+from __future__ import annotations
+
+import math
+import threading
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import keras
+import numpy as np
+
+from course_lib.datasets.augmentation import Augmentation
+from course_lib.datasets.sample import Dataset, Sample
+from course_lib.datasets.targets import THREE_CLASSES, border_weights, encode_three_classes
+
+TARGETS = ("classes", "three_classes")
+NORMALIZATIONS = ("none", "stretch")
+
+
+def stretch(image: np.ndarray, low: float = 1.0, high: float = 99.8) -> np.ndarray:
+    """Contrast stretched so that the `low` and `high` percentiles of each channel become 0 and 1; clipped to 0..1.
+
+    Microscopes differ in exposure by a factor of ten and more; the net should not have to learn that.
+
+    Args:
+        image: float32 `(height, width, channels)`.
+        low, high: percentiles, 0..100.
+
+    Returns:
+        float32 of the same shape; a flat channel becomes 0.
+    """
+    floor, top = np.percentile(image, (low, high), axis=(0, 1))
+    span = np.where(top > floor, top - floor, 1.0)
+    return np.clip((image - floor) / span, 0, 1).astype(np.float32)
+
+
+def normalize(image: np.ndarray, how: str) -> np.ndarray:
+    """`image` as the net wants it: `"none"` leaves it, `"stretch"` stretches its contrast (see `stretch`)."""
+    if how not in NORMALIZATIONS:
+        raise ValueError(
+            f"normalization is {how!r}; it must be one of {', '.join(map(repr, NORMALIZATIONS))}."
+        )
+    return stretch(image) if how == "stretch" else image
+
+
+@dataclass(frozen=True)
+class Target:
+    """What the net is to learn of a sample.
+
+    Attributes:
+        kind: `"classes"`, the semantic map, or `"three_classes"`: background, cell, border between touching cells.
+        border: half the border's width in pixels, for three classes.
+        border_weight: `w0` of the U-Net paper's weight map; 0 = all pixels count alike.
+        sigma: the width of that map's border term in pixels.
+    """
+
+    kind: str = "classes"
+    border: float = 2.0
+    border_weight: float = 0.0
+    sigma: float = 5.0
+
+    def __post_init__(self):
+        if self.kind not in TARGETS:
+            raise ValueError(f"kind is {self.kind!r}; it must be one of {', '.join(map(repr, TARGETS))}.")
+
+    def class_names(self, dataset: Dataset) -> tuple[str, ...]:
+        """The classes the net answers with."""
+        return THREE_CLASSES if self.kind == "three_classes" else dataset.class_names
+
+    def encode(self, sample: Sample) -> tuple[np.ndarray, ...]:
+        """`(labels,)` or `(labels, weights)` of one sample: int32 and float32, `(height, width)`."""
+        if sample.instances is None and (self.kind == "three_classes" or self.border_weight):
+            raise ValueError(
+                f"{sample.name}: the set has no instances, so there are no borders between them to learn."
+            )
+        labels = sample.semantic
+        if self.kind == "three_classes":
+            labels = encode_three_classes(sample.instances, self.border)
+        if not self.border_weight:
+            return (labels,)
+        return labels, border_weights(
+            sample.instances, self.border_weight, self.sigma, class_weights=(1.0, 1.0)
+        )
+
+
+class Batches(keras.utils.PyDataset):
+    """Batches of random crops, `(images, labels)` or `(images, labels, weights)`, for `fit`.
+
+    The batch k of epoch e is a function of the seed, e and k alone: it does not depend on how many threads load, nor on
+    whether the training was stopped and resumed in between. Threads, not processes: Keras's multi-processing hangs
+    beside JAX (keras issue 20619), and NumPy and SciPy release the lock where the time goes.
+
+    Args:
+        dataset: where the samples come from.
+        batch_size: samples in a batch.
+        crop: height and width of the crops in pixels, or `None` for whole pictures (which must then be of one size).
+        steps: batches in an epoch; by default as many as it takes to see each sample once.
+        target: what to learn (see `Target`).
+        augmentation: what may happen to a sample. `None` for validation: the crop is the same in each epoch then.
+        normalization: `"none"` or `"stretch"`.
+        seed: decides order, crops and augmentation.
+        shuffle: whether the order changes from epoch to epoch. By default on where there is augmentation.
+        cache: keep the encoded samples in memory. Off for sets that are too large for that.
+        transform: an own function `(images, labels, weights or None) -> the same` applied to each batch last.
+        workers: loading threads.
+
+    Raises:
+        ValueError: for an empty data set, or a batch size, crop or number of steps below 1.
+    """
+
+    def __init__(
+        self,
+        dataset: Dataset,
+        batch_size: int = 8,
+        crop: tuple[int, int] | None = None,
+        steps: int | None = None,
+        target: Target = Target(),
+        augmentation: Augmentation | None = None,
+        normalization: str = "none",
+        seed: int = 0,
+        shuffle: bool | None = None,
+        cache: bool = True,
+        transform: Callable | None = None,
+        workers: int = 2,
+    ):
+        super().__init__(workers=workers, use_multiprocessing=False, max_queue_size=8)
+        if not len(dataset):
+            raise ValueError("dataset is empty; there is nothing to make batches of.")
+        for name, value in (
+            ("batch_size", batch_size),
+            ("steps", steps),
+            *(("crop", side) for side in crop or ()),
+        ):
+            if value is not None and value < 1:
+                raise ValueError(f"{name} is {value}; it must be at least 1.")
+        normalize(np.zeros((1, 1, 1), np.float32), normalization)
+        self.dataset, self.batch_size, self.crop, self.target = dataset, batch_size, crop, target
+        self.augmentation, self.normalization, self.seed = augmentation, normalization, seed
+        self.whole_pass = steps is None
+        self.steps = steps or math.ceil(len(dataset) / batch_size)
+        self.shuffle = augmentation is not None if shuffle is None else shuffle
+        self.transform = transform
+        self.epoch = 0
+        self._cache: dict[int, tuple] | None = {} if cache else None
+        self._orders: dict[int, np.ndarray] = {}
+        self._lock = threading.Lock()
+
+    def __len__(self) -> int:
+        return self.steps
+
+    def on_epoch_end(self):
+        self.epoch += 1
+
+    def order(self, epoch: int) -> np.ndarray:
+        """The indices of the samples in the order in which this epoch takes them, a vector of int."""
+        with self._lock:
+            if epoch not in self._orders:
+                rng = np.random.default_rng([self.seed, epoch])
+                # A pass of whole samples ends with a short batch rather than counting some samples twice; a given
+                # number of steps goes round the set as often as it takes.
+                wanted = len(self.dataset) if self.whole_pass else self.steps * self.batch_size
+                rounds = [
+                    rng.permutation(len(self.dataset)) if self.shuffle else np.arange(len(self.dataset))
+                    for _ in range(math.ceil(wanted / len(self.dataset)))
+                ]
+                self._orders = {epoch: np.concatenate(rounds)[:wanted]}
+            return self._orders[epoch]
+
+    def __getitem__(self, k: int) -> tuple[np.ndarray, ...]:
+        if not 0 <= k < self.steps:
+            raise IndexError(f"batch {k}: there are batches 0 to {self.steps - 1}.")
+        epoch = self.epoch if self.shuffle or self.augmentation is not None else 0
+        chosen = self.order(epoch)[k * self.batch_size : (k + 1) * self.batch_size]
+        drawn = [
+            self._draw(int(index), np.random.default_rng([self.seed, epoch, k, place]))
+            for place, index in enumerate(chosen)
+        ]
+        batch = tuple(np.stack(part) for part in zip(*drawn, strict=True))
+        if self.transform is not None:
+            batch = tuple(
+                part for part in self.transform(*batch, *([None] * (3 - len(batch)))) if part is not None
+            )
+        return batch
+
+    def _encoded(self, index: int) -> tuple:
+        """Normalized image and encoded target of a sample."""
+        if self._cache is not None and index in self._cache:
+            return self._cache[index]
+        sample = self.dataset[index]
+        encoded = (normalize(sample.image, self.normalization), *self.target.encode(sample))
+        if self._cache is not None:
+            self._cache[index] = encoded
+        return encoded
+
+    def _draw(self, index: int, rng: np.random.Generator) -> tuple:
+        image, *maps = self._encoded(index)
+        if self.crop is None and self.augmentation is None:
+            return image, *maps
+        image, maps = (self.augmentation or Augmentation()).apply(
+            image, maps, self.crop or image.shape[:2], rng
+        )
+        return image, *maps

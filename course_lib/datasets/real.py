@@ -1,0 +1,299 @@
+"""Three real data sets, each one call: fluorescence nuclei, electron-microscopy membranes, street scenes.
+
+The archives come from `course_lib.datasets.archive`: a folder of archives (`COURSE_DATA`), the user's cache,
+or the public archive. Who reports a number on them uses these splits; they are fixed by the image's name and
+never drawn anew.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+from scipy import ndimage
+
+from course_lib.datasets import archive
+from course_lib.datasets.disk import replacing
+from course_lib.datasets.errors import ArchiveDamaged
+from course_lib.datasets.progress import Progress
+from course_lib.datasets.sample import IGNORE, Dataset, Sample, boxes_from_instances
+from course_lib.datasets.splits import SPLITS, membranes_split, nuclei_split
+
+NUCLEI_CLASSES = ("background", "nucleus")
+MEMBRANE_CLASSES = ("membrane", "cell")
+CAMVID_CLASSES = (
+    "sky",
+    "building",
+    "pole",
+    "road",
+    "pavement",
+    "tree",
+    "sign",
+    "fence",
+    "car",
+    "pedestrian",
+    "cyclist",
+)
+CAMVID_UNLABELLED = 11
+PACKED = "packed-1"
+"""The folder of decoded nuclei. Its number rises when what is written there changes."""
+DARK = 128
+"""Fluorescence images are bright nuclei on black: their mean grey value stays below this one of 256."""
+
+
+def nuclei(split: str = "train") -> Dataset:
+    """Nuclei under the fluorescence microscope: the 2018 Data Science Bowl, with its labels mended.
+
+    Images `(height, width, 1)`, most 256 x 256, up to 1040 x 1388; classes `("background", "nucleus")`; one
+    instance per nucleus. The archive holds one mask file per nucleus. Where two masks overlap, the smaller
+    nucleus keeps the pixel (else it could vanish beneath the larger one; of two of one size, the one whose
+    file name comes later); a mask that is empty is left out. Ids follow the order of the mask files' names,
+    which says nothing of place or size.
+
+    Only the fluorescence images are used: the three colour channels equal, and a mean grey value below 128.
+    Split by `zlib.crc32(image_id.encode()) % 10`: 0 and 1 test, 2 val, the rest train.
+
+    Source: Caicedo et al., "Nucleus segmentation across imaging experiments: the 2018 Data Science Bowl",
+    Nature Methods 16 (2019); labels mended by K. Lopuhin and others. Licence: CC0.
+
+    Args:
+        split: `"train"`, `"val"` or `"test"`.
+
+    Raises:
+        ValueError: if there is no split of that name.
+        DataUnavailable: if the archive is not here and cannot be downloaded.
+        SplitUnavailable: if the archive that is here does not hold the split.
+        ArchiveDamaged: if the archive is not what it should be.
+    """
+    _check_split(split)
+    root = archive.ensure("nuclei", split)
+    packed = root / PACKED / split
+    if not packed.is_dir():
+        with archive.locked("nuclei"):
+            if not packed.is_dir():  # another process may just have packed it
+                _pack(root / "stage1_train", split, packed)
+    return _Packed("nuclei", split, NUCLEI_CLASSES, packed)
+
+
+def membranes(split: str = "train") -> Dataset:
+    """Nerve tissue under the electron microscope: the ISBI 2012 challenge, on which U-Net was published.
+
+    Images `(512, 512, 1)`; classes `("membrane", "cell")`; an instance is a connected piece of cell. Pieces
+    connect over edges alone (4-connected): a membrane may be one pixel wide, and a diagonal step must not
+    leak through it. Slices 0 to 19 are train, 20 to 23 val, 24 to 29 test; a sample's name is the number of
+    its slice.
+
+    Source: Arganda-Carreras et al., "Crowdsourcing the creation of image segmentation algorithms for
+    connectomics", Frontiers in Neuroanatomy 9:142 (2015); Cardona et al., PLoS Biology 8(10): e1000502
+    (2010). Licence: the set's own terms.
+
+    Args:
+        split: `"train"`, `"val"` or `"test"`.
+
+    Raises:
+        ValueError: if there is no split of that name.
+        DataUnavailable: if the archive is not here and cannot be downloaded.
+        SplitUnavailable: if the archive that is here does not hold the split.
+        ArchiveDamaged: if the archive is not what it should be.
+    """
+    _check_split(split)
+    folder = archive.ensure("membranes", split) / "data" / "membrane" / "train"
+    slices = sorted(int(path.stem) for path in (folder / "image").glob("*.png"))
+    names = [str(number) for number in slices if membranes_split(number) == split]
+
+    def read(name: str) -> Sample:
+        image = _grey(folder / "image" / f"{name}.png")
+        cell = _grey(folder / "label" / f"{name}.png") > 127
+        instances, _ = ndimage.label(cell)  # its default structure is the 4-connected cross
+        return _sample(image, cell, instances, name)
+
+    return _Lazy("membranes", split, MEMBRANE_CLASSES, 1, names, read)
+
+
+def camvid(split: str = "train") -> Dataset:
+    """Street scenes from a driving car: CamVid in the form that SegNet was trained on.
+
+    Images `(360, 480, 3)`; eleven classes, `CAMVID_CLASSES`; unlabelled pixels are -1. There are no
+    instances. The splits are the three lists of the archive.
+
+    Source: Brostow, Fauqueur, Cipolla, "Semantic object classes in video: a high-definition ground truth
+    database", Pattern Recognition Letters 30 (2009); Badrinarayanan, Kendall, Cipolla, "SegNet",
+    arXiv:1511.00561.
+    Licence: CC BY-NC 4.0, so not for commercial use.
+
+    Args:
+        split: `"train"`, `"val"` or `"test"`.
+
+    Raises:
+        ValueError: if there is no split of that name.
+        DataUnavailable: if the archive is not here and cannot be downloaded.
+        SplitUnavailable: if the archive that is here does not hold the split.
+        ArchiveDamaged: if the archive is not what it should be.
+    """
+    _check_split(split)
+    folder = archive.ensure("camvid", split) / "CamVid"
+    # A pair for each image, "/SegNet/CamVid/train/x.png /SegNet/CamVid/trainannot/x.png".
+    with _unpacked_file(folder / f"{split}.txt") as listing:
+        entries = [entry.rpartition("/")[2] for entry in listing.read_text(encoding="utf-8").split()]
+        files = {
+            Path(image).stem: (folder / split / image, folder / f"{split}annot" / label)
+            for image, label in zip(entries[::2], entries[1::2], strict=True)
+        }
+
+    def read(name: str) -> Sample:
+        image, label = files[name]
+        semantic = np.asarray(_open(label), np.int32)
+        semantic = np.where(semantic == CAMVID_UNLABELLED, IGNORE, semantic)
+        return Sample(
+            image=np.asarray(_open(image).convert("RGB"), np.float32) / 255,
+            semantic=semantic,
+            instances=None,
+            boxes=np.zeros((0, 4), np.float32),
+            classes=np.zeros(0, np.int32),
+            name=name,
+        )
+
+    return _Lazy("camvid", split, CAMVID_CLASSES, 3, list(files), read)
+
+
+def _check_split(split: str) -> None:
+    if split not in SPLITS:
+        raise ValueError(f'split: there is no {split!r}; choose "train", "val" or "test".')
+
+
+def _open(path: Path) -> Image.Image:
+    with _unpacked_file(path):
+        image = Image.open(path)
+        image.load()
+        return image
+
+
+@contextmanager
+def _unpacked_file(path: Path) -> Iterator[Path]:
+    """Say what to do when a file of the cache has gone or was changed since it was unpacked and verified."""
+    try:
+        yield path
+    except (OSError, SyntaxError, ValueError):  # Pillow's ways of saying that it cannot read a picture
+        folder = next((parent for parent in path.parents if (parent / archive.MARKER).is_file()), path.parent)
+        raise ArchiveDamaged(
+            f"{path.relative_to(folder)} in the cache is missing or unreadable. "
+            f"Delete the folder {folder}, and the next call makes it anew."
+        ) from None
+
+
+def _grey(path: Path) -> np.ndarray:
+    return np.asarray(_open(path).convert("L"))
+
+
+def _sample(grey: np.ndarray, foreground: np.ndarray, instances: np.ndarray, name: str) -> Sample:
+    boxes = boxes_from_instances(instances)
+    return Sample(
+        image=grey[..., None].astype(np.float32) / 255,
+        semantic=foreground.astype(np.int32),
+        instances=instances.astype(np.int32),
+        boxes=boxes,
+        classes=np.ones(len(boxes), np.int32),
+        name=name,
+    )
+
+
+def merge_masks(masks: Iterable[np.ndarray], shape: tuple[int, int]) -> np.ndarray:
+    """One instance map from one mask per object.
+
+    Where masks overlap, the smaller one keeps the pixel; of two of one size, the later one. Masks without a
+    pixel of their own are left out, and the ids 1..n follow the order of those that remain.
+
+    Args:
+        masks: bool `(height, width)` each.
+        shape: `(height, width)`, for when there is no mask at all.
+
+    Returns:
+        int32 `(height, width)`, 0 = background.
+    """
+    # Kept as positions: 300 masks of one large image would take half a gigabyte.
+    pixels = [np.flatnonzero(mask) for mask in masks]
+    instances = np.zeros(shape, np.int32)
+    for index in sorted(range(len(pixels)), key=lambda index: -pixels[index].size):
+        instances.flat[pixels[index]] = index + 1
+    kept = np.unique(instances[instances > 0])
+    new_ids = np.zeros(len(pixels) + 1, np.int32)
+    new_ids[kept] = np.arange(1, len(kept) + 1)
+    return new_ids[instances]
+
+
+def _read_nuclei(folder: Path) -> tuple[np.ndarray, np.ndarray] | None:
+    """Grey image and instance map of one image's folder; `None` where it is no fluorescence image."""
+    colour = np.asarray(_open(folder / "images" / f"{folder.name}.png").convert("RGB"))
+    grey = colour[..., 0]
+    if (colour != grey[..., None]).any() or grey.mean() >= DARK:
+        return None
+    masks = (_grey(path) > 127 for path in sorted((folder / "masks").glob("*.png")))
+    return grey, merge_masks(masks, grey.shape)
+
+
+def _pack(images: Path, split: str, folder: Path) -> None:
+    """Decode a split once and for all: half a minute for its thousands of small mask files, then none."""
+    sources = sorted(source for source in images.iterdir() if nuclei_split(source.name) == split)
+    bar = Progress(f"nuclei {split}: reading the masks", len(sources), "images")
+    index, offset = [], 0
+    with replacing(folder) as partial:
+        with open(partial / "images.bin", "wb") as greys, open(partial / "instances.bin", "wb") as maps:
+            for count, source in enumerate(sources, start=1):
+                if (found := _read_nuclei(source)) is not None:
+                    grey, instances = found
+                    greys.write(grey.tobytes())
+                    maps.write(instances.astype("<u2").tobytes())
+                    index.append((source.name, *grey.shape, offset))
+                    offset += grey.size
+                bar.update(count)
+        (partial / "index.json").write_text(json.dumps(index), encoding="utf-8")
+    bar.close()
+
+
+class _Packed(Dataset):
+    """Samples of one object class in the files that `_pack` wrote, read on access."""
+
+    def __init__(self, name: str, split: str, class_names: tuple[str, ...], folder: Path):
+        self.name, self.split, self.class_names, self.channels = name, split, class_names, 1
+        with _unpacked_file(folder / "index.json") as index:
+            self._index = json.loads(index.read_text(encoding="utf-8"))
+        pixels = sum(height * width for _, height, width, _ in self._index)
+        with _unpacked_file(folder / "images.bin") as images:
+            self._images = np.memmap(images, np.uint8, "r", shape=(pixels,))
+        with _unpacked_file(folder / "instances.bin") as instances:
+            self._instances = np.memmap(instances, "<u2", "r", shape=(pixels,))
+
+    def __len__(self) -> int:
+        return len(self._index)
+
+    def __getitem__(self, index: int) -> Sample:
+        name, height, width, offset = self._index[self.checked_index(index)]
+        span = slice(offset, offset + height * width)
+        instances = np.array(self._instances[span], np.int32).reshape(height, width)
+        return _sample(np.array(self._images[span]).reshape(height, width), instances > 0, instances, name)
+
+
+class _Lazy(Dataset):
+    """Samples that are read from their own files on access, so that the set never lies in memory whole."""
+
+    def __init__(
+        self,
+        name: str,
+        split: str,
+        class_names: tuple[str, ...],
+        channels: int,
+        names: Sequence[str],
+        read: Callable[[str], Sample],
+    ):
+        self.name, self.split, self.class_names, self.channels = name, split, class_names, channels
+        self._names, self._read = tuple(names), read
+
+    def __len__(self) -> int:
+        return len(self._names)
+
+    def __getitem__(self, index: int) -> Sample:
+        return self._read(self._names[self.checked_index(index)])

@@ -1,0 +1,95 @@
+"""What every data set of the course hands out: one image with everything that is known about it."""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from scipy import ndimage
+
+IGNORE = -1
+"""The semantic label of pixels that count neither in a loss nor in a metric."""
+
+
+@dataclass(frozen=True)
+class Sample:
+    """One image and its ground truth.
+
+    Attributes:
+        image: float32 `(height, width, channels)` in 0..1.
+        semantic: int32 `(height, width)`, a class id per pixel, -1 = ignore.
+        instances: int32 `(height, width)`, 0 = background, 1..n = the objects; `None` where the set has none.
+        boxes: float32 `(n, 4)`: `x1, y1, x2, y2` in pixels, `x2` and `y2` exclusive; row k is instance k + 1.
+        classes: int32 `(n,)`: the class id of object k.
+        name: what the sample is called in its set; unique within the set.
+    """
+
+    image: np.ndarray
+    semantic: np.ndarray
+    instances: np.ndarray | None
+    boxes: np.ndarray
+    classes: np.ndarray
+    name: str
+
+
+def boxes_from_instances(instances: np.ndarray) -> np.ndarray:
+    """The tight box around each instance.
+
+    Args:
+        instances: int `(height, width)`, 0 = background, ids 1..n without gaps.
+
+    Returns:
+        float32 `(n, 4)`: `x1, y1, x2, y2`, the far edges exclusive, row k for instance k + 1.
+
+    Raises:
+        ValueError: if the ids have a gap (relabel them first, as `skimage.segmentation.relabel_sequential` does).
+    """
+    boxes = []
+    for instance, slices in enumerate(ndimage.find_objects(instances), start=1):
+        if slices is None:
+            raise ValueError(
+                f"instances: id {instance} has no pixel although higher ids exist; "
+                "relabel the map to 1..n without gaps first."
+            )
+        rows, columns = slices
+        boxes.append((columns.start, rows.start, columns.stop, rows.stop))
+    return np.asarray(boxes, np.float32).reshape(-1, 4)
+
+
+class Dataset(Sequence):
+    """A sequence of samples with random access: `dataset[i]` is always the same sample.
+
+    Attributes:
+        name: name of the set, such as `"nuclei"`.
+        split: `"train"`, `"val"` or `"test"`.
+        class_names: one name per class id.
+        channels: channels of the images, 1 or 3.
+    """
+
+    name: str
+    split: str
+    class_names: tuple[str, ...]
+    channels: int
+
+    @property
+    def num_classes(self) -> int:
+        """How many classes the semantic map has, background included."""
+        return len(self.class_names)
+
+    @abstractmethod
+    def __len__(self) -> int: ...
+
+    @abstractmethod
+    def __getitem__(self, index: int) -> Sample: ...
+
+    def checked_index(self, index: int) -> int:
+        """`index` as a plain position, negative ones counted from the end, or an `IndexError` that says the length."""
+        length = len(self)
+        if not -length <= index < length:
+            raise IndexError(f"index {index}: {self.name} {self.split} holds samples 0 to {length - 1}.")
+        return int(index) % length
+
+    def __repr__(self) -> str:
+        return f"<{self.name} {self.split}: {len(self)} images, classes {', '.join(self.class_names)}>"

@@ -1,0 +1,114 @@
+"""Chapter 3 of the claims: what U-Net's parts are good for."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable
+from functools import cache
+
+import numpy as np
+
+from course_lib import evaluation, recipes, training
+from course_lib.experiments import Result, interval
+from course_lib.metrics.boundary import boundary_iou
+from course_lib.metrics.semantic import confusion_matrix
+from course_lib.models.unet import matched_base_filters
+
+SEEDS = (0, 1, 2)
+SKIPS = ("concat", "add", "none")
+
+
+def with_skip(recipe: recipes.Recipe, skip: str, seed: int) -> recipes.Recipe:
+    """The recipe with another kind of skip, as many parameters (as near as the width allows), and another seed."""
+    arguments = dict(recipe.network_arguments)
+    if skip != "concat":
+        classes = len(recipe.class_names())
+        shape = (None, None, recipe.model().input_shape[-1])
+        parameters = recipe.model().count_params()
+        del arguments["base_filters"]
+        arguments["skip"] = skip
+        arguments["base_filters"] = matched_base_filters(parameters, shape, num_classes=classes, **arguments)
+    return dataclasses.replace(recipe, network_arguments=arguments, seed=seed)
+
+
+def trained(recipe: recipes.Recipe):
+    """The recipe's net, trained to the end; a run that was stopped goes on, a finished one is only loaded."""
+    model = recipe.model(recipe.crop)
+    training.compile_model(model, recipe)
+    batches = recipe.batches("train")
+    resume = training.Resume(training.RUNS / f"{recipe.name}-{recipe.digest}", batches)
+    done = resume.restore(model)
+    if done < recipe.epochs:
+        model.fit(batches, initial_epoch=done, epochs=recipe.epochs, verbose=0, callbacks=[resume])
+    whole = recipe.model()
+    whole.set_weights(model.get_weights())
+    return whole
+
+
+def region_and_boundary(recipe: recipes.Recipe, model, dataset, distance: float = 2.0) -> tuple[float, float]:
+    """Mean IoU over the object classes, and the mean boundary IoU of all objects' area, image by image.
+
+    Both leave the background out: it is most of every picture and easy.
+    """
+    matrix = np.zeros((len(recipe.class_names()),) * 2, np.int64)
+    rims = []
+    for sample, probabilities in zip(dataset, evaluation.predict_all(recipe, model, dataset), strict=True):
+        found = evaluation.answer(recipe, probabilities, {})
+        matrix += confusion_matrix(sample.semantic, found, len(matrix))
+        rims.append(boundary_iou(sample.semantic > 0, found > 0, distance))
+    union = matrix.sum(0) + matrix.sum(1) - np.diag(matrix)
+    return float(np.nanmean((np.diag(matrix) / np.maximum(union, 1))[1:])), float(np.mean(rims))
+
+
+@cache
+def all_nets(progress: Callable[[str], None] = print) -> dict:
+    """The nets of claims 3.2 and 4.1 to 4.3: `(skip, seed) → (recipe, model)`."""
+    nets = {}
+    for seed in SEEDS:
+        for skip in SKIPS:
+            recipe = with_skip(recipes.SCENES, skip, seed)
+            progress(f"{recipe.name}, skip {skip}, seed {seed}: {recipe.model().count_params():,} parameters")
+            nets[skip, seed] = recipe, trained(recipe)
+    return nets
+
+
+def claim_3_2(progress: Callable[[str], None] = print) -> Result:
+    """Skip connections by concatenation, by addition, and none: as many parameters, same data, schedule and seeds."""
+    nets = all_nets(progress)
+    val = recipes.SCENES.data("val")
+    table: dict = {"parameters": {skip: nets[skip, SEEDS[0]][1].count_params() for skip in SKIPS}}
+    for skip in SKIPS:
+        scores = [region_and_boundary(*nets[skip, seed], val) for seed in SEEDS]
+        table[skip] = {"region_iou": [s[0] for s in scores], "boundary_iou": [s[1] for s in scores]}
+        progress(f"{skip}: {table[skip]}")
+    gain = {
+        other: np.subtract(table["concat"]["boundary_iou"], table[other]["boundary_iou"])
+        for other in ("none", "add")
+    }
+    table["gain_over_none"], table["gain_over_add"] = gain["none"].tolist(), gain["add"].tolist()
+    effect, beside_add = interval(gain["none"]), interval(gain["add"])
+    if effect.low <= 0:
+        verdict, teacher = (
+            "not seen here",
+            "With three runs we cannot tell nets with skips from nets without, on these scenes.",
+        )
+    elif beside_add.low > 0:
+        verdict = "holds"
+        teacher = "Skips restore the outline, and concatenating the encoder's features does it better than adding them."
+    else:
+        verdict = "holds when the choice is between skips and no skips"
+        teacher = (
+            "Skips restore the outline; whether they are concatenated or added makes no difference that three runs of "
+            "equally large nets could show."
+        )
+    return Result(
+        "3.2",
+        "The skip connections, by concatenation, are what restores the detail.",
+        "boundary IoU (2 pixels) with concatenated skips minus without skips, equal parameters",
+        effect,
+        verdict,
+        teacher,
+        len(SEEDS),
+        table,
+        recipes.SCENES.digest,
+    )

@@ -1,0 +1,82 @@
+"""What every label metric does first: check the maps, number the labels, count which ones meet."""
+
+from __future__ import annotations
+
+import numpy as np
+from scipy import sparse
+
+
+def integer_array(name: str, values: np.ndarray, wanted: str, instead: str) -> np.ndarray:
+    """`values` as an integer array, or a `ValueError` that says what was wanted and what to do instead."""
+    values = np.asarray(values)
+    if values.dtype == bool:
+        return values.astype(np.uint8)
+    if np.issubdtype(values.dtype, np.integer):
+        return values
+    held = f"holds {values.dtype}"
+    if np.issubdtype(values.dtype, np.number) and values.size:
+        held += f" from {values.min():g} to {values.max():g}"
+    raise ValueError(f"{name}: {wanted} wanted, but the array {held}; {instead}.")
+
+
+def label_map(name: str, values: np.ndarray) -> np.ndarray:
+    """`values` as an integer map of ids 0, 1, 2, …, or a `ValueError`."""
+    values = integer_array(
+        name,
+        values,
+        "a map of integer ids",
+        "threshold it and label its components first, or cast it if it holds whole numbers",
+    )
+    if values.size and values.min() < 0:
+        raise ValueError(
+            f"{name}: ids start at 0, but the map holds {values.min()}; "
+            "set pixels that belong to nothing to 0."
+        )
+    return values
+
+
+def check_same_shape(name_a: str, a: np.ndarray, name_b: str, b: np.ndarray) -> None:
+    """A `ValueError` if two maps that are compared pixel by pixel differ in shape."""
+    if np.shape(a) != np.shape(b):
+        raise ValueError(
+            f"{name_a} has shape {np.shape(a)} but {name_b} has {np.shape(b)}; "
+            "both must show the same pixels: crop or resize one of them first."
+        )
+
+
+def consecutive(labels: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Number the labels of a map without gaps.
+
+    Args:
+        labels: integers >= 0, any shape.
+
+    Returns:
+        `ids` `(n,)`, the labels that occur, ascending; `index`, flat, each pixel's position in `ids`;
+        `areas` `(n,)`, pixels of each label.
+    """
+    labels = labels.ravel()
+    if not labels.size:
+        return np.zeros(0, np.int64), np.zeros(0, np.int64), np.zeros(0, np.int64)
+    if (
+        labels.max() > 4 * labels.size + 1024
+    ):  # ids far apart: a table up to the largest would not fit in memory
+        return np.unique(labels, return_inverse=True, return_counts=True)
+    areas = np.bincount(labels)
+    ids = np.flatnonzero(areas)
+    position = np.zeros(len(areas), np.int64)
+    position[ids] = np.arange(len(ids))
+    return ids, position[labels], areas[ids]
+
+
+def contingency(rows: np.ndarray, columns: np.ndarray, shape: tuple[int, int]) -> sparse.coo_array:
+    """How many pixels have each pair of labels.
+
+    Args:
+        rows, columns: `(pixels,)`, each pixel's label in the one map and in the other, without gaps.
+        shape: number of labels in each.
+
+    Returns:
+        A sparse int64 `shape` that stores each pair which occurs once: few, since most segments never meet.
+    """
+    table = sparse.coo_array((np.ones(len(rows), np.int64), (rows, columns)), shape=shape).tocsr()
+    return table.tocoo()

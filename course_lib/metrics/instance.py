@@ -1,0 +1,314 @@
+"""Scores of instance maps: which predicted object is which true one, and how many found no partner.
+
+An instance map is an integer array in which 0 is background and each other value one object; values may have
+gaps. Two objects match if their IoU is **greater than** the threshold, never at equality: so the Data Science
+Bowl 2018 (Caicedo et al. 2019) and StarDist's paper (Schmidt et al. 2018) define it. (StarDist's released
+code also takes equality. The two differ only where an IoU hits a threshold exactly, as 3 of 4 pixels do at
+0.75.)
+
+At 0.5 and above "greater than" makes the matching unique, so no search is needed. Were one object A to match
+two disjoint objects P and Q, then |A ∩ P| > |A ∪ P| / 2 >= |A| / 2, the same for Q, and P and Q together
+would hold more of A than there is. Below 0.5 an object may have several candidates, and the assignment with
+the most matches is searched for.
+
+Empty answers, as everywhere in the metrics: an image without any object on either side is 1.0, they agree;
+and 0.0 where only one side has objects. An image without objects adds nothing to scores over all images
+together.
+
+References:
+    Caicedo et al. 2019, Nucleus segmentation across imaging experiments: the 2018 Data Science Bowl.
+    Schmidt, Weigert, Broaddus, Myers 2018, Cell detection with star-convex polygons, MICCAI.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from scipy.optimize import linear_sum_assignment
+
+from course_lib.metrics._labels import check_same_shape, consecutive, contingency, label_map
+
+DSB_THRESHOLDS = tuple(round(0.5 + 0.05 * step, 2) for step in range(10))
+"""The ten IoU thresholds of the Data Science Bowl 2018 (and of COCO): 0.5, 0.55, …, 0.95."""
+
+
+@dataclass(frozen=True, eq=False)
+class Matching:
+    """Which objects of one image found each other.
+
+    Attributes:
+        threshold: a match has an IoU greater than this.
+        true_positives: predicted objects with a true partner.
+        false_positives: predicted objects without one.
+        false_negatives: true objects without one.
+        pairs: int `(true_positives, 2)`: the ids of the true and of the predicted object, ascending.
+        ious: float64 `(true_positives,)`: the IoU of each pair.
+    """
+
+    threshold: float
+    true_positives: int
+    false_positives: int
+    false_negatives: int
+    pairs: np.ndarray
+    ious: np.ndarray
+
+
+@dataclass(frozen=True, eq=False)
+class MatchingScores:
+    """Matching scores of a set of images, one entry per IoU threshold in each array.
+
+    Attributes:
+        thresholds: float64 `(t,)`.
+        true_positives, false_positives, false_negatives: int64 `(t,)`, counted over all images together.
+        mean_matched_iou: float64 `(t,)`, mean IoU of the matched pairs of all images; NaN where nothing
+            matched.
+        per_image: float64 `(images, t)`, the average precision of each image alone.
+    """
+
+    thresholds: np.ndarray
+    true_positives: np.ndarray
+    false_positives: np.ndarray
+    false_negatives: np.ndarray
+    mean_matched_iou: np.ndarray
+    per_image: np.ndarray
+
+    @property
+    def average_precision(self) -> np.ndarray:
+        """float64 `(t,)`: TP / (TP + FP + FN) over all images together."""
+        return _share(self.true_positives, self.true_positives + self.false_positives + self.false_negatives)
+
+    @property
+    def precision(self) -> np.ndarray:
+        """float64 `(t,)`: TP / (TP + FP), the share of predicted objects that are right."""
+        return _share(self.true_positives, self.true_positives + self.false_positives)
+
+    @property
+    def recall(self) -> np.ndarray:
+        """float64 `(t,)`: TP / (TP + FN), the share of true objects that were found."""
+        return _share(self.true_positives, self.true_positives + self.false_negatives)
+
+    @property
+    def f1(self) -> np.ndarray:
+        """float64 `(t,)`: 2 TP / (2 TP + FP + FN)."""
+        return _share(
+            2 * self.true_positives, 2 * self.true_positives + self.false_positives + self.false_negatives
+        )
+
+    def at(self, threshold: float) -> float:
+        """The average precision at one of the thresholds.
+
+        Raises:
+            ValueError: if the scores were not taken at `threshold`.
+        """
+        found = np.flatnonzero(np.isclose(self.thresholds, threshold, rtol=0, atol=1e-9))
+        if not found.size:
+            taken = ", ".join(f"{t:g}" for t in self.thresholds)
+            raise ValueError(
+                f"threshold: {threshold:g} is none of those that the scores were taken at ({taken})."
+            )
+        return float(self.average_precision[found[0]])
+
+
+def iou_matrix(instances_true: np.ndarray, instances_pred: np.ndarray) -> np.ndarray:
+    """IoU of each true object with each predicted one, in time proportional to the pixels.
+
+    Args:
+        instances_true: integer map, 0 = background.
+        instances_pred: integer map of the same shape.
+
+    Returns:
+        float64 `(n, m)`: rows are the true objects, columns the predicted ones, each ascending by id.
+
+    Raises:
+        ValueError: shapes differ, an id is negative, or a map is not of integers.
+    """
+    overlap = _Overlap(instances_true, instances_pred)
+    return overlap.dense(overlap.ious)
+
+
+def match(instances_true: np.ndarray, instances_pred: np.ndarray, threshold: float = 0.5) -> Matching:
+    """Pair the objects of two instance maps.
+
+    Args:
+        instances_true: integer map, 0 = background.
+        instances_pred: integer map of the same shape.
+        threshold: a pair needs an IoU greater than this, 0 <= threshold < 1. Below 0.5 each object may have
+            several candidates; then the most pairs are formed that can be, among those the ones with the
+            highest IoUs.
+
+    Returns:
+        The counts and the pairs.
+
+    Raises:
+        ValueError: shapes differ, an id is negative, a map is not of integers, or the threshold is out of
+            range.
+    """
+    (threshold,) = _checked_thresholds([threshold])
+    overlap = _Overlap(instances_true, instances_pred)
+    chosen = overlap.matches(threshold)
+    pairs = np.stack(
+        [overlap.true_ids[overlap.rows[chosen]], overlap.pred_ids[overlap.columns[chosen]]], axis=-1
+    )
+    return Matching(
+        threshold=float(threshold),
+        true_positives=len(chosen),
+        false_positives=len(overlap.pred_ids) - len(chosen),
+        false_negatives=len(overlap.true_ids) - len(chosen),
+        pairs=pairs,
+        ious=overlap.ious[chosen],
+    )
+
+
+def matching_scores(
+    instances_true: Iterable[np.ndarray],
+    instances_pred: Iterable[np.ndarray],
+    thresholds: float | Sequence[float] = DSB_THRESHOLDS,
+) -> MatchingScores:
+    """Match the objects of many images and count.
+
+    Args:
+        instances_true: one integer map per image, 0 = background.
+        instances_pred: one integer map per image, in the same order; each of its true map's shape.
+        thresholds: IoU thresholds, each 0 <= t < 1.
+
+    Returns:
+        Counts over all images together and the scores made of them, and the average precision of each image.
+
+    Raises:
+        ValueError: no image, different numbers of images, shapes that differ, bad ids, or a threshold out of
+            range.
+    """
+    thresholds = _checked_thresholds(np.atleast_1d(thresholds))
+    instances_true, instances_pred = list(instances_true), list(instances_pred)
+    if len(instances_true) != len(instances_pred):
+        raise ValueError(
+            f"instances_true has {len(instances_true)} images but instances_pred has {len(instances_pred)}; "
+            "one map per image is wanted in each."
+        )
+    if not instances_true:
+        raise ValueError("instances_true: no image given; at least one is wanted.")
+
+    counts = np.zeros((len(instances_true), len(thresholds), 3), np.int64)  # TP, FP, FN
+    matched_iou = np.zeros(len(thresholds))
+    for image, (true, pred) in enumerate(zip(instances_true, instances_pred, strict=True)):
+        try:
+            overlap = _Overlap(true, pred)
+        except ValueError as error:
+            raise ValueError(f"image {image}: {error}") from None
+        for k, threshold in enumerate(thresholds):
+            chosen = overlap.matches(threshold)
+            matched = len(chosen)
+            counts[image, k] = matched, len(overlap.pred_ids) - matched, len(overlap.true_ids) - matched
+            matched_iou[k] += overlap.ious[chosen].sum()
+
+    tp, fp, fn = np.moveaxis(counts.sum(axis=0), -1, 0)
+    mean_matched_iou = np.divide(matched_iou, tp, out=np.full(len(thresholds), np.nan), where=tp > 0)
+    per_image = _share(counts[..., 0], counts.sum(axis=-1))
+    return MatchingScores(thresholds, tp, fp, fn, mean_matched_iou, per_image)
+
+
+def average_precision(
+    instances_true: Iterable[np.ndarray],
+    instances_pred: Iterable[np.ndarray],
+    thresholds: float | Sequence[float] = DSB_THRESHOLDS,
+) -> float | np.ndarray:
+    """TP / (TP + FP + FN) over all images together: the average precision of DSB 2018 and StarDist.
+
+    It shares only its name with COCO's average precision, which integrates over confidences.
+
+    Args:
+        instances_true: one integer map per image, 0 = background.
+        instances_pred: one integer map per image, in the same order; each of its true map's shape.
+        thresholds: one IoU threshold or several, each 0 <= t < 1.
+
+    Returns:
+        A float for one threshold, float64 `(t,)` for a sequence. `matching_scores` tells more.
+
+    Raises:
+        ValueError: as `matching_scores`.
+    """
+    scores = matching_scores(instances_true, instances_pred, thresholds).average_precision
+    return float(scores[0]) if np.ndim(thresholds) == 0 else scores
+
+
+def count_error(instances_true: np.ndarray, instances_pred: np.ndarray) -> int:
+    """How many objects too many were predicted (negative: too few), wherever they lie.
+
+    Args:
+        instances_true: integer map, 0 = background.
+        instances_pred: integer map of the same shape.
+
+    Returns:
+        Number of predicted objects minus number of true ones.
+
+    Raises:
+        ValueError: shapes differ, an id is negative, or a map is not of integers.
+    """
+    overlap = _Overlap(instances_true, instances_pred)
+    return len(overlap.pred_ids) - len(overlap.true_ids)
+
+
+class _Overlap:
+    """The pairs of objects that share pixels.
+
+    `rows` and `columns` are their positions in `true_ids` and `pred_ids`, `ious` their IoUs.
+    """
+
+    def __init__(self, instances_true: np.ndarray, instances_pred: np.ndarray):
+        true = label_map("instances_true", instances_true)
+        pred = label_map("instances_pred", instances_pred)
+        check_same_shape("instances_true", true, "instances_pred", pred)
+        self.true_ids, true_index, true_areas = _objects(true)
+        self.pred_ids, pred_index, pred_areas = _objects(pred)
+        both = (true_index >= 0) & (pred_index >= 0)
+        shared = contingency(true_index[both], pred_index[both], (len(self.true_ids), len(self.pred_ids)))
+        self.rows, self.columns = shared.coords
+        union = true_areas[self.rows] + pred_areas[self.columns] - shared.data
+        self.ious = shared.data / union
+
+    def dense(self, values: np.ndarray) -> np.ndarray:
+        """`(n, m)`: `values` of the pairs, 0 where two objects share no pixel."""
+        matrix = np.zeros((len(self.true_ids), len(self.pred_ids)))
+        matrix[self.rows, self.columns] = values
+        return matrix
+
+    def matches(self, threshold: float) -> np.ndarray:
+        """Which pairs match, as positions in `rows`, `columns` and `ious`."""
+        # The margin keeps a tie a tie: 0.5 + 3 * 0.05 isn't exactly 13 / 20 in floating point.
+        candidates = np.flatnonzero(self.ious > threshold + 1e-12)
+        if threshold >= 0.5 or not candidates.size:
+            return candidates
+        # A pair is worth 1 and a little for its IoU, all of those littles less than one pair more.
+        worth = np.zeros(len(self.ious))
+        worth[candidates] = 1 + self.ious[candidates] / (2 * min(len(self.true_ids), len(self.pred_ids)))
+        rows, columns = linear_sum_assignment(self.dense(worth), maximize=True)
+        partner = np.full(len(self.true_ids), -1)
+        partner[rows] = columns
+        return candidates[partner[self.rows[candidates]] == self.columns[candidates]]
+
+
+def _objects(instances: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """`consecutive`, without the background: its pixels get the index -1."""
+    ids, index, areas = consecutive(instances)
+    if ids.size and ids[0] == 0:
+        return ids[1:], index - 1, areas[1:]
+    return ids, index, areas
+
+
+def _share(part: np.ndarray, whole: np.ndarray) -> np.ndarray:
+    """`part / whole`, 1 where there is nothing to find and nothing found."""
+    return np.divide(part, whole, out=np.ones(np.shape(whole)), where=whole > 0)
+
+
+def _checked_thresholds(thresholds: Sequence[float]) -> np.ndarray:
+    thresholds = np.asarray(thresholds, np.float64)
+    if thresholds.ndim != 1 or not thresholds.size:
+        raise ValueError(f"thresholds: one number or a list of them wanted, got shape {thresholds.shape}.")
+    wrong = thresholds[~((thresholds >= 0) & (thresholds < 1))]
+    if wrong.size:
+        raise ValueError(
+            f"threshold: {wrong[0]:g} given, but 0 <= threshold < 1 is wanted: no IoU is greater than 1."
+        )
+    return thresholds

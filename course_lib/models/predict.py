@@ -1,0 +1,79 @@
+"""From a model and one picture of any size to a probability per class and pixel."""
+
+from __future__ import annotations
+
+import keras
+import numpy as np
+
+from course_lib.ops.tiles import overlap_tile, reflect
+
+AVERAGES = {
+    "none": ((0, False),),
+    "flips": ((0, False), (0, True), (2, False), (2, True)),
+    "turns": tuple((turns, flip) for flip in (False, True) for turns in range(4)),
+}
+"""Which quarter turns and left-right flips of the picture are predicted and averaged."""
+
+
+def softmax(logits: np.ndarray) -> np.ndarray:
+    """Probabilities from logits `(…, classes)`, one channel counting as the second of two classes; float32."""
+    logits = np.asarray(logits, np.float32)
+    if logits.shape[-1] == 1:
+        logits = np.concatenate([np.zeros_like(logits), logits], axis=-1)
+    exponential = np.exp(logits - logits.max(axis=-1, keepdims=True))
+    return exponential / exponential.sum(axis=-1, keepdims=True)
+
+
+def predict_probabilities(
+    model: keras.Model,
+    image: np.ndarray,
+    average: str = "none",
+    largest: int = 1400,
+    tile: int = 512,
+    margin: int = 96,
+    multiple: int = 32,
+) -> np.ndarray:
+    """The class probabilities of one picture of any size.
+
+    A picture whose sides are at most `largest` goes through in one piece, mirrored at the right and the bottom up to the
+    next multiple of `multiple`; a larger one by overlapping tiles.
+
+    Args:
+        model: takes `(batch, height, width, channels)`, returns logits of the same height and width.
+        image: float32 `(height, width, channels)`, normalized as in training.
+        average: `"none"`, `"flips"` (4 views) or `"turns"` (the 8 views of a square): the views' probabilities are
+            averaged, as the U-Net paper does with rotated pictures.
+        largest: in pixels; pictures with a longer side are tiled.
+        tile, margin: the tiles' size and context in pixels (see `overlap_tile`).
+        multiple: what the model needs sides to be a multiple of.
+
+    Returns:
+        float32 `(height, width, classes)`.
+
+    Raises:
+        ValueError: if `average` is unknown, or the image's channels are not the model's.
+    """
+    if average not in AVERAGES:
+        raise ValueError(f"average is {average!r}; it must be one of {', '.join(map(repr, AVERAGES))}.")
+    channels = model.input_shape[-1]
+    if image.ndim != 3 or image.shape[-1] != channels:
+        raise ValueError(f"image has shape {image.shape}; this model takes (height, width, {channels}).")
+
+    def predict(windows: np.ndarray) -> np.ndarray:
+        return softmax(model.predict_on_batch(windows))
+
+    def whole(view: np.ndarray) -> np.ndarray:
+        height, width = view.shape[:2]
+        if max(height, width) > largest:
+            return overlap_tile(predict, view, (tile, tile), margin)
+        rows = reflect(np.arange(-(-height // multiple) * multiple), height)
+        columns = reflect(np.arange(-(-width // multiple) * multiple), width)
+        return predict(view[np.ix_(rows, columns)][None])[0, :height, :width]
+
+    total = 0.0
+    for turns, flip in AVERAGES[average]:
+        view = np.rot90(image, turns)
+        view = view[:, ::-1] if flip else view
+        seen = whole(np.ascontiguousarray(view))
+        total = total + np.rot90(seen[:, ::-1] if flip else seen, -turns)
+    return total / len(AVERAGES[average])

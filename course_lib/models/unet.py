@@ -1,0 +1,231 @@
+"""U-Net, the network of Ronneberger, Fischer and Brox (2015), https://arxiv.org/abs/1505.04597.
+
+Read top to bottom: the encoder halves the picture and doubles the channels, the bottleneck sits at the bottom of the U,
+the decoder climbs back up and takes at every level the encoder's features of the same size across the skip connection.
+"""
+
+from __future__ import annotations
+
+import keras
+from keras import layers
+
+SKIPS = ("concat", "add", "none")
+UPS = ("transpose", "interpolate")
+NORMALIZATIONS = (None, "batch", "group")
+
+
+def unet(
+    input_shape: tuple[int | None, int | None, int] = (572, 572, 1),
+    num_classes: int = 2,
+    base_filters: int = 64,
+    depth: int = 4,
+    padding: str = "same",
+    skip: str = "concat",
+    up: str = "transpose",
+    normalization: str | None = None,
+    dropout: float = 0.0,
+    name: str = "unet",
+) -> keras.Model:
+    """A U-Net that returns one logit per class and pixel.
+
+    `unet((572, 572, 1), 2, padding="valid")` is the published network: 388 × 388 × 2 logits, 31,030,658 parameters.
+
+    Args:
+        input_shape: `(height, width, channels)`; height and width may be `None` for pictures of any size that fits.
+        num_classes: classes, the background included.
+        base_filters: channels of the first level; each level down has twice as many.
+        depth: how many times the picture is halved.
+        padding: `"valid"` (the paper: each 3 × 3 convolution loses a frame of one pixel) or `"same"` (zeros around).
+        skip: how the decoder takes the encoder's features: `"concat"` (the paper), `"add"`, or `"none"`.
+        up: `"transpose"`, a 2 × 2 transposed convolution with stride 2, or `"interpolate"`, bilinear interpolation and
+            a 2 × 2 convolution. Both have the same number of parameters.
+        normalization: `None` (the paper), `"batch"` or `"group"` (groups of 8 channels) before each ReLU.
+        dropout: share of the features dropped at the end of the encoder (the paper drops there, at a rate that it
+            does not give).
+        name: name of the model.
+
+    Returns:
+        A `keras.Model`, float32 `(batch, height, width, channels)` in, logits `(batch, height', width', num_classes)`
+        out. The outputs of its levels bear the names `encoder_1` … `encoder_<depth>`, `bottleneck`,
+        `decoder_<depth>` … `decoder_1`, so that `model.get_layer("encoder_2").output` is what it says.
+
+    Raises:
+        ValueError: for an argument that is none of the above, or a size that `depth` does not divide; the message
+            names the nearest sizes that work.
+    """
+    _check_arguments(input_shape, num_classes, base_filters, depth, padding, skip, up, normalization, dropout)
+    for side in input_shape[:2]:
+        if side is not None:
+            check_size(side, depth, padding)
+
+    def convolution(x, filters, name):
+        """3 × 3 convolution, normalization if any, ReLU; `name` is the name of what comes out."""
+        x = layers.Conv2D(
+            filters,
+            3,
+            padding=padding,
+            # He et al. (2015), as the paper asks: standard deviation sqrt(2 / incoming nodes) keeps the variance
+            # of the features alike from level to level under ReLU.
+            kernel_initializer="he_normal",
+            use_bias=normalization is None,
+            name=f"{name}_conv",
+        )(x)
+        if normalization == "batch":
+            # Momentum 0.9: with the few hundred to few thousand steps of this course, Keras's 0.99 would still
+            # remember the first, meaningless statistics.
+            x = layers.BatchNormalization(momentum=0.9, name=f"{name}_norm")(x)
+        elif normalization == "group":
+            x = layers.GroupNormalization(groups=max(1, filters // 8), name=f"{name}_norm")(x)
+        return layers.Activation("relu", name=name)(x)
+
+    def double_convolution(x, filters, name):
+        x = convolution(x, filters, f"{name}_a")
+        return convolution(x, filters, name)
+
+    def upsample(x, filters, name):
+        if up == "transpose":
+            return layers.Conv2DTranspose(filters, 2, strides=2, kernel_initializer="he_normal", name=name)(x)
+        x = layers.UpSampling2D(2, interpolation="bilinear", name=f"{name}_bilinear")(x)
+        return layers.Conv2D(filters, 2, padding="same", kernel_initializer="he_normal", name=name)(x)
+
+    inputs = keras.Input(input_shape, name="image")
+    x = inputs
+
+    # Encoder: what is in the picture. Size down, channels up.
+    skips = []
+    for level in range(1, depth + 1):
+        x = double_convolution(x, base_filters * 2 ** (level - 1), f"encoder_{level}")
+        skips.append(x)
+        if dropout and level == depth:
+            x = layers.Dropout(dropout, name=f"encoder_{level}_dropout")(x)
+        x = layers.MaxPooling2D(2, name=f"encoder_{level}_pool")(x)
+
+    x = double_convolution(x, base_filters * 2**depth, "bottleneck")
+    if dropout:
+        x = layers.Dropout(dropout, name="bottleneck_dropout")(x)
+
+    # Decoder: where it is. Size up, channels down, detail from across the U.
+    for level in range(depth, 0, -1):
+        filters = base_filters * 2 ** (level - 1)
+        x = upsample(x, filters, f"decoder_{level}_up")
+        if skip != "none":
+            across = skips[level - 1]
+            if padding == "valid":
+                margin = skip_margin(level, depth)
+                across = layers.Cropping2D(margin, name=f"decoder_{level}_crop")(across)
+            if skip == "concat":
+                x = layers.Concatenate(name=f"decoder_{level}_skip")([across, x])
+            else:
+                x = layers.Add(name=f"decoder_{level}_skip")([across, x])
+        x = double_convolution(x, filters, f"decoder_{level}")
+
+    # float32 whatever the rest computes in: a softmax over half-precision logits loses the small probabilities.
+    logits = layers.Conv2D(num_classes, 1, kernel_initializer="he_normal", dtype="float32", name="logits")(x)
+    return keras.Model(inputs, logits, name=name)
+
+
+def matched_base_filters(parameters: int, input_shape: tuple = (None, None, 1), **arguments) -> int:
+    """The `base_filters` with which `unet(**arguments)` comes nearest to a number of parameters.
+
+    Experiments that compare skips or depths use it, so that no net wins by being bigger.
+
+    Args:
+        parameters: number of parameters to come near to.
+        input_shape: as for `unet`.
+        **arguments: what else `unet` takes, without `base_filters`.
+
+    Returns:
+        int, at least 1.
+    """
+    if parameters < 1:
+        raise ValueError(f"parameters is {parameters}; it must be at least 1.")
+
+    def count(filters: int) -> int:
+        return unet(input_shape, base_filters=filters, **arguments).count_params()
+
+    high = 1
+    while count(high) < parameters:
+        high *= 2
+    low = high // 2
+    while high - low > 1:
+        middle = (low + high) // 2
+        low, high = (middle, high) if count(middle) < parameters else (low, middle)
+    return high if low == 0 or abs(count(high) - parameters) <= abs(count(low) - parameters) else low
+
+
+def fits(size: int, depth: int = 4, padding: str = "same") -> bool:
+    """Whether a picture side of `size` pixels passes through a U-Net of this depth without a remainder."""
+    step = 2**depth
+    if padding == "same":
+        return size > 0 and size % step == 0
+    # Going back up from the bottom (s pixels before its two convolutions), each level doubles and adds the four
+    # pixels that its own two convolutions take: 2^depth · s + 4 · (2^depth − 1).
+    return (size - 4 * (step - 1)) % step == 0 and output_size(size, depth, padding) > 0
+
+
+def output_size(size: int, depth: int = 4, padding: str = "same") -> int:
+    """The side of the output for an input side of `size` pixels (572 gives 388 for the published network)."""
+    if padding == "same":
+        return size
+    step = 2**depth
+    # 4 pixels a level on the way down, at the bottom, and on the way up, each worth 2^level pixels of the picture.
+    return size - 4 * (step - 1) - 4 * step - 4 * (step - 1)
+
+
+def check_size(size: int, depth: int = 4, padding: str = "same") -> None:
+    """Raise a `ValueError` that names the nearest sizes that work where `size` does not fit (see `fits`)."""
+    if fits(size, depth, padding):
+        return
+    step = 2**depth
+    smaller = next((s for s in range(size - 1, max(0, size - step) - 1, -1) if fits(s, depth, padding)), None)
+    larger = next(s for s in range(max(size, 0) + 1, max(size, 0) + 14 * step) if fits(s, depth, padding))
+    nearest = f"{smaller} or {larger}" if smaller else f"{larger}, the smallest"
+    raise ValueError(
+        f"input_shape: a side of {size} pixels does not go through {depth} halvings with padding={padding!r}; "
+        f"the nearest that work: {nearest}. "
+        "Crop or pad the picture, or let course_lib.models.predict do it."
+    )
+
+
+def skip_margin(level: int, depth: int) -> int:
+    """Pixels to crop from each side of the skip at `level` (1 = full size) when convolutions are unpadded."""
+    # Below this level the picture loses 2 pixels a side in each of the two-convolution blocks: once going down and
+    # once coming up for the levels between, once at the bottom, each worth 2^(steps below) pixels of this level.
+    below = depth - level
+    return 2 * 2 ** (below + 1) + sum(4 * 2**k for k in range(1, below + 1))
+
+
+def receptive_field(depth: int = 4) -> int:
+    """Side in pixels of the square of the picture that one output pixel of the U-Net can depend on at most."""
+    # Each 3 × 3 convolution at level k widens the view by 2 · 2^k, each pooling by 2^k; the 2 × 2 up-convolutions
+    # add nothing beyond what their level already sees, except the one source pixel's own block.
+    down = sum(4 * 2**k + 2**k for k in range(depth))
+    bottom = 4 * 2**depth
+    climb = sum(4 * 2**k + 2**k for k in range(depth))
+    return 1 + down + bottom + climb
+
+
+def _check_arguments(
+    input_shape, num_classes, base_filters, depth, padding, skip, up, normalization, dropout
+):
+    if len(input_shape) != 3 or not input_shape[2]:
+        raise ValueError(
+            f"input_shape is {input_shape!r}; it must be (height, width, channels), such as (256, 256, 1)."
+        )
+    for label, value, least in (
+        ("num_classes", num_classes, 1),
+        ("base_filters", base_filters, 1),
+        ("depth", depth, 1),
+    ):
+        if not isinstance(value, int) or value < least:
+            raise ValueError(f"{label} is {value!r}; it must be a whole number, at least {least}.")
+    for label, value, allowed in (
+        ("padding", padding, ("same", "valid")),
+        ("skip", skip, SKIPS),
+        ("up", up, UPS),
+        ("normalization", normalization, NORMALIZATIONS),
+    ):
+        if value not in allowed:
+            raise ValueError(f"{label} is {value!r}; it must be one of {', '.join(map(repr, allowed))}.")
+    if not 0 <= dropout < 1:
+        raise ValueError(f"dropout is {dropout!r}; it must lie in 0 ≤ dropout < 1.")

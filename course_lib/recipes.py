@@ -1,0 +1,259 @@
+"""What the course trains, as data: network, data, target, loss, schedule, seed. Nothing here runs until it is asked to."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+from course_lib.datasets.augmentation import Augmentation
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """How the trained net's probabilities become an answer. Thresholds are chosen on val, from these, and kept in the card.
+
+    Attributes:
+        average: views of each picture that are averaged (see `models.predict`).
+        choices: name of a setting → the values to choose from.
+        choose_by: the metric that decides, higher is better.
+    """
+
+    average: str = "none"
+    choices: Mapping[str, tuple[float, ...]] = field(default_factory=dict)
+    choose_by: str = ""
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """One training, completely: the same recipe and seed give the same net, up to the rounding of the device.
+
+    Attributes:
+        name: what the command line calls it.
+        title: one line for people.
+        dataset: name of a function in `course_lib.datasets`.
+        train_data, val_data: arguments for it beside the split.
+        network: name of a builder in `course_lib.models`, and its arguments in `network_arguments`.
+        target: arguments of `datasets.loading.Target`.
+        normalization: `"none"` or `"stretch"`.
+        augmentation: what happens to the training pictures.
+        losses: name of a loss in `course_lib.losses` → its factor.
+        epochs, steps, batch_size, crop: how long and on what; `steps` batches make an epoch, `crop` is in pixels.
+        learning_rate, warmup, weight_decay: AdamW; the rate climbs for `warmup` of all steps (a share), then falls
+            to zero along a cosine.
+        prediction: how the answer is read off.
+        seed: decides initial weights, order, crops and augmentation.
+    """
+
+    name: str
+    title: str
+    dataset: str
+    train_data: Mapping[str, Any] = field(default_factory=dict)
+    val_data: Mapping[str, Any] = field(default_factory=dict)
+    network: str = "unet"
+    network_arguments: Mapping[str, Any] = field(default_factory=dict)
+    target: Mapping[str, Any] = field(default_factory=dict)
+    normalization: str = "none"
+    augmentation: Augmentation = Augmentation()
+    losses: Mapping[str, float] = field(default_factory=lambda: {"CrossEntropy": 1.0})
+    epochs: int = 10
+    steps: int = 100
+    batch_size: int = 8
+    crop: tuple[int, int] = (128, 128)
+    learning_rate: float = 1e-3
+    warmup: float = 0.05
+    weight_decay: float = 1e-4
+    prediction: Prediction = Prediction()
+    seed: int = 0
+
+    @property
+    def digest(self) -> str:
+        """12 hexadecimal digits that change whenever anything does that the weights depend on."""
+        content = asdict(self)
+        # A new title, or another way to read the answer, needs no new training.
+        for unrelated in ("title", "prediction", "val_data"):
+            del content[unrelated]
+        return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:12]
+
+    def data(self, split: str = "train"):
+        """The data set of this split, a `datasets.Dataset`."""
+        from course_lib import datasets
+
+        return getattr(datasets, self.dataset)(
+            split, **(self.train_data if split == "train" else self.val_data)
+        )
+
+    def batches(self, split: str = "train", dataset=None):
+        """Batches of this split for `fit`: augmented and shuffled for train, the same fixed crops for val."""
+        from course_lib.datasets.loading import Batches, Target
+
+        dataset = self.data(split) if dataset is None else dataset
+        train = split == "train"
+        return Batches(
+            dataset,
+            self.batch_size,
+            self.crop,
+            steps=self.steps if train else None,
+            target=Target(**self.target),
+            augmentation=self.augmentation if train else None,
+            normalization=self.normalization,
+            seed=self.seed,
+        )
+
+    def class_names(self) -> tuple[str, ...]:
+        """The classes that the net answers with."""
+        from course_lib.datasets import class_names
+        from course_lib.datasets.targets import THREE_CLASSES
+
+        return THREE_CLASSES if self.target.get("kind") == "three_classes" else class_names(self.dataset)
+
+    def model(self, input_size: tuple[int | None, int | None] = (None, None)):
+        """The untrained network, its weights drawn from the seed."""
+        import keras
+
+        from course_lib import datasets, models
+
+        keras.utils.set_random_seed(self.seed)
+        builder = getattr(models, self.network)
+        return builder(
+            (*input_size, datasets.channels(self.dataset)), len(self.class_names()), **self.network_arguments
+        )
+
+    def loss(self):
+        """The loss, a `losses.SegmentationLoss`."""
+        from course_lib import losses
+
+        parts = [factor * getattr(losses, name)() for name, factor in self.losses.items()]
+        return sum(parts[1:], parts[0])
+
+    def optimizer(self):
+        """AdamW with the recipe's schedule."""
+        import keras
+
+        total = self.epochs * self.steps
+        warmup = max(1, round(self.warmup * total))
+        schedule = keras.optimizers.schedules.CosineDecay(
+            self.learning_rate / 100, total - warmup, warmup_target=self.learning_rate, warmup_steps=warmup
+        )
+        optimizer = keras.optimizers.AdamW(schedule, weight_decay=self.weight_decay)
+        # Decay pulls kernels towards zero; biases and normalization scales have no reason to be small.
+        optimizer.exclude_from_weight_decay(var_names=["bias", "gamma", "beta"])
+        return optimizer
+
+
+NUCLEI = Recipe(
+    name="unet-nuclei",
+    title="U-Net with a border class, on fluorescence nuclei of the 2018 Data Science Bowl",
+    dataset="nuclei",
+    network_arguments={"base_filters": 16, "depth": 4, "normalization": "batch"},
+    target={"kind": "three_classes", "border": 2.0},
+    normalization="stretch",
+    augmentation=Augmentation(
+        flip=True,
+        turn=True,
+        rotate=45,
+        scale=(0.7, 1.4),
+        elastic=3.0,
+        gain=0.2,
+        offset=0.05,
+        gamma=1.5,
+        noise=0.03,
+        blur=0.7,
+    ),
+    losses={"CrossEntropy": 1.0, "Dice": 1.0},
+    epochs=16,
+    steps=64,
+    batch_size=8,
+    crop=(128, 128),
+    learning_rate=2e-3,
+    prediction=Prediction(
+        average="none",
+        choices={
+            "seed_threshold": (0.3, 0.4, 0.5, 0.6, 0.7),
+            "mask_threshold": (0.35, 0.4, 0.45, 0.5, 0.55),
+            "min_size": (10, 20, 40),
+        },
+        choose_by="ap_mean",
+    ),
+)
+
+MEMBRANES = Recipe(
+    name="unet-membranes",
+    title="U-Net on the electron-microscopy slices it was published on (ISBI 2012)",
+    dataset="membranes",
+    network_arguments={"base_filters": 16, "depth": 4, "normalization": "batch"},
+    augmentation=Augmentation(
+        flip=True,
+        turn=True,
+        rotate=45,
+        scale=(0.8, 1.25),
+        elastic=6.0,
+        gain=0.15,
+        offset=0.1,
+        gamma=1.2,
+        noise=0.03,
+    ),
+    losses={"CrossEntropy": 1.0},
+    epochs=20,
+    steps=50,
+    batch_size=4,
+    crop=(224, 224),
+    learning_rate=2e-3,
+    prediction=Prediction(
+        average="turns",
+        choices={
+            "segment_threshold": tuple(round(0.4 + 0.025 * k, 3) for k in range(23)),
+            "segment_size": (1, 10, 30, 100),
+        },
+        choose_by="rand",
+    ),
+)
+
+CELLS = Recipe(
+    name="unet-cells",
+    title="U-Net with a border class, on cells that the course makes itself",
+    dataset="cells",
+    train_data={"length": 256, "size": 128, "seed": 1},
+    val_data={"length": 32, "size": 128, "seed": 1},
+    network_arguments={"base_filters": 16, "depth": 3, "normalization": "batch"},
+    target={"kind": "three_classes", "border": 1.5},
+    normalization="stretch",
+    augmentation=Augmentation(flip=True, turn=True, gain=0.1, offset=0.05),
+    losses={"CrossEntropy": 1.0, "Dice": 1.0},
+    epochs=10,
+    steps=32,
+    batch_size=8,
+    crop=(128, 128),
+    learning_rate=3e-3,
+    prediction=Prediction(
+        choices={"seed_threshold": (0.3, 0.5, 0.7), "mask_threshold": (0.4, 0.5, 0.6), "min_size": (10, 20)},
+        choose_by="ap_mean",
+    ),
+)
+
+SCENES = Recipe(
+    name="unet-scenes",
+    title="U-Net on scenes of six kinds of object; the experiments of chapters 3 and 4 vary it",
+    dataset="scenes",
+    train_data={"length": 768, "size": 64, "seed": 2, "object_size": (12.0, None), "objects": (2, 4)},
+    val_data={"length": 96, "size": 64, "seed": 2, "object_size": (12.0, None), "objects": (2, 4)},
+    network_arguments={"base_filters": 8, "depth": 3, "normalization": "batch"},
+    augmentation=Augmentation(flip=True, turn=True, gain=0.1, offset=0.05),
+    losses={"CrossEntropy": 1.0, "Dice": 0.5},
+    epochs=8,
+    steps=40,
+    batch_size=16,
+    crop=(64, 64),
+    learning_rate=4e-3,
+)
+
+RECIPES: dict[str, Recipe] = {recipe.name: recipe for recipe in (CELLS, SCENES, MEMBRANES, NUCLEI)}
+
+
+def get(name: str) -> Recipe:
+    """The recipe of this name, or a `ValueError` that lists them all."""
+    if name not in RECIPES:
+        raise ValueError(f"recipe is {name!r}; there are {', '.join(RECIPES)}.")
+    return RECIPES[name]

@@ -1,0 +1,31 @@
+"""The shipped weights: not stale, and as good as their cards say, on the backend that is set."""
+
+import pytest
+
+from course_lib import checkpoints, evaluation, recipes
+
+SHIPPED = [
+    recipe for recipe in recipes.RECIPES.values() if (checkpoints.folder(recipe) / "card.json").is_file()
+]
+
+
+def test_every_recipe_is_shipped_and_no_checkpoint_is_left_over():
+    folders = {path.name for path in checkpoints.FOLDER.iterdir() if path.is_dir()}
+    assert folders == set(recipes.RECIPES)
+
+
+@pytest.mark.parametrize("recipe", SHIPPED, ids=lambda recipe: recipe.name)
+def test_the_digest_is_the_recipes(recipe):
+    assert checkpoints.card(recipe)["digest"] == recipe.digest
+
+
+@pytest.mark.parametrize("recipe", SHIPPED, ids=lambda recipe: recipe.name)
+def test_the_weights_give_the_metrics_of_the_card(recipe, request, monkeypatch):
+    if recipe.dataset not in ("cells", "scenes"):
+        monkeypatch.setenv("COURSE_DATA", str(request.getfixturevalue("real_data")))
+    card = checkpoints.card(recipe)
+    model = recipe.model()
+    checkpoints.load(recipe, model, quiet=True)
+    val = recipe.data("val")
+    metrics = evaluation.measure(recipe, val, evaluation.predict_all(recipe, model, val), card["chosen"])
+    assert metrics == pytest.approx(card["val"], abs=1e-3)

@@ -1,0 +1,128 @@
+"""Everything that CI runs, stage by stage, with a summary at the end (`make test`).
+
+Reads from the environment: STAGES (which stages, default all), PYTEST_ARGS (for the unit and parity tests),
+WORKERS (processes for them, default the number of cores up to 4).
+"""
+
+import importlib.util
+import os
+import re
+import shlex
+import subprocess
+import sys
+import time
+
+from notebooks import CELL_SECONDS, ENVIRONMENT, ROOT, find_notebooks
+
+BACKENDS = ("tensorflow", "jax", "torch")
+STAGES = ("style", *BACKENDS, "notebooks")
+TITLES = {
+    "style": "Style: ruff",
+    "tensorflow": "Unit and parity tests on TensorFlow",
+    "jax": "Unit and parity tests on JAX",
+    "torch": "Unit and parity tests on PyTorch",
+    "notebooks": "Notebooks: every cell runs and gives its committed output",
+}
+CLOSING_LINE = re.compile(r"^=+ (.*(?:passed|failed|skipped|error|no tests ran).*) =+$")
+
+
+def command_of(stage: str) -> list[str]:
+    """The command line of a stage."""
+    if stage == "style":
+        return [sys.executable, "-m", "ruff", "check", "."]
+    pytest = [sys.executable, "-m", "pytest", "--color=no"]
+    if stage == "notebooks":
+        paths = [str(path.relative_to(ROOT)) for path in find_notebooks()]
+        return [*pytest, "--nbval", "--nbval-current-env", f"--nbval-cell-timeout={CELL_SECONDS}", *paths]
+    workers = int(os.environ.get("WORKERS") or min(os.cpu_count() or 1, 4))
+    if workers > 1:
+        pytest += ["-n", str(workers), "--dist", "loadfile"]
+    return [*pytest, "tests/unit", "tests/parity", *shlex.split(os.environ.get("PYTEST_ARGS", ""))]
+
+
+def environment_of(stage: str) -> dict[str, str]:
+    """The environment of a stage: which backend, no window for figures, no start-up notes."""
+    environment = os.environ | {"TF_CPP_MIN_LOG_LEVEL": "3"}
+    if stage == "notebooks":
+        return environment | ENVIRONMENT
+    if stage in BACKENDS:
+        environment |= {"KERAS_BACKEND": stage, "MPLBACKEND": "Agg"}
+    return environment
+
+
+def not_run_because(stage: str) -> str:
+    """Why a stage cannot run here; empty where it can."""
+    if stage in BACKENDS and importlib.util.find_spec(stage) is None:
+        return f"{stage} is not installed (EXTRA=cpu,{stage} installs it)"
+    return ""
+
+
+def run(stage: str) -> tuple[int, str]:
+    """Run a stage with its output shown as it comes; its exit code and pytest's closing line."""
+    closing = ""
+    process = subprocess.Popen(
+        command_of(stage),
+        cwd=ROOT,
+        env=environment_of(stage),
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        encoding="utf-8",
+        errors="replace",
+    )
+    for line in process.stdout:
+        print(line, end="", flush=True)
+        if CLOSING_LINE.match(line.strip()):
+            closing = line.strip()
+    return process.wait(), closing
+
+
+def counted(closing: str) -> dict[str, int]:
+    """`{"passed": 12, "failed": 1, "skipped": 0}` of pytest's closing line; an error counts as failed."""
+    found = re.findall(r"(\d+) (passed|failed|skipped|error)", closing)
+    numbers = {word: int(number) for number, word in found}
+    return {
+        "passed": numbers.get("passed", 0),
+        "failed": numbers.get("failed", 0) + numbers.get("error", 0),
+        "skipped": numbers.get("skipped", 0),
+    }
+
+
+def main() -> int:
+    stages = os.environ.get("STAGES", "").split() or STAGES
+    if unknown := set(stages) - set(STAGES):
+        print(f"STAGES: there is no stage {', '.join(sorted(unknown))}; choose from {' '.join(STAGES)}.")
+        return 2
+
+    summary, failed, total = [], [], {"passed": 0, "failed": 0, "skipped": 0}
+    for stage in stages:
+        if reason := not_run_because(stage):
+            summary.append(f"{stage:<11} not run: {reason}")
+            if stage != "torch":  # PyTorch is optional, the others are part of the set-up
+                failed.append(stage)
+            continue
+        if stage == "notebooks" and not find_notebooks():
+            summary.append(f"{stage:<11} FAILED   there is no notebook in notebooks/")
+            failed.append(stage)
+            continue
+        print(f"\n--- {TITLES[stage]} ---", flush=True)
+        start = time.monotonic()
+        code, closing = run(stage)
+        seconds = time.monotonic() - start
+        if code != 0:
+            failed.append(stage)
+        verdict = "passed" if code == 0 else "FAILED"
+        summary.append(f"{stage:<11} {verdict} in {seconds:4.0f} s  {closing}")
+        for word, number in counted(closing).items():
+            total[word] += number
+
+    print("\n--- Summary ---")
+    print("\n".join(summary))
+    if failed:
+        print(f"Failed: {', '.join(failed)}.")
+    print(f"{total['passed']} passed, {total['failed']} failed, {total['skipped']} skipped")
+    return 1 if failed else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
