@@ -86,9 +86,9 @@ def measure(
 
 def choose(recipe: Recipe, dataset: Sequence, probabilities: Sequence[np.ndarray]) -> dict[str, float]:
     """The settings, of those the recipe names, with the best value of the recipe's deciding metric on this data set."""
-    names, values = (
-        zip(*recipe.prediction.choices.items(), strict=True) if recipe.prediction.choices else ((), ())
-    )
+    if not recipe.prediction.choices:
+        return {}
+    names, values = zip(*recipe.prediction.choices.items(), strict=True)
     best: tuple[float, dict[str, Any]] = (-np.inf, {})
     for combination in itertools.product(*values):
         chosen = dict(zip(names, combination, strict=True))
@@ -125,9 +125,7 @@ def _partition_scores(
     rand, information = [], []
     for truth, probability in zip(truths, probabilities, strict=True):
         true_segments = partition.segments_from_labels(truth.semantic)
-        segments = partition.segments_from_probability(
-            probability[..., 1], chosen["segment_threshold"], int(chosen["segment_size"])
-        )
+        segments = partition.segments_from_probability(probability[..., 1], chosen["segment_threshold"])
         rand.append(partition.rand_score(true_segments, segments).f_score)
         information.append(partition.information_score(true_segments, segments).f_score)
     return float(np.mean(rand)), float(np.mean(information))

@@ -11,7 +11,7 @@ from skimage.segmentation import find_boundaries
 
 from course_lib import recipes
 from course_lib.experiments import Result, interval
-from course_lib.experiments.unet import SEEDS, all_nets, region_and_boundary
+from course_lib.experiments.unet import SEEDS, net, region_and_boundary
 
 PROBE_PIXELS = 6000
 """Pixels drawn for fitting a probe and as many, from other pictures, for scoring it."""
@@ -114,10 +114,9 @@ def _drawn_pixels(dataset, seed: int) -> dict:
 
 def probe_table(progress: Callable[[str], None] = print) -> dict:
     """`level → question → one score per seed`, on the nets with concatenated skips."""
-    nets = all_nets(progress)
     fit_on, score_on = recipes.SCENES.data("train"), recipes.SCENES.data("val")
     fit_on = _First(fit_on, 128)
-    runs = [probe_levels(nets["concat", seed][1], fit_on, score_on, seed) for seed in SEEDS]
+    runs = [probe_levels(net("concat", seed)[1], fit_on, score_on, seed) for seed in SEEDS]
     return {
         level: {question: [run[level][question] for run in runs] for question in ("what", "where")}
         for level in runs[0]
@@ -251,18 +250,17 @@ def cut_skip(model: keras.Model, level: int, images: np.ndarray) -> keras.Model:
 
 def claim_4_3(progress: Callable[[str], None] = print) -> Result:
     """Skips carry edges, the deep path carries context: cut one skip at a time in a trained net."""
-    nets = all_nets(progress)
     train, val = recipes.SCENES.data("train"), recipes.SCENES.data("val")
     images = np.stack([train[index].image for index in range(64)])
     table: dict = {"whole": {"region_iou": [], "boundary_iou": []}}
     for seed in SEEDS:
-        recipe, model = nets["concat", seed]
+        recipe, model = net("concat", seed)
         depth = recipe.network_arguments["depth"]
-        for name, net in [
+        for name, one in [
             ("whole", model),
             *((f"without_skip_{k}", cut_skip(model, k, images)) for k in range(1, depth + 1)),
         ]:
-            region, boundary = region_and_boundary(recipe, net, val)
+            region, boundary = region_and_boundary(recipe, one, val)
             entry = table.setdefault(name, {"region_iou": [], "boundary_iou": []})
             entry["region_iou"].append(region)
             entry["boundary_iou"].append(boundary)
@@ -289,8 +287,8 @@ def claim_4_3(progress: Callable[[str], None] = print) -> Result:
     elif effect.high < 0:
         verdict = "not seen here"
         teacher = (
-            "Cut the finest skip and the classes suffer even more than the outline: in these nets the skips carry more "
-            "than edges, what the object is depends on them too."
+            "Cut the finest skip and the area suffers even more than the outline: in these nets the skip carries more "
+            "than edges."
         )
     else:
         verdict = "not seen here"

@@ -14,10 +14,8 @@ from hypothesis.extra import numpy as hnp
 from course_lib import metrics
 from course_lib.metrics import semantic
 
-settings.register_profile("metrics", deadline=None, max_examples=60)
-settings.load_profile("metrics")
-
 CLASSES = 3
+laws = settings(deadline=None, max_examples=60)
 shapes = st.tuples(st.integers(1, 6), st.integers(1, 7))
 
 
@@ -84,6 +82,7 @@ def test_masks_by_hand():
     assert metrics.dice(a, b) == pytest.approx(4 / 6)
 
 
+@laws
 @given(maps(0, 1))
 def test_mask_laws(pair):
     a, b = pair
@@ -95,6 +94,7 @@ def test_mask_laws(pair):
     assert metrics.iou(a, a) == 1
 
 
+@laws
 @given(maps(-1, CLASSES - 1), st.permutations(range(CLASSES)))
 def test_class_score_laws(pair, order):
     y_true, y_pred = pair[0], np.maximum(pair[1], 0)
@@ -164,7 +164,7 @@ def numpy_scores(y_true, y_pred):
     return metrics.mean_iou(matrix), metrics.mean_dice(matrix), metrics.pixel_accuracy(matrix)
 
 
-@settings(max_examples=8)
+@settings(deadline=None, max_examples=8)
 @given(st.integers(0, 2**32 - 1), st.sets(st.integers(1, 2)))
 def test_streaming_equals_one_pass_over_any_split(seed, cuts):
     rng = np.random.default_rng(seed)
@@ -441,6 +441,7 @@ def test_count_error_has_a_sign():
     assert metrics.count_error(PRED, TRUE) == -2
 
 
+@laws
 @given(maps(0, 5), st.sampled_from([0.0, 0.2, 0.4, 0.5, 0.7]), st.permutations(range(1, 6)))
 def test_matching_laws(pair, threshold, names):
     true, pred = pair
@@ -539,6 +540,7 @@ def test_empty_and_single_segments():
     assert (information.split, information.merge, information.f_score) == (0, 1, 0)
 
 
+@laws
 @given(maps(0, 4), st.permutations(range(5)))
 def test_partition_laws(pair, names):
     truth, prediction = pair
