@@ -20,7 +20,12 @@ from course_lib import recipes
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command; returns the exit status: 0, 1 for what went wrong on the way, 2 for a wrong command line."""
     parser = _parser()
-    options = parser.parse_args(arguments)
+    options, left_over = parser.parse_known_args(arguments)
+    if options.command == "predict" and not any(word.startswith("-") for word in left_over):
+        # argparse takes positional words in one piece; people also write them after --out DIR.
+        options.images += map(Path, left_over)
+    elif left_over:
+        parser.error(f"unrecognized arguments: {' '.join(left_over)}")
     from course_lib.datasets import DataError
 
     try:
@@ -82,7 +87,11 @@ def _parser() -> argparse.ArgumentParser:
         "claims", help="what the course measured of its claims", description=run_claims.__doc__
     )
     claims.add_argument(
-        "--run", metavar="ID", action="append", help="measure this claim anew first, such as 4.1"
+        "--run",
+        dest="claims",
+        metavar="ID",
+        action="append",
+        help="measure this claim anew first, such as 4.1",
     )
     claims.set_defaults(run=run_claims)
 
@@ -225,9 +234,9 @@ def run_claims(options: argparse.Namespace) -> int:
 
     from course_lib import experiments
 
-    if unknown := [claim for claim in options.run or () if claim not in experiments.MODULES]:
+    if unknown := [claim for claim in options.claims or () if claim not in experiments.MODULES]:
         raise ValueError(f"--run {unknown[0]}: there are experiments for {', '.join(experiments.MODULES)}.")
-    for claim in options.run or ():
+    for claim in options.claims or ():
         experiments.run(claim, lambda line: print(line, file=sys.stderr, flush=True))
     results = [experiments.read(path.stem) for path in sorted(experiments.FOLDER.glob("[0-9].[0-9].json"))]
     for result in results:

@@ -135,7 +135,10 @@ class Recipe:
         total = self.epochs * self.steps
         warmup = max(1, round(self.warmup * total))
         schedule = keras.optimizers.schedules.CosineDecay(
-            self.learning_rate / 100, total - warmup, warmup_target=self.learning_rate, warmup_steps=warmup
+            self.learning_rate / 100,
+            max(1, total - warmup),
+            warmup_target=self.learning_rate,
+            warmup_steps=warmup,
         )
         optimizer = keras.optimizers.AdamW(schedule, weight_decay=self.weight_decay)
         # Decay pulls kernels towards zero; biases and normalization scales have no reason to be small.

@@ -179,6 +179,8 @@ def train(
             initial_epoch=done,
             epochs=recipe.epochs,
             verbose=0,
+            # Keras would shuffle the batches once more, from a state of chance that a resumed run does not have.
+            shuffle=False,
             callbacks=[resume, *([Progress(recipe.epochs)] if progress else []), *callbacks],
         )
     if resume.epoch < recipe.epochs:

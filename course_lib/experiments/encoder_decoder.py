@@ -28,7 +28,21 @@ def level_features(model: keras.Model, images: np.ndarray) -> dict[str, np.ndarr
     """The feature maps of every level, `(images, height / stride, width / stride, channels)`."""
     names = level_names(model)
     viewer = keras.Model(model.input, [model.get_layer(name).output for name in names])
-    return dict(zip(names, viewer.predict(images, batch_size=16, verbose=0), strict=True))
+    return dict(zip(names, in_batches(viewer, images), strict=True))
+
+
+def in_batches(model: keras.Model, images: np.ndarray, size: int = 16) -> list[np.ndarray]:
+    """Each output of a model for many images, batch by batch. Called, not `predict`ed, which compiles each model anew."""
+    parts = []
+    for start in range(0, len(images), size):
+        outputs = model(images[start : start + size], training=False)
+        parts.append(
+            [
+                keras.ops.convert_to_numpy(one)
+                for one in (outputs if isinstance(outputs, (list, tuple)) else [outputs])
+            ]
+        )
+    return [np.concatenate(part) for part in zip(*parts, strict=True)]
 
 
 def linear_probe(
@@ -235,9 +249,8 @@ def cut_skip(model: keras.Model, level: int, images: np.ndarray) -> keras.Model:
     """
     twin = keras.models.clone_model(model)
     twin.set_weights(model.get_weights())
-    features = keras.Model(model.input, model.get_layer(f"encoder_{level}").output).predict(
-        images, batch_size=16, verbose=0
-    )
+    encoder = keras.Model(model.input, model.get_layer(f"encoder_{level}").output)
+    (features,) = in_batches(encoder, images)
     mean = features.mean((0, 1, 2))
     convolution, norm = twin.get_layer(f"decoder_{level}_a_conv"), twin.get_layer(f"decoder_{level}_a_norm")
     kernel = np.array(keras.ops.convert_to_numpy(convolution.kernel))

@@ -39,7 +39,9 @@ def trained(recipe: recipes.Recipe):
     resume = training.Resume(training.RUNS / f"{recipe.name}-{recipe.digest}", batches)
     done = resume.restore(model)
     if done < recipe.epochs:
-        model.fit(batches, initial_epoch=done, epochs=recipe.epochs, verbose=0, callbacks=[resume])
+        model.fit(
+            batches, initial_epoch=done, epochs=recipe.epochs, verbose=0, shuffle=False, callbacks=[resume]
+        )
     whole = recipe.model()
     whole.set_weights(model.get_weights())
     return whole

@@ -60,7 +60,8 @@ def predict_probabilities(
         raise ValueError(f"image has shape {image.shape}; this model takes (height, width, {channels}).")
 
     def predict(windows: np.ndarray) -> np.ndarray:
-        return softmax(model.predict_on_batch(windows))
+        # Called, not `predict`ed: every picture size would compile another graph, and TensorFlow would warn of it.
+        return softmax(keras.ops.convert_to_numpy(model(windows, training=False)))
 
     def whole(view: np.ndarray) -> np.ndarray:
         height, width = view.shape[:2]
