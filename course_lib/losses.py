@@ -70,7 +70,7 @@ class SegmentationLoss(keras.losses.Loss):
         return {"ignore": self.ignore, "name": self.name}
 
 
-@keras.saving.register_keras_serializable("course_lib")
+@keras.saving.register_keras_serializable("course_lib.losses")
 class CrossEntropy(SegmentationLoss):
     """Cross-entropy: the mean of −w_y · log p_y over the pixels that count.
 
@@ -100,7 +100,7 @@ class CrossEntropy(SegmentationLoss):
         return super().get_config() | {"class_weights": self.class_weights}
 
 
-@keras.saving.register_keras_serializable("course_lib")
+@keras.saving.register_keras_serializable("course_lib.losses")
 class Dice(SegmentationLoss):
     """Soft Dice loss: 1 − the mean over classes of (2 Σ p·y + s) / (Σ p + Σ y + s).
 
@@ -135,7 +135,7 @@ class Dice(SegmentationLoss):
         return super().get_config() | {"smooth": self.smooth, "background": self.background}
 
 
-@keras.saving.register_keras_serializable("course_lib")
+@keras.saving.register_keras_serializable("course_lib.losses")
 class WeightedSum(SegmentationLoss):
     """A sum of losses, each with its factor; made by `a + 0.5 * b`."""
 

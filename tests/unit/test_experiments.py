@@ -179,8 +179,9 @@ def test_nets_without_a_skip_have_as_many_parameters():
 
 
 class TestResults:
-    def test_every_experiment_has_been_run(self):
-        assert {path.stem for path in MEASURED} == set(experiments.MODULES)
+    def test_every_experiment_has_been_run_or_is_named_as_missing(self):
+        measured = {path.stem for path in MEASURED}
+        assert measured == set(experiments.MODULES) - set(experiments.NOT_YET)
 
     @pytest.mark.parametrize("path", MEASURED, ids=lambda path: path.stem)
     def test_a_result_is_whole_and_its_interval_is_that_of_its_table(self, path):
