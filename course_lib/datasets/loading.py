@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import threading
 from collections.abc import Callable
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 
 import keras
@@ -89,7 +90,9 @@ class Batches(keras.utils.PyDataset):
 
     The batch k of epoch e is a function of the seed, e and k alone: it does not depend on how many threads load, nor on
     whether the training was stopped and resumed in between. Threads, not processes: Keras's multi-processing hangs
-    beside JAX (keras issue 20619), and NumPy and SciPy release the lock where the time goes.
+    beside JAX (keras issue 20619), and NumPy and SciPy release the lock where the time goes. The threads are this class's
+    own: on JAX, Keras's queue of loaded batches carries what was read while the model was being built over into the first
+    epoch, so that the same seed would not give the same training.
 
     Args:
         dataset: where the samples come from.
@@ -124,7 +127,7 @@ class Batches(keras.utils.PyDataset):
         transform: Callable | None = None,
         workers: int = 2,
     ):
-        super().__init__(workers=workers, use_multiprocessing=False, max_queue_size=8)
+        super().__init__(workers=1, use_multiprocessing=False)
         if not len(dataset):
             raise ValueError("dataset is empty; there is nothing to make batches of.")
         for name, value in (
@@ -144,7 +147,10 @@ class Batches(keras.utils.PyDataset):
         self.epoch = 0
         self._cache: dict[int, tuple] | None = {} if cache else None
         self._orders: dict[int, np.ndarray] = {}
-        self._lock = threading.Lock()
+        self._lock, self._order_lock = threading.Lock(), threading.Lock()
+        self._threads = ThreadPoolExecutor(workers, "batches") if workers > 1 else None
+        self._ahead = 2 * workers
+        self._loading: dict[tuple[int, int], Future] = {}
 
     def __len__(self) -> int:
         return self.steps
@@ -154,7 +160,7 @@ class Batches(keras.utils.PyDataset):
 
     def order(self, epoch: int) -> np.ndarray:
         """The indices of the samples in the order in which this epoch takes them, a vector of int."""
-        with self._lock:
+        with self._order_lock:
             if epoch not in self._orders:
                 rng = np.random.default_rng([self.seed, epoch])
                 # A pass of whole samples ends with a short batch rather than counting some samples twice; a given
@@ -171,6 +177,19 @@ class Batches(keras.utils.PyDataset):
         if not 0 <= k < self.steps:
             raise IndexError(f"batch {k}: there are batches 0 to {self.steps - 1}.")
         epoch = self.epoch if self.shuffle or self.augmentation is not None else 0
+        if self._threads is None:
+            return self._batch(epoch, k)
+        with self._lock:
+            # Batches of an epoch that was left early are of no use any more.
+            self._loading = {key: future for key, future in self._loading.items() if key[0] == epoch}
+            for later in range(k, min(k + self._ahead, self.steps)):
+                if (epoch, later) not in self._loading:
+                    self._loading[epoch, later] = self._threads.submit(self._batch, epoch, later)
+            wanted = self._loading.pop((epoch, k))
+        return wanted.result()
+
+    def _batch(self, epoch: int, k: int) -> tuple[np.ndarray, ...]:
+        """The batch `k` of an epoch, drawn here and now."""
         chosen = self.order(epoch)[k * self.batch_size : (k + 1) * self.batch_size]
         drawn = [
             self._draw(int(index), np.random.default_rng([self.seed, epoch, k, place]))
