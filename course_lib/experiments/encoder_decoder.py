@@ -202,11 +202,12 @@ def claim_4_2(progress: Callable[[str], None] = print) -> Result:
     )
     if effect.low > 0:
         verdict = "holds"
-        extra = (
-            " and the class is not lost again"
-            if what.low > -0.05
-            else ", though some of the class's readability goes"
-        )
+        if what.low > -0.05:
+            extra = " and the class is not lost again"
+        elif what.high < 0:
+            extra = ", though some of the class's readability goes"
+        else:
+            extra = "; what becomes of the class, three runs do not settle"
         teacher = f"On the way up, a linear probe finds the outline better with every level{extra}."
         steps = [
             np.mean(table[f"decoder_{level}"]["where"])
