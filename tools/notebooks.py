@@ -175,7 +175,7 @@ def execute(notebook: dict, folder: Path) -> None:
         resources={"metadata": {"path": str(folder)}},
         record_timing=False,
         coalesce_streams=True,
-    ).execute()
+    ).execute(env=os.environ | ENVIRONMENT)
 
 
 def main(arguments: list[str]) -> int:
@@ -183,7 +183,6 @@ def main(arguments: list[str]) -> int:
     if action not in ("run", "clean", "check"):
         print(__doc__)
         return 2
-    os.environ.update(ENVIRONMENT)
     paths = [Path(name).resolve() for name in names] or find_notebooks()
     if not paths:
         print("There is no notebook in notebooks/.")

@@ -17,6 +17,7 @@ from course_lib.datasets.targets import THREE_CLASSES, border_weights, encode_th
 
 TARGETS = ("classes", "three_classes")
 NORMALIZATIONS = ("none", "stretch")
+SAMPLINGS = ("pictures", "root_area")
 
 
 def stretch(image: np.ndarray, low: float = 1.0, high: float = 99.8) -> np.ndarray:
@@ -107,9 +108,11 @@ class Batches(keras.utils.PyDataset):
         cache: keep the encoded samples in memory. Off for sets that are too large for that.
         transform: an own function `(images, labels, weights or None) -> the same` applied to each batch last.
         workers: loading threads.
+        sampling: `"pictures"`: each sample as often as any other; `"root_area"`: larger ones oftener, by the square
+            root of their pixels. A large picture holds more that no other crop shows, but its crops resemble one another.
 
     Raises:
-        ValueError: for an empty data set, or a batch size, crop or number of steps below 1.
+        ValueError: for an empty data set, an unknown sampling, or a batch size, crop or number of steps below 1.
     """
 
     def __init__(
@@ -126,6 +129,7 @@ class Batches(keras.utils.PyDataset):
         cache: bool = True,
         transform: Callable | None = None,
         workers: int = 2,
+        sampling: str = "pictures",
     ):
         super().__init__(workers=1, use_multiprocessing=False)
         if not len(dataset):
@@ -137,7 +141,11 @@ class Batches(keras.utils.PyDataset):
         ):
             if value is not None and value < 1:
                 raise ValueError(f"{name} is {value}; it must be at least 1.")
+        if sampling not in SAMPLINGS:
+            raise ValueError(f"sampling is {sampling!r}; it must be one of {', '.join(map(repr, SAMPLINGS))}.")
         normalize(np.zeros((1, 1, 1), np.float32), normalization)
+        self.sampling = sampling
+        self._pool: np.ndarray | None = None
         self.dataset, self.batch_size, self.crop, self.target = dataset, batch_size, crop, target
         self.augmentation, self.normalization, self.seed = augmentation, normalization, seed
         self.whole_pass = steps is None
@@ -165,13 +173,22 @@ class Batches(keras.utils.PyDataset):
                 rng = np.random.default_rng([self.seed, epoch])
                 # A pass of whole samples ends with a short batch rather than counting some samples twice; a given
                 # number of steps goes round the set as often as it takes.
-                wanted = len(self.dataset) if self.whole_pass else self.steps * self.batch_size
+                pool = self._indices()
+                wanted = len(pool) if self.whole_pass else self.steps * self.batch_size
                 rounds = [
-                    rng.permutation(len(self.dataset)) if self.shuffle else np.arange(len(self.dataset))
-                    for _ in range(math.ceil(wanted / len(self.dataset)))
+                    rng.permutation(pool) if self.shuffle else pool for _ in range(math.ceil(wanted / len(pool)))
                 ]
                 self._orders = {epoch: np.concatenate(rounds)[:wanted]}
             return self._orders[epoch]
+
+    def _indices(self) -> np.ndarray:
+        """The indices of one round through the set: each sample once, or large ones several times."""
+        if self._pool is None:
+            self._pool = np.arange(len(self.dataset))
+            if self.sampling == "root_area":
+                sides = np.sqrt([math.prod(sample.image.shape[:2]) for sample in self.dataset])
+                self._pool = np.repeat(self._pool, np.rint(sides / sides.min()).astype(int))
+        return self._pool
 
     def __getitem__(self, k: int) -> tuple[np.ndarray, ...]:
         if not 0 <= k < self.steps:

@@ -3,6 +3,7 @@
 import copy
 import importlib.util
 import json
+import os
 from pathlib import Path
 
 import pytest
@@ -135,12 +136,17 @@ def test_a_notebook_is_run_in_its_folder_and_written_whole(tmp_path):
     notebook = good_notebook()
     for number, cell in enumerate(notebook["cells"]):
         cell["id"] = f"cell-{number}"
-    notebook["cells"][1]["source"] = "import os; print(os.path.exists('small.ipynb'))"
+    notebook["cells"][1]["source"] = (
+        "import os; print(os.path.exists('small.ipynb'), os.environ['KERAS_BACKEND'], os.environ['COURSE_TRAIN'])"
+    )
+    own = dict(os.environ)
     path.write_text(json.dumps(notebook), encoding="utf-8")
     assert tool.main(["run", str(path)]) == 0
     outputs = [cell["outputs"][0]["text"] for cell in tool.code_cells(tool.read(path))]
-    assert outputs == ["True\n"] + ["shape (2, 2)\n"] * 5
+    assert outputs == ["True tensorflow 0\n"] + ["shape (2, 2)\n"] * 5
     assert [file.name for file in tmp_path.iterdir()] == ["small.ipynb"]
+    # The notebooks' setting is the kernel's alone: tests that come later in this process keep their backend.
+    assert dict(os.environ) == own
 
     notebook["cells"][2]["source"] = "1 / 0"
     before = json.dumps(notebook)
