@@ -241,7 +241,10 @@ def run_claims(options: argparse.Namespace) -> int:
     results = [experiments.read(path.stem) for path in sorted(experiments.FOLDER.glob("[0-9].[0-9].json"))]
     for result in results:
         print(f"{result.claim}  {result.statement}\n     {result.verdict}: {result.teacher}")
-        print(f"     {result.effect}: {result.interval}, {result.repetitions} runs")
+        if result.interval is None:
+            print(f"     demonstrated: {result.effect}")
+        else:
+            print(f"     {result.effect}: {result.interval}, {result.repetitions} runs")
     if options.json:
         print(json.dumps({"claims": [asdict(result) for result in results]}))
     return 0

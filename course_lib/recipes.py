@@ -181,9 +181,9 @@ NUCLEI = Recipe(
     prediction=Prediction(
         average="flips",
         choices={
-            "seed_threshold": (0.4, 0.5, 0.6, 0.7),
-            "mask_threshold": (0.35, 0.4, 0.45, 0.5),
-            "min_size": (10, 20),
+            "seed_threshold": (0.6, 0.7, 0.8, 0.85, 0.9),
+            "mask_threshold": (0.25, 0.3, 0.35, 0.4),
+            "min_size": (20,),
         },
         choose_by="ap_mean",
     ),

@@ -142,7 +142,9 @@ class Batches(keras.utils.PyDataset):
             if value is not None and value < 1:
                 raise ValueError(f"{name} is {value}; it must be at least 1.")
         if sampling not in SAMPLINGS:
-            raise ValueError(f"sampling is {sampling!r}; it must be one of {', '.join(map(repr, SAMPLINGS))}.")
+            raise ValueError(
+                f"sampling is {sampling!r}; it must be one of {', '.join(map(repr, SAMPLINGS))}."
+            )
         normalize(np.zeros((1, 1, 1), np.float32), normalization)
         self.sampling = sampling
         self._pool: np.ndarray | None = None
@@ -176,7 +178,8 @@ class Batches(keras.utils.PyDataset):
                 pool = self._indices()
                 wanted = len(pool) if self.whole_pass else self.steps * self.batch_size
                 rounds = [
-                    rng.permutation(pool) if self.shuffle else pool for _ in range(math.ceil(wanted / len(pool)))
+                    rng.permutation(pool) if self.shuffle else pool
+                    for _ in range(math.ceil(wanted / len(pool)))
                 ]
                 self._orders = {epoch: np.concatenate(rounds)[:wanted]}
             return self._orders[epoch]

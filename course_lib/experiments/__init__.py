@@ -1,7 +1,8 @@
 """The claims of the notes, measured: one function per claim, one file of results per claim in `data/results`.
 
 An experiment runs from fixed seeds, several times over, and gives an effect with a 95 % interval. What it says in the end
-is one of three verdicts: `holds`, `holds when …`, `not seen here`.
+is one of three verdicts: `holds`, `holds when …`, `not seen here`. A demonstration needs no statistics: it shows what is
+so, and a test holds it.
 """
 
 from __future__ import annotations
@@ -22,7 +23,22 @@ from course_lib.checkpoints import write_json
 
 FOLDER = Path(__file__).resolve().parents[2] / "data" / "results"
 
-MODULES = {"3.2": "unet", "4.1": "encoder_decoder", "4.2": "encoder_decoder", "4.3": "encoder_decoder"}
+MODULES = {
+    "1.1": "detection",
+    "1.2": "detection",
+    "1.3": "detection",
+    "2.1": "instances",
+    "3.2": "unet",
+    "4.1": "encoder_decoder",
+    "4.2": "encoder_decoder",
+    "4.3": "encoder_decoder",
+    "7.1": "scores",
+    "7.2": "scores",
+    "7.3": "scores",
+    "7.4": "losses",
+    "7.5": "losses",
+    "7.6": "losses",
+}
 """Which module measures which claim, in its function `claim_3_2` and so on."""
 
 
@@ -50,10 +66,11 @@ class Result:
         claim: id in the list of claims, such as `"3.2"`.
         statement: the claim in the course's words.
         effect: what was measured to decide it, with its unit.
-        interval: the effect's mean and 95 % interval over the repetitions.
+        interval: the effect's mean and 95 % interval over the repetitions; `None` for a demonstration, which is no
+            measurement of chance but shows what is so.
         verdict: `"holds"`, `"holds when …"` or `"not seen here"`.
         teacher: the sentence a teacher would say.
-        repetitions: how many independent runs.
+        repetitions: how many independent runs; 1 for a demonstration.
         table: the numbers behind it, name → one value per repetition (or a nested table).
         recipe: digest of the recipe the runs vary, `""` where nothing was trained.
         seconds: how long it took.
@@ -63,7 +80,7 @@ class Result:
     claim: str
     statement: str
     effect: str
-    interval: Interval
+    interval: Interval | None
     verdict: str
     teacher: str
     repetitions: int
@@ -114,4 +131,5 @@ def read(claim: str, folder: Path | None = None) -> Result:
             f"claim {claim} has no result yet; measure it: python -m course_lib claims --run {claim}"
         )
     content = json.loads(path.read_text(encoding="utf8"))
-    return Result(**content | {"interval": Interval(**content["interval"])})
+    found = content["interval"]
+    return Result(**content | {"interval": None if found is None else Interval(**found)})

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 import numpy as np
 from scipy import sparse
 
@@ -35,6 +37,20 @@ def label_map(name: str, values: np.ndarray) -> np.ndarray:
     return values
 
 
+def check_class_range(name: str, ids: np.ndarray, num_classes: int, ignore: int | None) -> None:
+    """A `ValueError` if a class id is out of range; `ignore` is only named in it, its pixels are left out before."""
+    if not ids.size:
+        return
+    low, high = ids.min(), ids.max()
+    if low < 0 or high >= num_classes:
+        wrong = high if high >= num_classes else low
+        but = "" if ignore is None else f" (or {ignore} for pixels to ignore)"
+        raise ValueError(
+            f"{name}: class id {wrong} found, but with num_classes={num_classes} "
+            f"ids run from 0 to {num_classes - 1}{but}."
+        )
+
+
 def check_same_shape(name_a: str, a: np.ndarray, name_b: str, b: np.ndarray) -> None:
     """A `ValueError` if two maps that are compared pixel by pixel differ in shape."""
     if np.shape(a) != np.shape(b):
@@ -42,6 +58,24 @@ def check_same_shape(name_a: str, a: np.ndarray, name_b: str, b: np.ndarray) -> 
             f"{name_a} has shape {np.shape(a)} but {name_b} has {np.shape(b)}; "
             "both must show the same pixels: crop or resize one of them first."
         )
+
+
+def paired_images(name_a: str, a: Iterable, name_b: str, b: Iterable) -> tuple[list, list]:
+    """Two lists of as many maps, one per image, or a `ValueError`."""
+    for name, maps in ((name_a, a), (name_b, b)):
+        if isinstance(maps, np.ndarray) and maps.ndim < 3:  # its rows would pass for images
+            raise ValueError(
+                f"{name}: one map per image wanted, got a single array of shape {maps.shape}; "
+                "put it in a list, also where there is one image only."
+            )
+    a, b = list(a), list(b)
+    if len(a) != len(b):
+        raise ValueError(
+            f"{name_a} has {len(a)} images but {name_b} has {len(b)}; one map per image is wanted in each."
+        )
+    if not a:
+        raise ValueError(f"{name_a}: no image given; at least one is wanted.")
+    return a, b
 
 
 def consecutive(labels: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:

@@ -5,7 +5,7 @@ What "empty" means, here and in every metric of the course:
 1. **No pixel to judge** (all ignored, or no true foreground where a measure looks only there): NaN. Nothing
    was measured.
 2. **Two empty answers** (both masks empty, no object in either instance map): they agree, 1.0. One empty, one
-   not: 0.0.
+   not: 0.0. Where the measure is a distance: 0 pixels, and infinite.
 3. **A class among several that neither truth nor prediction holds**: NaN, and it is left out of every mean.
    Counting it as 1 would flatter a model for classes that the pictures don't show; counting it as 0 would
    punish it for them.
@@ -23,7 +23,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from course_lib.metrics._labels import check_same_shape, integer_array
+from course_lib.metrics._labels import check_class_range, check_same_shape, integer_array
 
 IGNORE = -1
 
@@ -53,8 +53,8 @@ def confusion_matrix(
     if ignore is not None:
         judged = y_true != ignore
         y_true, y_pred = y_true[judged], y_pred[judged]
-    _check_range("y_true", y_true, num_classes, ignore)
-    _check_range("y_pred", y_pred, num_classes, None)
+    check_class_range("y_true", y_true, num_classes, ignore)
+    check_class_range("y_pred", y_pred, num_classes, None)
     pairs = y_true.astype(np.int64).ravel() * num_classes + y_pred.astype(np.int64).ravel()
     return np.bincount(pairs, minlength=num_classes**2).reshape(num_classes, num_classes)
 
@@ -128,6 +128,45 @@ def mean_iou(matrix: np.ndarray, classes: Sequence[int] | None = None) -> float:
 def mean_dice(matrix: np.ndarray, classes: Sequence[int] | None = None) -> float:
     """Mean of `dice_per_class` over the classes that occur; arguments and errors as in `mean_iou`."""
     return _mean_of_present(dice_per_class(matrix), classes)
+
+
+def mean_class_accuracy(matrix: np.ndarray, classes: Sequence[int] | None = None) -> float:
+    """Mean of `class_accuracy` over the classes that the truth holds, also called balanced accuracy.
+
+    A class that is only predicted has no pixel to be found and is left out here, though not from `mean_iou`.
+
+    Args:
+        matrix: `(C, C)` confusion matrix, rows are the truth.
+        classes: the ids to average over; all by default.
+
+    Returns:
+        The mean in 0..1, or NaN if the truth holds none of the classes.
+
+    Raises:
+        ValueError: if `matrix` is no confusion matrix, or a class id is out of range.
+    """
+    return _mean_of_present(class_accuracy(matrix), classes)
+
+
+def frequency_weighted_iou(matrix: np.ndarray) -> float:
+    """Mean of `iou_per_class`, each class weighted by its share of the true pixels.
+
+    Σ t_c IoU_c / Σ t_c with t_c the true pixels of class c (Long, Shelhamer, Darrell 2015, Fully convolutional
+    networks for semantic segmentation, section 5). A class that is only predicted weighs nothing here; what it
+    took from the others is felt in theirs.
+
+    Args:
+        matrix: `(C, C)` confusion matrix, rows are the truth.
+
+    Returns:
+        The mean in 0..1, or NaN if no pixel was judged.
+
+    Raises:
+        ValueError: if `matrix` is no confusion matrix (square, no negative count).
+    """
+    _, true, _ = _counts(matrix)
+    held = true > 0
+    return float(_ratio((true[held] * iou_per_class(matrix)[held]).sum(), true.sum()))
 
 
 def pixel_accuracy(matrix: np.ndarray) -> float:
@@ -209,19 +248,6 @@ def _class_ids(name: str, values: np.ndarray) -> np.ndarray:
         "of logits or probabilities per class take np.argmax(…, axis=-1) first, "
         "one probability per pixel compare with a threshold such as 0.5",
     )
-
-
-def _check_range(name: str, ids: np.ndarray, num_classes: int, ignore: int | None) -> None:
-    if not ids.size:
-        return
-    low, high = ids.min(), ids.max()
-    if low < 0 or high >= num_classes:
-        wrong = high if high >= num_classes else low
-        but = "" if ignore is None else f" (or {ignore} for pixels to ignore)"
-        raise ValueError(
-            f"{name}: class id {wrong} found, but with num_classes={num_classes} "
-            f"ids run from 0 to {num_classes - 1}{but}."
-        )
 
 
 def _counts(matrix: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:

@@ -11,6 +11,9 @@ be another number, one that depends on how the images fell into batches.
 
 What is empty is scored as in `course_lib.metrics.semantic`: a class in neither truth nor prediction is left
 out of the mean, and before any pixel was judged the result is NaN.
+
+These metrics run inside compiled steps. Those of outlines and of objects can't; they are in
+`course_lib.metrics.per_image`.
 """
 
 from __future__ import annotations
@@ -36,7 +39,7 @@ class _StreamingTable(keras.metrics.Metric):
         self.table = self.add_variable(table_shape, initializer="zeros", name="table")
         self.rounded_off = self.add_variable(table_shape, initializer="zeros", name="rounded_off")
 
-    def add(self, counts, bad_label) -> None:
+    def add(self, counts, bad_label=False) -> None:
         """Add a batch's counts; `bad_label` (a bool tensor) turns the whole table into NaN."""
         counts = ops.where(bad_label, float("nan"), ops.cast(counts, self.table.dtype))
         missing = counts + self.rounded_off
@@ -48,29 +51,15 @@ class _StreamingTable(keras.metrics.Metric):
 class _ClassTable(_StreamingTable):
     """Accumulates the confusion matrix `(C, C)`, rows are the truth."""
 
-    def __init__(
-        self,
-        num_classes: int,
-        ignore: int | None = IGNORE,
-        classes: Sequence[int] | None = None,
-        name: str | None = None,
-        dtype=None,
-    ):
+    def __init__(self, num_classes: int, ignore: int | None, name: str, dtype=None):
         if num_classes < 2:
             raise ValueError(
                 f"num_classes: at least 2 wanted, got {num_classes}; "
                 "a binary map has the classes background and object."
             )
-        wrong = [c for c in classes or () if not 0 <= c < num_classes]
-        if wrong or (classes is not None and not len(classes)):
-            raise ValueError(
-                f"classes: ids from 0 to {num_classes - 1} wanted, got {list(classes)}; "
-                "leave it out to average over all."
-            )
         super().__init__((num_classes, num_classes), name, dtype)
         self.num_classes = num_classes
         self.ignore = ignore
-        self.classes = None if classes is None else tuple(int(c) for c in classes)
 
     def update_state(self, y_true, y_pred, sample_weight=None) -> None:
         """Count one batch.
@@ -93,23 +82,72 @@ class _ClassTable(_StreamingTable):
         counts = ops.segment_sum(ops.reshape(weights, (-1,)), pairs, num_segments=self.num_classes**2)
         self.add(ops.reshape(counts, (self.num_classes, self.num_classes)), bad_label)
 
-    def mean_over_present(self, parts, wholes):
-        """Mean of `parts / wholes` over the classes whose whole isn't 0."""
+    def get_config(self) -> dict:
+        return {**super().get_config(), "num_classes": self.num_classes, "ignore": self.ignore}
+
+
+class _ClassMean(_ClassTable):
+    """The mean over the classes of a ratio of counts."""
+
+    def __init__(
+        self,
+        num_classes: int,
+        ignore: int | None,
+        classes: Sequence[int] | None,
+        name: str,
+        dtype=None,
+    ):
+        super().__init__(num_classes, ignore, name, dtype)
+        self.classes = checked_classes(classes, num_classes)
+
+    def parts_and_wholes(self):
+        """What is divided by what, `(C,)` each."""
+        raise NotImplementedError
+
+    def result(self):
+        """The mean so far, a scalar in 0..1; NaN if no pixel was judged yet."""
+        parts, wholes = self.parts_and_wholes()
         if self.classes is not None:
             parts = ops.take(parts, self.classes)
             wholes = ops.take(wholes, self.classes)
-        absent = ops.equal(wholes, 0)  # not "> 0": NaN, the mark of a bad label, must stay in the mean
-        scores = ops.where(absent, 0.0, parts / ops.where(absent, 1.0, wholes))
-        return ops.sum(scores) / ops.sum(ops.cast(ops.logical_not(absent), scores.dtype))
+        return mean_over_present(parts, wholes)
+
+    def per_class(self):
+        """The score of each class so far, `(C,)`; NaN for a class without a pixel to be divided by."""
+        return _ratio(*self.parts_and_wholes())
 
     def get_config(self) -> dict:
-        config = {"num_classes": self.num_classes, "ignore": self.ignore}
         classes = None if self.classes is None else list(self.classes)
-        return {**super().get_config(), **config, "classes": classes}
+        return {**super().get_config(), "classes": classes}
 
 
 @keras.saving.register_keras_serializable(package="course_lib")
-class MeanIoU(_ClassTable):
+class ConfusionMatrix(_ClassTable):
+    """The confusion matrix, from logits, over all pixels of all batches.
+
+    Its result is a matrix. So is what `fit` and `evaluate` log under its name; the progress bar, which has room for
+    one number, shows the mean of its entries. The functions of `course_lib.metrics.semantic` read scores from it.
+
+    Args:
+        num_classes: number of classes C, the length of the logits' last axis.
+        ignore: pixels with this true label don't count; `None` counts all.
+        name: the key in the logs.
+        dtype: of the counts, float32 by default.
+
+    Raises:
+        ValueError: fewer than 2 classes.
+    """
+
+    def __init__(self, num_classes, ignore=IGNORE, name="confusion_matrix", dtype=None):
+        super().__init__(num_classes, ignore, name, dtype)
+
+    def result(self):
+        """The counts so far, `(C, C)`: entry `[i, j]` those of true class i that were predicted as j."""
+        return ops.copy(self.table)  # not the variable itself, which later batches change
+
+
+@keras.saving.register_keras_serializable(package="course_lib")
+class MeanIoU(_ClassMean):
     """Mean intersection over union of the classes, from logits, over all pixels of all batches.
 
     Args:
@@ -132,14 +170,13 @@ class MeanIoU(_ClassTable):
     def __init__(self, num_classes, ignore=IGNORE, classes=None, name="mean_iou", dtype=None):
         super().__init__(num_classes, ignore, classes, name, dtype)
 
-    def result(self):
-        """The mean so far, a scalar in 0..1; NaN if no pixel was judged yet."""
+    def parts_and_wholes(self):
         both, true, predicted = _marginals(self.table)
-        return self.mean_over_present(both, true + predicted - both)
+        return both, true + predicted - both
 
 
 @keras.saving.register_keras_serializable(package="course_lib")
-class Dice(_ClassTable):
+class Dice(_ClassMean):
     """Mean Dice coefficient of the classes, from logits, over all pixels of all batches.
 
     This is the *hard* Dice, of predicted classes. The soft Dice of a loss is made of probabilities and is
@@ -149,10 +186,52 @@ class Dice(_ClassTable):
     def __init__(self, num_classes, ignore=IGNORE, classes=None, name="dice", dtype=None):
         super().__init__(num_classes, ignore, classes, name, dtype)
 
+    def parts_and_wholes(self):
+        both, true, predicted = _marginals(self.table)
+        return 2 * both, true + predicted
+
+
+@keras.saving.register_keras_serializable(package="course_lib")
+class ClassAccuracy(_ClassMean):
+    """Mean over the classes of the share of their true pixels that were found, from logits, over all batches.
+
+    Also called balanced accuracy. A class that the truth doesn't hold has no pixel to be found and is left out of the
+    mean. Arguments and errors as in `MeanIoU`.
+    """
+
+    def __init__(self, num_classes, ignore=IGNORE, classes=None, name="class_accuracy", dtype=None):
+        super().__init__(num_classes, ignore, classes, name, dtype)
+
+    def parts_and_wholes(self):
+        both, true, _ = _marginals(self.table)
+        return both, true
+
+
+@keras.saving.register_keras_serializable(package="course_lib")
+class FrequencyWeightedIoU(_ClassTable):
+    """Mean IoU of the classes, each weighted by its share of the true pixels, from logits, over all batches.
+
+    See `course_lib.metrics.frequency_weighted_iou`.
+
+    Args:
+        num_classes: number of classes C, the length of the logits' last axis.
+        ignore: pixels with this true label don't count; `None` counts all.
+        name: shown in the progress bar.
+        dtype: of the counts, float32 by default.
+
+    Raises:
+        ValueError: fewer than 2 classes.
+    """
+
+    def __init__(self, num_classes, ignore=IGNORE, name="frequency_weighted_iou", dtype=None):
+        super().__init__(num_classes, ignore, name, dtype)
+
     def result(self):
         """The mean so far, a scalar in 0..1; NaN if no pixel was judged yet."""
         both, true, predicted = _marginals(self.table)
-        return self.mean_over_present(2 * both, true + predicted)
+        union = true + predicted - both
+        iou = both / ops.where(ops.equal(union, 0), 1.0, union)  # an absent class weighs 0
+        return ops.sum(true * iou) / ops.sum(true)
 
 
 @keras.saving.register_keras_serializable(package="course_lib")
@@ -236,3 +315,27 @@ def _pixel_weights(labels, sample_weight, ignore: int | None, num_classes: int, 
 def _marginals(table):
     """Of a confusion matrix: pixels right, pixels true, and pixels predicted of each class."""
     return ops.diagonal(table), ops.sum(table, axis=1), ops.sum(table, axis=0)
+
+
+def checked_classes(classes: Sequence[int] | None, num_classes: int) -> tuple[int, ...] | None:
+    """The ids to average over, or a `ValueError`."""
+    wrong = [c for c in classes or () if not 0 <= c < num_classes]
+    if wrong or (classes is not None and not len(classes)):
+        raise ValueError(
+            f"classes: ids from 0 to {num_classes - 1} wanted, got {list(classes)}; "
+            "leave it out to average over all."
+        )
+    return None if classes is None else tuple(int(c) for c in classes)
+
+
+def mean_over_present(parts, wholes):
+    """Mean of `parts / wholes` over the classes whose whole isn't 0."""
+    absent = ops.equal(wholes, 0)  # not "> 0": NaN, the mark of a bad label, must stay in the mean
+    scores = ops.where(absent, 0.0, parts / ops.where(absent, 1.0, wholes))
+    return ops.sum(scores) / ops.sum(ops.cast(ops.logical_not(absent), scores.dtype))
+
+
+def _ratio(parts, wholes):
+    """`parts / wholes`, NaN where the whole is 0."""
+    absent = ops.equal(wholes, 0)
+    return ops.where(absent, float("nan"), parts / ops.where(absent, 1.0, wholes))

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 from keras import ops
 
-from course_lib.losses import CrossEntropy, Dice, SegmentationLoss
+from course_lib.losses import CrossEntropy, Dice, Focal, SegmentationLoss, Tversky
 
 RNG = np.random.default_rng(0)
 LOGITS = RNG.normal(scale=3, size=(2, 5, 6, 4)).astype("float32")
@@ -67,23 +67,34 @@ def test_dice_is_the_formula_and_keras_own():
     assert float(Dice(smooth=1e-7)(LABELS, LOGITS)) == pytest.approx(float(ops.mean(own)), abs=1e-5)
 
 
-@pytest.mark.parametrize(
-    "loss", [CrossEntropy(), Dice(), CrossEntropy() + 0.5 * Dice()], ids=lambda loss: loss.name
-)
-@pytest.mark.parametrize(
-    "labels", [LABELS, np.full_like(LABELS, 3), np.full_like(LABELS, -1)], ids=["mixed", "full", "ignored"]
-)
-@pytest.mark.parametrize("scale", [0, 1, 80])
-def test_value_and_gradient_are_finite(loss, labels, scale):
-    """Also where the truth is one class or nothing, and where the net is certain (±80), rightly or wrongly."""
-    kernel = np.sign(LOGITS[0, 0, :1]) * scale  # (1, 4): one certain answer per class
-    layer = keras.layers.Dense(4, use_bias=False)
-    model = keras.Sequential([keras.Input((5, 6, 1)), layer])
-    layer.kernel.assign(kernel)
-    model.compile(keras.optimizers.SGD(1e-3), loss)
-    value = model.train_on_batch(np.ones((2, 5, 6, 1), "float32"), labels)
-    assert np.isfinite(value)
-    assert np.isfinite(ops.convert_to_numpy(layer.kernel)).all()
+@pytest.mark.parametrize(("alpha", "beta"), [(0.5, 0.5), (0.3, 0.7), (0.9, 0.2)])
+def test_tversky_is_keras_own(alpha, beta):
+    # Keras up to 3.15 has the two factors the other way round from its documentation; later ones do not.
+    missed_one_of_two = keras.losses.tversky(np.float32([1, 1]), np.float32([1, 0]), alpha=1.0, beta=0.0)
+    prices = (beta, alpha) if float(missed_one_of_two) > 0.4 else (alpha, beta)
+    own = keras.losses.Tversky(*prices, axis=(0, 1, 2))(
+        np.eye(4, dtype="float32")[LABELS], numpy_softmax(LOGITS).astype("float32")
+    )
+    loss = Tversky(alpha, beta, smooth=1e-7)
+    assert float(loss(LABELS, LOGITS)) == pytest.approx(float(own), abs=1e-6)
+
+
+@pytest.mark.parametrize("gamma", [0.0, 0.5, 2.0, 3.0])
+def test_focal_is_keras_own_of_many_classes(gamma):
+    alpha = (0.1, 0.2, 0.3, 0.4)
+    own = keras.losses.CategoricalFocalCrossentropy(alpha=alpha, gamma=gamma, from_logits=True)
+    expected = float(own(np.eye(4, dtype="float32")[LABELS], LOGITS))
+    assert float(Focal(gamma, alpha)(LABELS, LOGITS)) == pytest.approx(expected, abs=1e-6)
+
+
+@pytest.mark.parametrize("gamma", [0.0, 2.0, 3.0])
+def test_focal_is_keras_own_of_one_channel(gamma):
+    labels, logits = LABELS % 2, LOGITS[..., :1]
+    truth = labels[..., None].astype("float32")
+    own = keras.losses.BinaryFocalCrossentropy(gamma=gamma, from_logits=True)(truth, logits)
+    assert float(Focal(gamma)(labels, logits)) == pytest.approx(float(own), abs=1e-6)
+    own = keras.losses.BinaryFocalCrossentropy(True, alpha=0.25, gamma=gamma, from_logits=True)(truth, logits)
+    assert float(Focal(gamma, (0.75, 0.25))(labels, logits)) == pytest.approx(float(own), abs=1e-6)
 
 
 def test_sum_weights_and_serialisation():

@@ -102,3 +102,55 @@ def test_what_keras_mean_iou_says_to_probabilities():
     assert stuck == pytest.approx(np.mean(y_true == 0) / 2, abs=1e-6)
     logits = np.stack([1 - probabilities, probabilities, *[np.zeros(SHAPE)] * 2], axis=-1).astype("float32")
     assert stream(metrics.MeanIoU(CLASSES), y_true, logits) == pytest.approx(1, abs=1e-6)
+
+
+@pytest.mark.parametrize(("y_true", "logits"), CASES)
+def test_confusion_matrix_and_iou_of_each_class(y_true, logits):
+    table, mean = metrics.ConfusionMatrix(CLASSES), metrics.MeanIoU(CLASSES)
+    stream(mean, y_true, logits)
+    theirs = keras.metrics.MeanIoU(CLASSES, ignore_class=-1)
+    stream(theirs, y_true, logits.argmax(axis=-1))
+    for i in range(len(y_true)):
+        table.update_state(y_true[i : i + 1].astype("int32"), logits[i : i + 1])
+    counts = keras.ops.convert_to_numpy(theirs.total_cm)
+    np.testing.assert_allclose(keras.ops.convert_to_numpy(table.result()), counts, rtol=0, atol=1e-6)
+    per_class = keras.ops.convert_to_numpy(mean.per_class())
+    for c in np.flatnonzero(~np.isnan(per_class)):
+        one = keras.metrics.IoU(CLASSES, target_class_ids=[c], ignore_class=-1)
+        assert per_class[c] == pytest.approx(stream(one, y_true, logits.argmax(axis=-1)), abs=1e-6)
+    # Frequency-weighted IoU has no counterpart; Keras's counts and its IoU of each class are the parts of it.
+    share = counts.sum(axis=1) / counts.sum()
+    weighted = stream(metrics.FrequencyWeightedIoU(CLASSES), y_true, logits)
+    assert weighted == pytest.approx(np.sum(share * np.nan_to_num(per_class)), abs=1e-6)
+
+
+@pytest.mark.parametrize(("y_true", "logits"), CASES)
+def test_class_accuracy_is_the_recall_of_each_class(y_true, logits):
+    one_hot = np.eye(CLASSES, dtype="float32")[y_true.clip(0)] * (y_true >= 0)[..., None]
+    metric = metrics.ClassAccuracy(CLASSES)
+    ours = stream(metric, y_true, logits)
+    recall = []
+    for c in np.unique(y_true[y_true >= 0]):
+        theirs = keras.metrics.Recall(class_id=int(c), top_k=1)
+        judged = y_true >= 0
+        theirs.update_state(one_hot[judged], logits[judged])
+        recall.append(float(theirs.result()))
+        per_class = keras.ops.convert_to_numpy(metric.per_class())
+        assert per_class[c] == pytest.approx(recall[-1], abs=1e-6)
+    assert ours == pytest.approx(np.mean(recall), abs=1e-6)
+
+
+@pytest.mark.parametrize(("y_true", "logits"), CASES)
+def test_pixel_accuracy_of_one_hot_labels(y_true, logits):
+    one_hot, judged = np.eye(CLASSES)[y_true.clip(0)], (y_true >= 0).astype("float32")
+    theirs = stream(keras.metrics.CategoricalAccuracy(), one_hot, logits, sample_weight=judged)
+    assert stream(metrics.PixelAccuracy(), y_true, logits) == pytest.approx(theirs, abs=1e-6)
+
+
+def test_the_iou_of_objects_in_a_binary_map():
+    _, y_true, logits = next(batches())
+    y_true = y_true % 2
+    score = logits[..., 1] - logits[..., 0]
+    theirs = stream(keras.metrics.BinaryIoU(target_class_ids=[1], threshold=0.0), y_true, score)
+    ours = stream(metrics.MeanIoU(2, classes=[1]), y_true, logits[..., :2])
+    assert ours == pytest.approx(theirs, abs=1e-6)

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 from scipy.optimize import linear_sum_assignment
-from skimage import measure, morphology
+from skimage import measure, morphology, segmentation
 from skimage import metrics as skimage_metrics
 from skimage.data import binary_blobs
 
@@ -106,3 +106,97 @@ def test_seeds_are_kept_whole_and_small_ones_dropped():
     kept = seeds > 0
     assert metrics.rand_score(seeds, segments).f_score == 1
     assert len(np.unique(segments[kept])) == seeds.max()
+
+
+# --- Outlines ---
+
+
+def mask_pairs():
+    blobs = binary_blobs(64, 0.12, volume_fraction=0.4, rng=5)
+    other = binary_blobs(64, 0.12, volume_fraction=0.3, rng=6)
+    pixel, empty, full = np.zeros((64, 64), bool), np.zeros((64, 64), bool), np.ones((64, 64), bool)
+    pixel[0, 63] = True
+    yield "blobs", blobs, other
+    yield "shifted", blobs, np.roll(blobs, (2, 3), axis=(0, 1))
+    yield "eroded", blobs, morphology.erosion(blobs, morphology.disk(2))
+    yield "one pixel at the border", pixel, blobs
+    yield "whole image", full, other
+    yield "the same", blobs, blobs
+    yield "nothing predicted", blobs, empty
+    yield "nothing true", empty, blobs
+    yield "nothing at all", empty, empty
+
+
+PAIRS = [pytest.param(*pair[1:], id=pair[0]) for pair in mask_pairs()]
+
+
+def outline(mask):
+    """scikit-image draws no outline along the edge of the picture; a frame of background makes it do so."""
+    return segmentation.find_boundaries(np.pad(mask, 1), connectivity=1, mode="inner")[1:-1, 1:-1]
+
+
+@pytest.mark.parametrize(("a", "b"), PAIRS)
+def test_hausdorff(a, b):
+    theirs = skimage_metrics.hausdorff_distance(outline(a), outline(b))
+    assert metrics.hausdorff(a, b) == pytest.approx(theirs, abs=1e-6)
+
+
+@pytest.mark.parametrize(("a", "b"), PAIRS[:6])
+def test_modified_hausdorff_is_the_larger_mean_of_the_surface_distances(a, b):
+    theirs = skimage_metrics.hausdorff_distance(outline(a), outline(b), method="modified")
+    from_a, from_b = metrics.surface_distances(a, b)
+    assert max(from_a.mean(), from_b.mean()) == pytest.approx(theirs, abs=1e-6)
+    # The average of all distances lies between the means of the two directions.
+    pooled = (from_a.sum() + from_b.sum()) / (outline(a).sum() + outline(b).sum())
+    assert metrics.average_surface_distance(a, b) == pytest.approx(pooled, abs=1e-6)
+    assert metrics.average_surface_distance(a, b) <= theirs + 1e-9
+
+
+@pytest.mark.parametrize(("a", "b"), PAIRS[:6])
+@pytest.mark.parametrize("tolerance", [1, 2, 3.5])
+def test_boundary_f1_by_dilating_the_outlines(a, b, tolerance):
+    # As Csurka's measure is often programmed: what lies under the other outline, drawn with a disc of that radius.
+    y, x = np.mgrid[-4:5, -4:5]
+    disc = (y**2 + x**2 <= tolerance**2).astype(np.uint8)
+    outline_a, outline_b = outline(a), outline(b)
+    recall = morphology.dilation(outline_b, disc)[outline_a].mean()
+    precision = morphology.dilation(outline_a, disc)[outline_b].mean()
+    expected = 2 * precision * recall / (precision + recall) if precision + recall else 0
+    assert metrics.boundary_f1(a, b, tolerance) == pytest.approx(expected, abs=1e-6)
+
+
+# --- Objects ---
+
+
+@pytest.mark.parametrize(("truth", "prediction"), [*CASES[:3], CASES[5]])
+def test_panoptic_quality_from_the_contingency_table(truth, prediction):
+    truth_ids, pred_ids = np.unique(truth[truth > 0]), np.unique(prediction[prediction > 0])
+    table = skimage_metrics.contingency_table(truth, prediction).toarray()
+    shared = table[np.ix_(truth_ids, pred_ids)]
+    union = table.sum(axis=1)[truth_ids][:, None] + table.sum(axis=0)[pred_ids][None] - shared
+    matched = (shared / union)[shared > 0.5 * union]
+    weight = (len(truth_ids) + len(pred_ids)) / 2
+    ours = metrics.panoptic_quality([truth], [prediction])
+    assert ours.pq == pytest.approx(matched.sum() / weight, abs=1e-6)
+    assert ours.rq == pytest.approx(len(matched) / weight, abs=1e-6)
+    assert ours.sq == pytest.approx(matched.mean() if len(matched) else 0, abs=1e-6)
+
+
+@pytest.mark.parametrize(("truth", "prediction"), [*CASES[:3], CASES[5]])
+def test_aggregated_jaccard_from_the_contingency_table(truth, prediction):
+    truth_ids, pred_ids = np.unique(truth[truth > 0]), np.unique(prediction[prediction > 0])
+    table = skimage_metrics.contingency_table(truth, prediction).toarray()
+    areas = table.sum(axis=0)
+    shared, union, used = 0, 0, []
+    for row in truth_ids:
+        unions = table[row].sum() + areas[pred_ids] - table[row, pred_ids]
+        ious = table[row, pred_ids] / unions
+        if not ious.any():
+            union += table[row].sum()
+            continue
+        best = ious.argmax()
+        assert np.count_nonzero(ious == ious[best]) == 1  # no tie here; ties are in the unit tests
+        shared, union = shared + table[row, pred_ids[best]], union + unions[best]
+        used.append(pred_ids[best])
+    union += areas[np.setdiff1d(pred_ids, used)].sum()
+    assert metrics.aggregated_jaccard(truth, prediction) == pytest.approx(shared / union, abs=1e-6)

@@ -1,5 +1,7 @@
 """Class and partition scores against scikit-learn."""
 
+import warnings
+
 import numpy as np
 import pytest
 from sklearn import metrics as sklearn_metrics
@@ -61,6 +63,14 @@ def test_confusion_matrix_and_its_scores(y_true, y_pred):
     accuracy = sklearn_metrics.accuracy_score(true, pred)
     assert metrics.pixel_accuracy(matrix) == pytest.approx(accuracy, abs=1e-6)
     assert metrics.pixel_error(y_true, y_pred) == pytest.approx(1 - accuracy, abs=1e-6)
+    weighted = sklearn_metrics.jaccard_score(
+        true, pred, average="weighted"
+    )  # by the true pixels of each class
+    assert metrics.frequency_weighted_iou(matrix) == pytest.approx(weighted, abs=1e-6)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", UserWarning)  # it says so where a class is only predicted
+        balanced = sklearn_metrics.balanced_accuracy_score(true, pred)
+    assert metrics.mean_class_accuracy(matrix) == pytest.approx(balanced, abs=1e-6)
 
 
 @pytest.mark.parametrize("density", [0.0, 0.01, 0.5, 1.0])

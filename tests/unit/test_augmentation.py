@@ -175,7 +175,9 @@ class TestBatches:
             model.compile(
                 keras.optimizers.SGD(0.1), keras.losses.SparseCategoricalCrossentropy(from_logits=True)
             )
-            seen[workers] = model.fit(self.make(workers=workers), epochs=2, verbose=0, shuffle=False).history["loss"]
+            seen[workers] = model.fit(self.make(workers=workers), epochs=2, verbose=0, shuffle=False).history[
+                "loss"
+            ]
         assert seen[1] == pytest.approx(seen[3], rel=1e-5)
 
     def test_targets(self):

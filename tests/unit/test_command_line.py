@@ -76,7 +76,7 @@ def test_predict_on_a_split(tmp_path, capsys):
     [
         (["evaluate", "unet-cats"], "recipe is 'unet-cats'; there are unet-cells"),
         (["train"], "no RECIPE given"),
-        (["claims", "--run", "9.9"], "--run 9.9: there are experiments for 3.2"),
+        (["claims", "--run", "9.9"], "--run 9.9: there are experiments for 1.1, 1.2"),
         (["predict", "unet-cells", "--out", "x"], "give either IMAGE files or --split"),
         (["predict", "unet-cells", "--out", "x", "missing.png"], "missing.png: there is no such file"),
         (["predict", "unet-cells", "--out", "x", "a/one.png", "b/one.png"], "two pictures are called 'one'"),

@@ -186,17 +186,26 @@ class TestResults:
     @pytest.mark.parametrize("path", MEASURED, ids=lambda path: path.stem)
     def test_a_result_is_whole_and_its_interval_is_that_of_its_table(self, path):
         result = experiments.read(path.stem)
-        assert result.claim == path.stem and result.repetitions >= 3
+        assert result.claim == path.stem
         assert result.verdict in ("holds", "not seen here") or result.verdict.startswith("holds when ")
         assert result.statement and result.effect and result.teacher and result.seconds >= 0
+        if result.interval is None:
+            assert result.repetitions == 1 and result.table and result.verdict == "holds"
+            return
         lists = [values for values in result.table.values() if isinstance(values, list)]
-        assert any(experiments.interval(values) == result.interval for values in lists)
-        assert result.recipe == recipes.SCENES.digest
+        assert result.repetitions >= 3
+        assert any(
+            len(values) == result.repetitions and experiments.interval(values) == result.interval
+            for values in lists
+        )
+        trained_on_scenes = experiments.MODULES[result.claim] in ("unet", "encoder_decoder")
+        if trained_on_scenes:
+            assert result.recipe == recipes.SCENES.digest
 
     def test_an_unmeasured_or_unknown_claim(self, tmp_path):
         with pytest.raises(FileNotFoundError, match="python -m course_lib claims --run 4.1"):
             experiments.read("4.1", tmp_path)
-        with pytest.raises(ValueError, match="claim is '9.9'; there are experiments for 3.2"):
+        with pytest.raises(ValueError, match="claim is '9.9'; there are experiments for 1.1, 1.2"):
             experiments.run("9.9")
 
     def test_a_run_writes_what_read_reads(self, tmp_path, monkeypatch):

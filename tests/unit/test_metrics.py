@@ -46,6 +46,9 @@ def test_class_scores_by_hand():
     assert metrics.mean_iou(matrix) == pytest.approx((2 / 5 + 2 / 4 + 0) / 3)
     assert metrics.mean_iou(matrix, classes=[1]) == pytest.approx(2 / 4)
     assert metrics.mean_dice(matrix, classes=[0, 1, 3]) == pytest.approx((4 / 7 + 4 / 6) / 2)
+    assert metrics.mean_class_accuracy(matrix) == pytest.approx((2 / 3 + 2 / 3 + 0) / 3)
+    assert metrics.mean_class_accuracy(matrix, classes=[1, 3]) == pytest.approx(2 / 3)
+    assert metrics.frequency_weighted_iou(matrix) == pytest.approx(3 / 7 * 2 / 5 + 3 / 7 * 2 / 4)
     assert metrics.pixel_accuracy(matrix) == pytest.approx(4 / 7)
     assert metrics.pixel_error(y_true, y_pred) == pytest.approx(3 / 7)
 
@@ -54,6 +57,10 @@ def test_a_class_only_predicted_has_iou_zero_and_no_accuracy():
     matrix = metrics.confusion_matrix(np.zeros(4, int), np.array([0, 0, 0, 1]), num_classes=2)
     assert metrics.iou_per_class(matrix)[1] == 0
     assert np.isnan(metrics.class_accuracy(matrix)[1])
+    assert metrics.mean_iou(matrix) == pytest.approx(3 / 8)
+    assert (
+        metrics.mean_class_accuracy(matrix) == metrics.frequency_weighted_iou(matrix) == pytest.approx(3 / 4)
+    )
 
 
 def test_what_is_under_an_ignored_pixel_does_not_matter():
@@ -67,6 +74,8 @@ def test_empty_answers_of_class_maps():
     nothing_judged = metrics.confusion_matrix(np.full((2, 2), -1), np.zeros((2, 2), int), num_classes=2)
     assert np.isnan(metrics.mean_iou(nothing_judged))
     assert np.isnan(metrics.pixel_accuracy(nothing_judged))
+    assert np.isnan(metrics.mean_class_accuracy(nothing_judged))
+    assert np.isnan(metrics.frequency_weighted_iou(nothing_judged))
     assert np.isnan(metrics.pixel_error(np.full((2, 2), -1), np.zeros((2, 2), int)))
     empty, full = np.zeros((3, 3), bool), np.ones((3, 3), bool)
     for score in (metrics.iou, metrics.dice):
@@ -145,6 +154,8 @@ def test_class_score_laws(pair, order):
         (lambda: metrics.iou_per_class(np.ones((2, 3))), "square confusion matrix"),
         (lambda: metrics.iou_per_class(np.array([[1, -1], [0, 1]])), "negative"),
         (lambda: metrics.mean_iou(np.eye(2), classes=[2]), "classes: id 2"),
+        (lambda: metrics.mean_class_accuracy(np.eye(2), classes=[-1]), "classes: id -1"),
+        (lambda: metrics.frequency_weighted_iou(np.ones(4)), "square confusion matrix"),
     ],
 )
 def test_class_map_errors(call, words):
@@ -156,12 +167,24 @@ def test_class_map_errors(call, words):
 
 
 def streaming_metrics():
-    return metrics.MeanIoU(CLASSES), metrics.Dice(CLASSES), metrics.PixelAccuracy()
+    return (
+        metrics.MeanIoU(CLASSES),
+        metrics.Dice(CLASSES),
+        metrics.PixelAccuracy(),
+        metrics.ClassAccuracy(CLASSES),
+        metrics.FrequencyWeightedIoU(CLASSES),
+    )
 
 
 def numpy_scores(y_true, y_pred):
     matrix = metrics.confusion_matrix(y_true, y_pred, CLASSES)
-    return metrics.mean_iou(matrix), metrics.mean_dice(matrix), metrics.pixel_accuracy(matrix)
+    return (
+        metrics.mean_iou(matrix),
+        metrics.mean_dice(matrix),
+        metrics.pixel_accuracy(matrix),
+        metrics.mean_class_accuracy(matrix),
+        metrics.frequency_weighted_iou(matrix),
+    )
 
 
 @settings(deadline=None, max_examples=8)
@@ -196,6 +219,23 @@ def test_streaming_leaves_absent_classes_out_and_takes_chosen_ones():
     metric = metrics.Dice(5, classes=[1, 4])
     metric.update_state(y_true, logits_of(y_pred, 5))
     assert float(metric.result()) == pytest.approx(4 / 5, rel=1e-6)
+
+
+def test_streaming_tells_the_classes_apart():
+    y_true, y_pred = np.array([[0, 0, 1, 1, -1]]), np.array([[0, 1, 1, 1, 2]])
+    matrix = metrics.confusion_matrix(y_true, y_pred, 4)
+    table = metrics.ConfusionMatrix(4)
+    table.update_state(y_true, logits_of(y_pred, 4))
+    result = table.result()
+    table.reset_state()
+    np.testing.assert_array_equal(keras.ops.convert_to_numpy(result), matrix)  # what was given out stays
+    for metric, expected in (
+        (metrics.MeanIoU(4), metrics.iou_per_class(matrix)),
+        (metrics.Dice(4, classes=[1]), metrics.dice_per_class(matrix)),
+        (metrics.ClassAccuracy(4), metrics.class_accuracy(matrix)),
+    ):
+        metric.update_state(y_true, logits_of(y_pred, 4))
+        np.testing.assert_allclose(keras.ops.convert_to_numpy(metric.per_class()), expected, rtol=1e-6)
 
 
 @pytest.mark.parametrize("weight_shape", [(4,), (4, 1, 1), (4, 3, 5), (4, 3, 5, 1)])
@@ -253,14 +293,16 @@ def test_streaming_in_fit(jit_compile):
             0.0
         ),  # learns nothing, so that the epoch's metrics are those of the model after it
         keras.losses.SparseCategoricalCrossentropy(from_logits=True, ignore_class=-1),
-        metrics=list(streaming_metrics()),
+        metrics=[*streaming_metrics(), metrics.ConfusionMatrix(CLASSES)],
         weighted_metrics=[metrics.MeanIoU(CLASSES, name="weighted_iou")],
         jit_compile=jit_compile,
     )
     logs = model.fit(images, y_true, sample_weight=weights, batch_size=3, verbose=0).history
     y_pred = keras.ops.convert_to_numpy(model(images)).argmax(axis=-1)
-    results = [logs[name][0] for name in ("mean_iou", "dice", "pixel_accuracy")]
+    results = [logs[metric.name][0] for metric in streaming_metrics()]
     np.testing.assert_allclose(results, numpy_scores(y_true, y_pred), rtol=1e-6)
+    matrix = metrics.confusion_matrix(y_true, y_pred, CLASSES)
+    np.testing.assert_array_equal(logs["confusion_matrix"][0], matrix)
     weighted = metrics.confusion_matrix(np.where(weights > 0, y_true, -1), y_pred, CLASSES)
     assert logs["weighted_iou"][0] == pytest.approx(metrics.mean_iou(weighted), rel=1e-6)
 
@@ -271,6 +313,17 @@ def test_streaming_in_fit(jit_compile):
         metrics.MeanIoU(4, ignore=255, classes=[1, 3], name="cells"),
         metrics.Dice(2, ignore=None),
         metrics.PixelAccuracy(ignore=None, name="share"),
+        metrics.ClassAccuracy(3, classes=[0]),
+        metrics.FrequencyWeightedIoU(3, ignore=0),
+        metrics.ConfusionMatrix(3),
+        metrics.BoundaryF1(3, tolerance=1.5, spacing=(0.5, 2), classes=[1]),
+        metrics.BoundaryIoU(3, distance=3, ignore=None),
+        metrics.Hausdorff(3, percentile=95, spacing=0.1, missing=20.0),
+        metrics.AverageSurfaceDistance(3, name="assd"),
+        metrics.AveragePrecision([0.5, 0.75]),
+        metrics.PanopticQuality(),
+        metrics.PanopticQuality(4, stuff=(0, 2), ignore=255),
+        metrics.AggregatedJaccard(),
     ],
     ids=lambda metric: type(metric).__name__,
 )
@@ -314,7 +367,8 @@ def test_streaming_errors(call, words):
 
 def test_plain_functions_load_no_backend():
     code = (
-        "import sys; from course_lib.metrics import iou, match, rand_score, average_precision; "
+        "import sys; from course_lib.metrics import iou, match, rand_score, average_precision, boundary_f1; "
+        "from course_lib.metrics import panoptic_quality; "
         "print([m for m in ('keras', 'tensorflow', 'jax', 'torch') if m in sys.modules])"
     )
     done = subprocess.run(
@@ -421,6 +475,97 @@ def test_empty_answers_of_instance_maps():
     assert metrics.average_precision([something], [nothing], 0.3) == 0.0
     assert np.isnan(metrics.matching_scores([something], [nothing]).mean_matched_iou).all()
     assert metrics.match(nothing, nothing, 0.3).pairs.shape == (0, 2)
+    assert metrics.aggregated_jaccard(nothing, nothing) == 1.0
+    assert (
+        metrics.aggregated_jaccard(nothing, something) == metrics.aggregated_jaccard(something, nothing) == 0
+    )
+    score = metrics.panoptic_quality([nothing], [nothing])
+    assert (score.pq, score.sq, score.rq) == (1, 1, 1)
+    for true, pred in ((nothing, something), (something, nothing)):
+        score = metrics.panoptic_quality([true, nothing], [pred, nothing])
+        assert (score.pq, score.sq, score.rq) == (0, 0, 0)
+    void = panoptic(np.full((2, 2), -1), np.zeros((2, 2), int))
+    assert np.isnan(metrics.panoptic_quality_per_class([void], [void], 2).mean()).all()
+
+
+AJI_TRUE = np.array([[1, 1, 1, 0, 2, 2, 0, 3]])
+AJI_PRED = np.array([[5, 5, 6, 6, 6, 0, 7, 0]])
+
+
+def test_aggregated_jaccard_by_hand():
+    # 1 takes 5 (2/3, not 6: 1/5), 2 takes 6 (1/4), 3 meets nothing (+1), 7 is unused (+1).
+    assert metrics.aggregated_jaccard(AJI_TRUE, AJI_PRED) == pytest.approx((2 + 1) / (3 + 4 + 1 + 1))
+    assert metrics.aggregated_jaccard(TRUE, TRUE * 3) == 1.0
+
+
+def test_one_prediction_over_two_objects_is_charged_to_both():
+    true, pred = np.array([[1, 1, 2, 2, 2]]), np.full((1, 5), 4)
+    assert metrics.aggregated_jaccard(true, pred) == pytest.approx((2 + 3) / (5 + 5))
+
+
+def test_ties_of_aggregated_jaccard():
+    # Object 1 has an IoU of 1/4 with both, 1 pixel of 4 and 2 of 8: the one that shares 2 is taken.
+    true = np.repeat([[1, 0, 1, 0]], [1, 0, 3, 6], axis=-1)
+    pred = np.array([[5, 6, 6, 0, 6, 6, 6, 6, 0, 0]])
+    np.testing.assert_allclose(metrics.iou_matrix(true, pred), [[1 / 4, 2 / 8]])
+    assert metrics.aggregated_jaccard(true, pred) == pytest.approx(2 / (8 + 1))
+    # The same object halved: as many pixels, so the one that comes first, whatever its name. Object 2 takes it, too.
+    true = np.array([[1, 1, 1, 1, 0, 0], [2, 0, 0, 0, 0, 0]])
+    for first, second in ((5, 6), (6, 5)):
+        pred = np.array([[first, first, second, second, 0, 0], [first, 0, 0, 0, second, 0]])
+        np.testing.assert_allclose(metrics.iou_matrix(true, pred)[0], [2 / 5, 2 / 5])
+        # 1 and 2 take the first: intersections 2 + 1, unions 5 + 3; the second has 3 pixels.
+        assert metrics.aggregated_jaccard(true, pred) == pytest.approx((2 + 1) / (5 + 3 + 3))
+
+
+def test_panoptic_quality_by_hand():
+    nothing = np.zeros_like(TRUE)
+    score = metrics.panoptic_quality([TRUE, nothing, TRUE], [PRED, nothing, TRUE * 3])
+    assert (score.true_positives, score.false_positives, score.false_negatives) == (4, 4, 2)
+    assert score.sq == pytest.approx((3 / 4 + 3) / 4)
+    assert score.rq == pytest.approx(4 / (4 + 4 / 2 + 2 / 2))
+    assert score.pq == pytest.approx((3 / 4 + 3) / 7)
+
+
+def panoptic(classes, instances):
+    return np.stack([np.array(classes), np.array(instances)], axis=-1)
+
+
+def test_panoptic_quality_per_class_by_hand():
+    # Classes: 0 background and 1 road are stuff; 2 and 3 are things.
+    true = panoptic([[0, 0, 1, 1, 2, 2, 2, 3, 3, 3]], [[0, 9, 0, 0, 1, 1, 1, 1, 1, 2]])
+    pred = panoptic([[0, 0, 0, 1, 2, 2, 3, 2, 3, 3]], [[0, 0, 5, 0, 4, 4, 4, 4, 1, 2]])
+    # Stuff 0: IoU 2/3. Stuff 1: 1/2, no match. Thing 2: 2 of 4. Thing 3: 1 of 2 (no), 1 of 1, and one wrong pixel.
+    scores = metrics.panoptic_quality_per_class([true], [pred], 5, stuff=(0, 1))
+    np.testing.assert_array_equal(scores.true_positives, [1, 0, 0, 1, 0])
+    np.testing.assert_array_equal(scores.false_positives, [0, 1, 1, 2, 0])
+    np.testing.assert_array_equal(scores.false_negatives, [0, 1, 1, 1, 0])
+    np.testing.assert_allclose(scores.matched_iou, [2 / 3, 0, 0, 1, 0])
+    np.testing.assert_allclose(scores.pq, [2 / 3, 0, 0, 1 / 2.5, np.nan])
+    np.testing.assert_allclose(scores.sq, [2 / 3, 0, 0, 1, np.nan])
+    np.testing.assert_allclose(scores.rq, [1, 0, 0, 1 / 2.5, np.nan])
+    assert scores.mean() == pytest.approx(((2 / 3 + 0.4) / 4, (2 / 3 + 1) / 4, 1.4 / 4))
+    assert scores.mean([2, 3, 4]) == pytest.approx((0.2, 0.5, 0.2))
+    assert np.isnan(scores.mean([4])).all()
+
+
+def test_void_and_groups_of_panoptic_quality():
+    # One row each: void takes pixels out of the prediction; an unmatched prediction mostly on void or on a group of its
+    # own class is no false positive; half is not most; a group of another class excuses nothing.
+    def counts(classes_true, instances_true, classes_pred, instances_pred):
+        true, pred = panoptic([classes_true], [instances_true]), panoptic([classes_pred], [instances_pred])
+        scores = metrics.panoptic_quality_per_class([true], [pred], 3, stuff=(0,))
+        return tuple(
+            array[1] for array in (scores.true_positives, scores.false_positives, scores.false_negatives)
+        ) + (scores.matched_iou[1],)
+
+    assert counts([1, 1, -1, -1], [1, 1, 0, 0], [1, 1, 1, 1], [1, 1, 1, 1]) == (1, 0, 0, 1.0)
+    assert counts([1, 0, -1, -1], [1, 0, 0, 0], [0, 1, 1, 1], [0, 1, 1, 1]) == (0, 0, 1, 0.0)
+    assert counts([1, 0, 0, -1], [1, 0, 0, 0], [0, 0, 1, 1], [0, 0, 1, 1]) == (0, 1, 1, 0.0)
+    assert counts([1, 1, 1, 0], [0, 0, 0, 0], [1, 1, 1, 1], [7, 7, 7, 7]) == (0, 0, 0, 0.0)
+    assert counts([2, 2, 2, 0], [0, 0, 0, 0], [1, 1, 1, 1], [7, 7, 7, 7]) == (0, 1, 0, 0.0)
+    # No answer: neither right nor wrong.
+    assert counts([1, 1, 1, 0], [1, 1, 1, 0], [-1, 1, 1, 1], [0, 2, 2, 0]) == (1, 0, 0, pytest.approx(2 / 3))
 
 
 def test_each_pixel_an_object():
@@ -479,6 +624,38 @@ def test_matching_laws(pair, threshold, names):
         (lambda: metrics.match(TRUE, PRED, np.nan), "threshold: nan"),
         (lambda: metrics.average_precision([TRUE], [PRED, PRED]), "1 images but instances_pred has 2"),
         (lambda: metrics.average_precision([], []), "no image"),
+        (lambda: metrics.average_precision(TRUE, PRED), r"instances_true: one map per image.*\(3, 6\)"),
+        (lambda: metrics.panoptic_quality([TRUE], PRED), "instances_pred: one map per image"),
+        (lambda: metrics.panoptic_quality([TRUE, TRUE], [PRED, -PRED]), "image 1: instances_pred: ids start"),
+        (lambda: metrics.aggregated_jaccard(TRUE, PRED[1:]), "instances_true has shape"),
+        (
+            lambda: metrics.panoptic_quality_per_class([TRUE], [PRED], 3),
+            r"image 0: panoptic_true: shape \(height, width, 2\)",
+        ),
+        (
+            lambda: metrics.panoptic_quality_per_class([panoptic(TRUE, TRUE)], [panoptic(PRED, PRED)], 8),
+            "panoptic_pred: class id 9 found",
+        ),
+        (
+            lambda: metrics.panoptic_quality_per_class([panoptic(TRUE, -TRUE)], [panoptic(TRUE, PRED)], 8),
+            "panoptic_true: instance ids start at 0.*-7",
+        ),
+        (
+            lambda: metrics.panoptic_quality_per_class([panoptic(TRUE, TRUE)], [panoptic([[1]], [[1]])], 8),
+            "panoptic_true has shape",
+        ),
+        (
+            lambda: metrics.panoptic_quality_per_class([panoptic(TRUE, TRUE)], [panoptic(TRUE, PRED) / 2], 8),
+            "panoptic_pred: a map of class ids.*float64",
+        ),
+        (lambda: metrics.panoptic_quality_per_class([TRUE], [PRED], 3, stuff=(3,)), "stuff: class id 3"),
+        (lambda: metrics.panoptic_quality_per_class([TRUE], [PRED], 0), "num_classes"),
+        (
+            lambda: metrics.panoptic_quality_per_class(
+                [panoptic(TRUE, TRUE)], [panoptic(TRUE, TRUE)], 8
+            ).mean([8]),
+            "classes: id 8",
+        ),
         (lambda: metrics.average_precision([TRUE], [PRED], []), "thresholds"),
         (
             lambda: metrics.average_precision([TRUE, TRUE], [PRED, -PRED]),

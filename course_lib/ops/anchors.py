@@ -1,0 +1,108 @@
+"""Anchors: the boxes from which a region proposal network guesses (Ren et al. 2015, Faster R-CNN, section 3.1.1).
+
+At each position of a feature map stand a few boxes of fixed sizes and shapes. The network doesn't say where an object
+is; it says which anchors look like one and by how much to move them. Each level of a feature pyramid has one size of its
+own (Lin et al. 2017, Feature Pyramid Networks, section 4.1).
+
+Anchors depend on the sizes of the maps alone, not on what they hold: plain NumPy, made once, constants in the graph.
+Boxes are `x1, y1, x2, y2` in pixels of the image.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+
+def base_anchors(
+    sizes: float | Sequence[float], aspect_ratios: Sequence[float] = (0.5, 1.0, 2.0)
+) -> np.ndarray:
+    """The anchors of one position, around the origin, their edges rounded to whole pixels.
+
+    An anchor of size s and aspect ratio r is s / √r wide and s · √r high: all ratios have the area s². Halves are
+    rounded to the even number, as NumPy and torchvision do.
+
+    Args:
+        sizes: side in pixels of the square anchor, or several.
+        aspect_ratios: height / width of each shape.
+
+    Returns:
+        float32 `(len(aspect_ratios) · len(sizes), 4)`, all sizes of the first ratio first.
+
+    Raises:
+        ValueError: if a size or a ratio is not positive, or none is given.
+    """
+    sizes = _positive("sizes", np.atleast_1d(sizes))
+    ratios = _positive("aspect_ratios", np.atleast_1d(aspect_ratios))
+    stretch = np.sqrt(ratios)[:, None]
+    widths = (1 / stretch * sizes).reshape(-1)
+    heights = (stretch * sizes).reshape(-1)
+    return np.round(np.stack([-widths, -heights, widths, heights], axis=1) / 2)
+
+
+def grid_anchors(base: np.ndarray, feature_size: tuple[int, int], strides: tuple[int, int]) -> np.ndarray:
+    """The anchors of all positions of one feature map.
+
+    Args:
+        base: `(k, 4)`, from `base_anchors`.
+        feature_size: height and width of the map.
+        strides: pixels of the image between two neighbouring positions, downwards and to the right.
+
+    Returns:
+        float32 `(height · width · k, 4)`: row by row, at each position all k. A head's output `(height, width, k · d)`
+        reshaped to `(height · width · k, d)` is in the same order.
+    """
+    y, x = np.meshgrid(
+        np.arange(feature_size[0], dtype=np.float32) * strides[0],
+        np.arange(feature_size[1], dtype=np.float32) * strides[1],
+        indexing="ij",
+    )
+    corners = np.stack([x, y, x, y], axis=-1).reshape(-1, 1, 4)
+    return (corners + np.asarray(base, np.float32)).reshape(-1, 4)
+
+
+def pyramid_anchors(
+    image_size: tuple[int, int],
+    feature_sizes: Sequence[tuple[int, int]],
+    sizes: Sequence[float | Sequence[float]],
+    aspect_ratios: Sequence[float] = (0.5, 1.0, 2.0),
+) -> list[np.ndarray]:
+    """The anchors of all levels of a feature pyramid.
+
+    A level's stride is the image's side divided by the map's, rounded down, for height and width each: so it is also
+    defined for maps whose side doesn't divide the image's.
+
+    Args:
+        image_size: height and width in pixels.
+        feature_sizes: height and width of each level's map.
+        sizes: per level one anchor size in pixels, or several.
+        aspect_ratios: height / width of each shape, the same on all levels.
+
+    Returns:
+        Per level float32 `(height · width · k, 4)`.
+
+    Raises:
+        ValueError: if there are not as many sizes as levels, or a map is empty or larger than the image.
+    """
+    if len(sizes) != len(feature_sizes):
+        raise ValueError(
+            f"{len(sizes)} anchor sizes for {len(feature_sizes)} levels; give each level its size, or its tuple of sizes."
+        )
+    levels = []
+    for feature_size, size in zip(feature_sizes, sizes, strict=True):
+        if not all(0 < side <= whole for side, whole in zip(feature_size, image_size, strict=True)):
+            raise ValueError(
+                f"feature_sizes has a map of {tuple(feature_size)} for an image of {tuple(image_size)}; "
+                "a map has at least one position and no more than the image has pixels."
+            )
+        strides = (image_size[0] // feature_size[0], image_size[1] // feature_size[1])
+        levels.append(grid_anchors(base_anchors(size, aspect_ratios), feature_size, strides))
+    return levels
+
+
+def _positive(name: str, values: np.ndarray) -> np.ndarray:
+    values = np.asarray(values, np.float32)
+    if values.ndim != 1 or not values.size or not (values > 0).all():
+        raise ValueError(f"{name} is {values.tolist()}; give one positive number or a row of them.")
+    return values

@@ -1,0 +1,113 @@
+"""Which object each anchor or proposal answers for, if any.
+
+Every box is given the object that it overlaps most. With an IoU of at least `high` it answers for it, below `low` it is
+background, and in between it is nothing that one could learn from (Ren et al. 2015, Faster R-CNN, section 3.1.2: 0.7 and
+0.3 for anchors; Girshick 2015, Fast R-CNN, section 2.3: 0.5 for proposals). An object that no anchor overlaps by `high`
+would be lost, so anchors also answer if they are the best that their object has (`allow_low_quality`).
+
+Objects are padded to a fixed number; padding, empty boxes and crowds are never matched.
+"""
+
+from __future__ import annotations
+
+from keras import ops
+
+from course_lib.ops.box_coding import float32_boxes
+from course_lib.ops.boxes import box_area, box_intersection, box_iou
+
+BACKGROUND = -1
+IGNORED = -2
+
+CLOSE = 1 - 1e-6
+"""Two IoUs that differ by less are a tie. Compiled, one overlap can be computed twice with another rounding, and an exact
+comparison of an object's best overlap with itself would then fail."""
+
+
+def match(quality, high: float, low: float, allow_low_quality: bool = False, valid=None):
+    """The object of each box, from their overlaps; torchvision's `Matcher`.
+
+    Args:
+        quality: `(..., g, n)`: overlap of each of g objects with each of n boxes, at least 0.
+        high: from here on a box answers for its best object.
+        low: below this it is background.
+        allow_low_quality: let the boxes that have the highest overlap with an object (all that tie) answer for *their own*
+            best object, however low it is.
+        valid: bool `(..., g)`: the rows that are objects; by default all.
+
+    Returns:
+        int32 `(..., n)`: the object's row, or `BACKGROUND` (-1), or `IGNORED` (-2). Of objects that overlap a box equally
+        the first is taken. Without a valid object all is background. An object that no box touches stays without an
+        answer (in torchvision all boxes that miss it would then answer for the object that they overlap most).
+
+    Raises:
+        ValueError: if low is above high, or the shapes do not fit.
+    """
+    quality = ops.stop_gradient(ops.cast(ops.convert_to_tensor(quality), "float32"))
+    if len(quality.shape) < 2:
+        raise ValueError(f"quality has shape {tuple(quality.shape)}; give objects × boxes, (..., g, n).")
+    if not low <= high:
+        raise ValueError(f"low is {low}, above high, {high}; give two thresholds in order, or one twice.")
+    if 0 in quality.shape[-2:]:
+        return ops.full((*ops.shape(quality)[:-2], ops.shape(quality)[-1]), BACKGROUND, dtype="int32")
+    if valid is not None:
+        quality = ops.where(ops.cast(valid, "bool")[..., None], quality, -1.0)
+    best = ops.max(quality, axis=-2)
+    best_object = ops.cast(ops.argmax(quality, axis=-2), "int32")
+    matches = ops.where(best >= high, best_object, ops.where(best < low, BACKGROUND, IGNORED))
+    if allow_low_quality:
+        best_of_object = ops.max(quality, axis=-1, keepdims=True)
+        is_best = ops.logical_and(quality >= best_of_object * CLOSE, best_of_object > 0)
+        matches = ops.where(ops.any(is_best, axis=-2), best_object, matches)
+    return matches
+
+
+def match_boxes(
+    objects,
+    boxes,
+    high: float,
+    low: float,
+    allow_low_quality: bool = False,
+    valid=None,
+    crowd=None,
+    crowd_share: float = 0.5,
+    boxes_valid=None,
+):
+    """`match` by IoU, minding padding, empty boxes and crowds.
+
+    A crowd is a box around many objects that nobody drew one by one. What lies in it is neither an object that we know nor
+    background: a box that would be background, but has `crowd_share` of its area or more in one crowd, is ignored.
+
+    Args:
+        objects: `(..., g, 4)`, the true boxes, padded; an empty one matches nothing.
+        boxes: `(..., n, 4)`, anchors or proposals; leading axes may broadcast, so that one list of anchors serves a batch.
+        high: as for `match`.
+        low: as for `match`.
+        allow_low_quality: as for `match`.
+        valid: bool `(..., g)`: the rows of `objects` that aren't padding; by default all.
+        crowd: bool `(..., g)`: which of them are crowds; by default none.
+        crowd_share: 0..1.
+        boxes_valid: bool `(..., n)`: the rows of `boxes` that aren't padding; the others are ignored. By default all.
+
+    Returns:
+        int32 `(..., n)`: row of the object, `BACKGROUND` or `IGNORED`.
+
+    Raises:
+        ValueError: if low is above high, or one of the lists is no list of boxes.
+    """
+    objects = ops.stop_gradient(float32_boxes("objects", objects))
+    boxes = ops.stop_gradient(float32_boxes("boxes", boxes))
+    real = ops.all(objects[..., 2:] > objects[..., :2], axis=-1)
+    if valid is not None:
+        real = ops.logical_and(real, ops.cast(valid, "bool"))
+    single = real
+    if crowd is not None:
+        crowd = ops.logical_and(real, ops.cast(crowd, "bool"))
+        single = ops.logical_and(real, ops.logical_not(crowd))
+    matches = match(box_iou(objects, boxes), high, low, allow_low_quality, single)
+    if crowd is not None and objects.shape[-2] != 0:
+        inside = box_intersection(objects, boxes) >= crowd_share * box_area(boxes)[..., None, :]
+        inside = ops.any(ops.logical_and(inside, crowd[..., None]), axis=-2)
+        matches = ops.where(ops.logical_and(matches == BACKGROUND, inside), IGNORED, matches)
+    if boxes_valid is not None:
+        matches = ops.where(ops.cast(boxes_valid, "bool"), matches, IGNORED)
+    return matches

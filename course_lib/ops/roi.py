@@ -1,0 +1,324 @@
+"""RoI Align and RoI Pool: from a box of any size on a feature map to a grid of fixed size.
+
+**RoI Pool** (Girshick 2015, Fast R-CNN, section 2.1) rounds the box to whole positions of the map, cuts it into bins of
+whole positions and takes the maximum of each. With a stride of 16, rounding moves an edge by up to 8 pixels of the image.
+
+**RoI Align** (He et al. 2017, Mask R-CNN, section 3) rounds nothing: it reads the map at a few regularly spaced points of
+each bin, between positions by bilinear interpolation, and takes their mean.
+
+With a **feature pyramid** each box is read from one level only, by its size (Lin et al. 2017, Feature Pyramid Networks,
+equation 1). Here all levels are laid end to end, so that one gather serves boxes of all levels.
+
+What is read has gradients with respect to the features; the boxes' coordinates get none, as in torchvision and in the
+papers. Feature maps are `(batch, height, width, channels)`, boxes `(batch, n, 4)`: `x1, y1, x2, y2` in pixels of the image.
+The arithmetic is float32, the result has the type of the features.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+import numpy as np
+from keras import ops
+
+from course_lib.ops.box_coding import float32_boxes
+from course_lib.ops.boxes import box_area
+
+
+def roi_levels(
+    boxes, spatial_scales: Sequence[float], canonical_size: float = 224.0, canonical_level: int = 4
+):
+    """Which level of the pyramid each box is read from: `k = floor(k0 + log2(√area / 224))`, within the levels there are.
+
+    A box as large as an ImageNet picture, 224 pixels, goes to level 4, stride 16, one half as wide to level 3. As in
+    torchvision, 1e-6 is added before rounding, so that a box of exactly 224 doesn't fall to the level below.
+
+    Args:
+        boxes: `(..., n, 4)`.
+        spatial_scales: positions per pixel on each level, finest first, as 1/4, 1/8, 1/16, 1/32.
+        canonical_size: in pixels.
+        canonical_level: level of a box of that size; level k has the stride 2^k.
+
+    Returns:
+        int32 `(..., n)`: 0 is the first of `spatial_scales`. An empty box goes there.
+    """
+    finest, coarsest = int(-math.log2(spatial_scales[0])), int(-math.log2(spatial_scales[-1]))
+    area = box_area(boxes)
+    sides = ops.sqrt(
+        ops.where(area > 0, area, 1e-12)
+    )  # an empty box has no logarithm, nor one that is not a number
+    level = ops.floor(canonical_level + ops.log2(sides / canonical_size) + 1e-6)
+    return ops.cast(ops.clip(level, finest, coarsest) - finest, "int32")
+
+
+def roi_align(
+    features,
+    boxes,
+    output_size: int | tuple[int, int],
+    spatial_scale: float = 1.0,
+    sampling_ratio: int = 2,
+    aligned: bool = False,
+    max_samples: int | None = None,
+):
+    """RoI Align on one feature map.
+
+    Args:
+        features: `(batch, height, width, channels)`.
+        boxes: `(batch, n, 4)`, in pixels of the image; each image's boxes are read from its own map. Points more than one
+            position outside the map read 0, the others the nearest edge.
+        output_size: bins downwards and to the right, or one number for both.
+        spatial_scale: positions of the map per pixel of the image, 1 / stride.
+        sampling_ratio: points per bin, along each axis. 0 or less: as many as positions fall into a bin, rounded up; see
+            `max_samples`.
+        aligned: whether the value at position 0 stands for the pixel 0..1 and so lies at 0.5 (right to the half pixel), or
+            at 0 as in the paper's first code. If not, a box is also made at least one position wide and high.
+        max_samples: limit for the adaptive number of points, since shapes are fixed. By default as many as a box of the
+            size of the map needs, so the limit changes only boxes that reach beyond the image. The work grows with
+            its square.
+
+    Returns:
+        `(batch, n, rows, columns, channels)`, never NaN for finite features: an empty box reads points that lie close
+        together, or 0 where adaptive sampling takes none; a box with an edge that is not a number reads 0.
+
+    Raises:
+        ValueError: if the shapes do not fit.
+    """
+    return multilevel_roi_align(
+        [features], boxes, output_size, [spatial_scale], sampling_ratio, aligned, max_samples
+    )
+
+
+def multilevel_roi_align(
+    features: Sequence,
+    boxes,
+    output_size: int | tuple[int, int],
+    spatial_scales: Sequence[float],
+    sampling_ratio: int = 2,
+    aligned: bool = False,
+    max_samples: int | None = None,
+    canonical_size: float = 224.0,
+    canonical_level: int = 4,
+):
+    """RoI Align on a feature pyramid: each box is read from its level alone.
+
+    Args:
+        features: per level `(batch, height, width, channels)`, finest first, with as many channels each.
+        boxes: as for `roi_align`.
+        output_size: as for `roi_align`.
+        spatial_scales: per level, positions of the map per pixel of the image.
+        sampling_ratio: as for `roi_align`.
+        aligned: as for `roi_align`.
+        max_samples: as for `roi_align`; by default what the largest map needs.
+        canonical_size: as for `roi_levels`.
+        canonical_level: as for `roi_levels`.
+
+    Returns:
+        `(batch, n, rows, columns, channels)`.
+
+    Raises:
+        ValueError: if the shapes do not fit.
+    """
+    features, boxes = _checked(features, boxes, spatial_scales)
+    bins_y, bins_x = _pair(output_size)
+    heights, widths = ([level.shape[axis] for level in features] for axis in (1, 2))
+    count, channels, kind = boxes.shape[1], features[0].shape[-1], features[0].dtype
+
+    if count == 0:
+        return ops.zeros((ops.shape(boxes)[0], 0, bins_y, bins_x, channels), kind)
+
+    # What belongs to the level of each box, (batch, n).
+    level = ops.zeros_like(boxes[..., 0], dtype="int32")
+    if len(features) > 1:
+        level = roi_levels(boxes, spatial_scales, canonical_size, canonical_level)
+    scale = ops.take(np.asarray(spatial_scales, np.float32), level)
+    height, width = (ops.take(np.asarray(sides, np.int32), level) for sides in (heights, widths))
+    areas = [h * w for h, w in zip(heights, widths, strict=True)]
+    start = ops.take(np.cumsum([0, *areas[:-1]]).astype(np.int32), level)
+
+    placed = boxes * scale[..., None] - (0.5 if aligned else 0.0)
+    neighbours = []
+    for near, far, bins, sides, length in (
+        (placed[..., 1], placed[..., 3], bins_y, heights, height),
+        (placed[..., 0], placed[..., 2], bins_x, widths, width),
+    ):
+        most = max_samples or math.ceil(max(sides) / bins)
+        positions, weights = sample_positions(near, far, bins, sampling_ratio, aligned, most)
+        neighbours.append(_neighbours(positions, weights, length))
+
+    # All levels of all images end to end, one row for each position: a single gather for each corner.
+    pyramid = ops.concatenate(
+        [ops.reshape(level, (-1, areas[k], channels)) for k, level in enumerate(features)], 1
+    )
+    pyramid = ops.reshape(pyramid, (-1, channels))
+    image = ops.arange(ops.shape(boxes)[0], dtype="int32")[:, None]
+    start, width = (start + image * sum(areas))[..., None, None], width[..., None, None]
+    read = 0.0
+    for row, weight_y in neighbours[0]:
+        for column, weight_x in neighbours[1]:
+            place = start + row[..., :, None] * width + column[..., None, :]
+            weight = weight_y[..., :, None] * weight_x[..., None, :]
+            read = read + ops.cast(ops.take(pyramid, place, axis=0), "float32") * weight[..., None]
+    each_y, each_x = read.shape[2] // bins_y, read.shape[3] // bins_x
+    read = ops.reshape(read, (-1, count, bins_y, each_y, bins_x, each_x, channels))
+    return ops.cast(ops.sum(read, axis=(3, 5)), kind)
+
+
+def sample_positions(
+    near, far, bins: int, sampling_ratio: int = 2, aligned: bool = False, max_samples: int | None = None
+):
+    """Along one axis, where RoI Align reads and with which weight: the points of each bin lie in the middle of equal parts.
+
+    Args:
+        near: near edges `(...)` in positions of the map; with `aligned`, less one half.
+        far: far edges, likewise.
+        bins: how many bins.
+        sampling_ratio: points per bin; 0 or less: the length of a bin in positions, rounded up.
+        aligned: see `roi_align`.
+        max_samples: limit for the adaptive number of points; needed for it.
+
+    Returns:
+        positions: float32 `(..., bins · points)`.
+        weights: of the same shape, the same for all points of a bin, adding up to 1 in each (or to 0, where adaptive
+            sampling takes no point).
+    """
+    length = (far - near if aligned else ops.maximum(far - near, 1.0))[..., None]
+    points = sampling_ratio if sampling_ratio > 0 else max_samples
+    point = np.arange(points, dtype=np.float32)
+    if sampling_ratio > 0:
+        taken = ops.ones_like(length * point)
+    else:
+        # Point k is needed if k bins are shorter than the box. Not by dividing: compiled, a division by `bins` may become a
+        # product with its reciprocal, and a whole number of positions per bin be rounded up to one more.
+        taken = ops.cast(length > point * bins, "float32")
+    number = ops.maximum(ops.sum(taken, axis=-1, keepdims=True), 1.0)
+    # The same trap: dividing by an array, which the compiler takes for the numbers they may be, is rounded once.
+    bin_length = length / ops.where(ops.isnan(length), 1.0, float(bins))
+    bin_start = near[..., None] + np.arange(bins, dtype=np.float32) * bin_length
+    positions = bin_start[..., :, None] + ((point + 0.5) * (bin_length / number))[..., None, :]
+    weights = ops.zeros_like(positions) + (taken / number)[..., None, :]
+    shape = (*ops.shape(near), bins * points)
+    return ops.reshape(positions, shape), ops.reshape(weights, shape)
+
+
+def roi_pool(features, boxes, output_size: int | tuple[int, int], spatial_scale: float = 1.0):
+    """RoI Pool on one feature map.
+
+    The box's edges are rounded to positions (halves away from 0), both ends included. Of its s positions, bin i of n holds
+    those from floor(i · s / n) up to ceil((i + 1) · s / n), so bins may overlap. What lies outside the map is left out.
+
+    Args:
+        features: `(batch, height, width, channels)`.
+        boxes: `(batch, n, 4)` in pixels of the image.
+        output_size: bins downwards and to the right, or one number for both.
+        spatial_scale: positions of the map per pixel of the image, 1 / stride.
+
+    Returns:
+        `(batch, n, rows, columns, channels)`; 0 for a bin that lies outside the map.
+
+    Raises:
+        ValueError: if the shapes do not fit.
+    """
+    (features,), boxes = _checked([features], boxes, [spatial_scale])
+    bins_y, bins_x = _pair(output_size)
+    kind = features.dtype
+    if boxes.shape[1] == 0:
+        return ops.zeros((ops.shape(boxes)[0], 0, bins_y, bins_x, features.shape[-1]), kind)
+    features = ops.cast(features, "float32")
+    edges = _rounded(boxes * spatial_scale)
+    in_row = _in_bin(edges[..., 1], edges[..., 3], bins_y, features.shape[1])
+    in_column = _in_bin(edges[..., 0], edges[..., 2], bins_x, features.shape[2])
+
+    # First the maximum over the rows of each bin, then over its columns; bin by bin, to need less memory.
+    lowest = float(np.finfo(np.float32).min)
+    rows = [
+        ops.max(ops.where(in_row[:, :, k, :, None, None], features[:, None], lowest), axis=2)
+        for k in range(bins_y)
+    ]
+    rows = ops.stack(rows, axis=2)
+    columns = [
+        ops.max(ops.where(in_column[:, :, None, k, :, None], rows, lowest), axis=3) for k in range(bins_x)
+    ]
+    pooled = ops.stack(columns, axis=3)
+    filled = ops.logical_and(
+        ops.any(in_row, axis=-1)[..., :, None], ops.any(in_column, axis=-1)[..., None, :]
+    )
+    return ops.cast(ops.where(filled[..., None], pooled, 0.0), kind)
+
+
+def multilevel_roi_pool(
+    features: Sequence,
+    boxes,
+    output_size: int | tuple[int, int],
+    spatial_scales: Sequence[float],
+    canonical_size: float = 224.0,
+    canonical_level: int = 4,
+):
+    """RoI Pool on a feature pyramid, to put in the place of `multilevel_roi_align`.
+
+    Args and result as there; every box is pooled from every level, and that of its own level is taken.
+    """
+    features, boxes = _checked(features, boxes, spatial_scales)
+    level = roi_levels(boxes, spatial_scales, canonical_size, canonical_level)[..., None, None, None]
+    chosen = 0.0
+    for k, (feature_map, scale) in enumerate(zip(features, spatial_scales, strict=True)):
+        pooled = roi_pool(feature_map, boxes, output_size, scale)
+        chosen = pooled if k == 0 else ops.where(level == k, pooled, chosen)
+    return chosen
+
+
+def _neighbours(positions, weights, length):
+    """The two whole positions around each point, with the share that each has in the value read there."""
+    length = ops.cast(length, "int32")[..., None]
+    size = ops.cast(length, "float32")
+    inside = ops.logical_and(positions >= -1.0, positions <= size)  # not so for what is not a number
+    weights = ops.where(inside, weights, 0.0)
+    positions = ops.minimum(ops.maximum(ops.where(inside, positions, 0.0), 0.0), size - 1)
+    low = ops.floor(positions)
+    part = positions - low
+    low = ops.cast(low, "int32")
+    return (low, weights * (1 - part)), (ops.minimum(low + 1, length - 1), weights * part)
+
+
+def _rounded(values):
+    """Whole numbers, halves away from 0 (as C does; Python and NumPy round halves to the even one), within ±10^6."""
+    size = ops.minimum(ops.abs(ops.where(ops.isfinite(values), values, 0.0)), 1e6)
+    whole = ops.floor(size)
+    whole = whole + ops.cast(size - whole >= 0.5, "float32")
+    return ops.cast(ops.where(values < 0, -whole, whole), "int32")
+
+
+def _in_bin(near, far, bins: int, length: int):
+    """Which positions of an axis each bin holds, bool `(..., bins, length)`.
+
+    In whole numbers: a compiler may turn the division by `bins` into a product with its reciprocal, which is not quite
+    the same, and a bin would gain or lose a position.
+    """
+    size = ops.maximum(far - near + 1, 1)[..., None]
+    k = np.arange(bins, dtype=np.int32)
+    first = near[..., None] + (k * size) // bins
+    end = near[..., None] + ((k + 1) * size + bins - 1) // bins
+    position = np.arange(length, dtype=np.int32)
+    return ops.logical_and(first[..., None] <= position, position < end[..., None])
+
+
+def _pair(output_size: int | tuple[int, int]) -> tuple[int, int]:
+    return (output_size, output_size) if isinstance(output_size, int) else tuple(output_size)
+
+
+def _checked(features: Sequence, boxes, spatial_scales: Sequence[float]):
+    features = [ops.convert_to_tensor(level) for level in features]
+    boxes = ops.stop_gradient(float32_boxes("boxes", boxes))
+    if len(features) != len(spatial_scales):
+        raise ValueError(
+            f"{len(spatial_scales)} spatial_scales for {len(features)} feature maps; give each its own."
+        )
+    for level in features:
+        if len(level.shape) != 4 or None in level.shape[1:] or level.shape[-1] != features[0].shape[-1]:
+            raise ValueError(
+                f"features has a map of shape {tuple(level.shape)}; maps are (batch, height, width, channels) with fixed "
+                "sizes and as many channels each."
+            )
+    if len(boxes.shape) != 3 or boxes.shape[1] is None:
+        raise ValueError(f"boxes has shape {tuple(boxes.shape)}; RoIs are (batch, n, 4), with a fixed n.")
+    return features, boxes

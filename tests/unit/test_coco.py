@@ -1,0 +1,568 @@
+"""COCO's average precision: what it is on detections that can be judged by hand, its laws, and its errors."""
+
+import subprocess
+import sys
+
+import keras
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from course_lib.metrics import COCOEvaluator, CocoScores, coco, coco_average_precision
+from course_lib.metrics.coco_streaming import CocoAP
+
+laws = settings(deadline=None, max_examples=25)
+
+
+def evaluated(*images, num_classes=1, kind="boxes", **options) -> CocoScores:
+    evaluator = COCOEvaluator(num_classes, kind, **options)
+    for image in images:
+        evaluator.update(**image)
+    return evaluator.result()
+
+
+def image(truth=(), detections=(), scores=(), **more):
+    """An image of class 0."""
+    return {
+        "boxes_true": list(truth),
+        "classes_true": [0] * len(truth),
+        "boxes_pred": list(detections),
+        "classes_pred": [0] * len(detections),
+        "scores": list(scores),
+        **more,
+    }
+
+
+# --- By hand ---
+
+
+def test_three_detections_of_two_objects():
+    # Right, wrong, right: precision 1, 1/2, 2/3 at recall 1/2, 1/2, 1. Up to a recall of 0.5 (51 of the 101)
+    # the best precision from there on is 1, behind it (50) it is 2/3.
+    expected = (51 * 1 + 50 * 2 / 3) / 101
+    scores, matches = [0.7, 0.9, 0.8], [True, True, False]  # in no order
+    precision = coco.interpolated_precision(scores, matches, n_truth=2)
+    np.testing.assert_allclose(precision, [1.0] * 51 + [2 / 3] * 50)
+    assert coco.average_precision_101(scores, matches, n_truth=2) == pytest.approx(expected)
+
+    truth = [[0, 0, 10, 10], [20, 0, 30, 10]]
+    # The first has IoU 1 with the left object; the second lies apart; the third has 8/10 with the right one.
+    detections = [[0, 0, 10, 10], [40, 40, 50, 50], [20, 0, 30, 8]]
+    found = evaluated(image(truth, detections, [0.9, 0.8, 0.7]))
+    assert found.ap_50 == found.ap_75 == pytest.approx(expected)
+    # At 0.85, 0.9 and 0.95 the right object isn't found: precision 1 up to a recall of 1/2, then 0.
+    assert found.ap == pytest.approx((7 * expected + 3 * 51 / 101) / 10)
+    assert found.per_class.tolist() == [found.ap]
+    assert found.ap_small == found.ap
+    assert found.ar_1 == pytest.approx(1 / 2)
+    assert found.ar_10 == found.ar_100 == pytest.approx((7 * 1 + 3 * 1 / 2) / 10)
+    assert np.isnan(found.ap_medium) and np.isnan(found.ar_large)
+    assert found.truths.tolist() == [[2, 2, 0, 0]]
+
+
+def test_an_iou_equal_to_the_threshold_is_enough():
+    half = image([[0, 0, 10, 10]], [[0, 0, 10, 5]], [1.0])
+    assert evaluated(half).ap_50 == 1
+    assert evaluated(half).ap == pytest.approx(1 / 10)
+    assert evaluated(half, iou_thresholds=[0.55]).ap == 0
+    exact = image([[0, 0, 10, 10]], [[0, 0, 10, 10]], [1.0])
+    assert evaluated(exact, iou_thresholds=[1.0]).ap == 1
+
+
+def test_an_object_is_found_once_and_by_the_better_score():
+    truth, worse = [0, 0, 10, 10], [0, 0, 10, 9]
+    # The better-scored box is the worse one, and takes the object; the other is a false alarm.
+    twice = evaluated(image([truth], [truth, worse], [0.5, 0.9]))
+    at = np.isclose(twice.iou_thresholds, 0.95)
+    assert twice.precision[at, 0, 0, 0, 2] == 1 / 2  # 0.9 IoU is too little there: wrong, then right
+    assert twice.ap == pytest.approx((9 * 1 + 1 / 2) / 10)
+
+
+def test_a_detection_takes_the_best_free_object():
+    left, right = [0, 0, 10, 10], [2, 0, 12, 10]
+    # Both want the right object at 0.6; the second has to take the left one, IoU 8/12.
+    both = evaluated(image([left, right], [right, right], [0.9, 0.8]), iou_thresholds=[0.6])
+    assert both.ap == 1
+    assert evaluated(image([left, right], [right, right], [0.9, 0.8]), iou_thresholds=[0.7]).ar_100 == 1 / 2
+
+
+def test_of_equal_ious_the_last_object_is_taken():
+    left, right, between = [0, 0, 10, 10], [4, 0, 14, 10], [2, 0, 12, 10]
+    for then, recall in ((left, 1), (right, 1 / 2)):
+        found = evaluated(image([left, right], [between, then], [0.9, 0.8]), iou_thresholds=[0.5])
+        assert found.ar_100 == recall
+
+
+def test_detections_in_a_crowd_count_neither_way():
+    crowd, single = [0, 0, 50, 50], [60, 60, 80, 80]
+    inside = [[1, 1, 9, 9], [1, 1, 9, 9], [45, 10, 55, 20]]  # the last lies half in the crowd
+    seen = image([crowd, single], [*inside, single], [0.9, 0.8, 0.7, 0.1], crowd=[True, False])
+    assert evaluated(seen).ap_50 == 1
+    assert evaluated(seen).truths[0, 0] == 1
+    assert evaluated(seen).ap_75 == pytest.approx(
+        1 / 2
+    )  # half in the crowd is too little here: a false alarm
+    seen["crowd"] = [1, 1]
+    assert np.isnan(evaluated(seen).ap)
+
+
+def test_an_object_that_counts_goes_before_a_crowd():
+    box = [0, 0, 10, 10]
+    for truth, crowd in (([box, [0, 0, 90, 90]], [False, True]), ([[0, 0, 90, 90], box], [True, False])):
+        assert evaluated(image(truth, [[0, 0, 10, 6]], [1.0], crowd=crowd)).ar_100 == pytest.approx(3 / 10)
+
+
+def test_size_ranges():
+    small, large = [0, 0, 10, 10], [100, 100, 300, 300]
+    guess, far_and_small, far_and_large = [100, 100, 300, 300], [50, 50, 60, 60], [400, 0, 600, 200]
+    found = evaluated(image([small, large], [far_and_large, far_and_small, guess], [0.9, 0.8, 0.7]))
+    assert found.ap == pytest.approx(51 / 101 / 3)
+    assert found.ap_small == 0
+    assert found.ap_large == 1 / 2  # the small false alarm isn't looked at
+    assert np.isnan(found.ap_medium)
+    on_the_limit = evaluated(image([[0, 0, 32, 32]], [[0, 0, 32, 32]], [1.0]))
+    assert on_the_limit.ap_small == on_the_limit.ap_medium == 1
+    assert evaluated(image([small], [small], [1.0]), size_limits=(50, 200)).truths.tolist() == [[1, 0, 1, 0]]
+    assert evaluated(image([small], [small], [1.0], areas=[2000.0])).truths.tolist() == [[1, 0, 1, 0]]
+
+
+def test_masks_are_judged_by_their_pixels():
+    square, ring = np.zeros((2, 9, 11), bool)
+    square[1:7, 1:7] = ring[1:7, 1:7] = True
+    ring[2:6, 2:6] = False
+    seen = {
+        "classes_true": [0],
+        "masks_true": square[None],
+        "classes_pred": [0],
+        "masks_pred": ring[None],
+        "scores": [1.0],
+        "boxes_true": [[1, 1, 7, 7]],
+        "boxes_pred": [[1, 1, 7, 7]],
+    }
+    assert evaluated(seen, kind="masks", iou_thresholds=[0.6]).ap == 0
+    assert evaluated(seen, kind="masks", iou_thresholds=[20 / 36]).ap == 1
+    assert evaluated(seen, kind="boxes").ap == 1
+
+
+def test_what_is_empty():
+    box = [[0, 0, 10, 10]]
+    assert np.all(np.isnan(evaluated().stats))
+    assert np.all(np.isnan(evaluated(image()).stats))
+    assert np.isnan(evaluated(image([], box, [1.0])).ap)  # nothing to find
+    missed = evaluated(image(box))
+    assert missed.ap == missed.ar_100 == missed.ap_small == 0
+    good = image(box, box, [0.5])
+    assert evaluated(good).ap == evaluated(good, image()).ap == 1
+    assert evaluated(good, image([], box, [0.9])).ap == pytest.approx(1 / 2)  # a false alarm elsewhere
+    assert evaluated(image(box, [[3, 3, 3, 8]], [0.5])).ap == 0  # a box without width
+    # A class that is only detected, and one that is nowhere, are left out; pixels of class maps differ here.
+    detected_only = {**image(box, box * 2, [0.5, 0.9]), "classes_pred": [0, 2]}
+    scores = evaluated(detected_only, num_classes=3)
+    np.testing.assert_array_equal(scores.per_class, [1, np.nan, np.nan])
+    assert scores.ap == 1
+    assert np.isnan(coco.average_precision_101([0.5], [False], n_truth=0))
+    assert coco.average_precision_101([], [], n_truth=3) == 0
+
+
+def test_only_the_best_scored_detections_are_looked_at():
+    boxes = [[20 * k, 0, 20 * k + 10, 10] for k in range(30)]
+    scores = np.linspace(0, 1, 30)
+    found = evaluated(image(boxes, boxes, scores), max_detections=25)
+    assert (found.ar_1, found.ar_10, found.ar_100) == pytest.approx((1 / 30, 10 / 30, 25 / 30))
+    assert found.max_detections == (1, 10, 25)
+    assert evaluated(image(boxes, boxes, scores)).ap == 1
+
+
+def test_instance_maps_are_masks_or_boxes():
+    truth = np.zeros((40, 50), np.int32)
+    truth[2:10, 3:12], truth[20:30, 20:40], truth[32, 4] = 1, 2, 4  # id 3 has no pixel: no object
+    prediction = np.zeros_like(truth)
+    prediction[2:10, 3:12], prediction[20:30, 21:40], prediction[0, 40:] = 2, 1, 5
+    maps = {
+        "instances_true": [truth, np.zeros_like(truth)],
+        "classes_true": [[0, 1, 1, 0], []],
+        "instances_pred": [prediction, np.zeros_like(truth)],
+        "classes_pred": [[1, 0, 0, 1, 0], []],
+        "scores": [[0.9, 0.8, 1.0, 1.0, 0.1], []],
+    }
+    for kind in ("masks", "boxes"):
+        scores = COCOEvaluator.from_instances(2, **maps, kind=kind).result()
+        # Class 0: one of two found, before a false alarm. Class 1: found at IoU 0.95, all thresholds.
+        np.testing.assert_allclose(scores.per_class, [51 / 101, 1])
+        assert scores.truths[:, 0].tolist() == [2, 1]
+    inner = np.zeros_like(truth)
+    inner[2:9, 3:12] = 1  # 63 pixels of 72
+    one = COCOEvaluator(1, "masks")
+    one.update_instances((truth == 1).astype(int), [0], inner, [0], [1.0])
+    assert one.result().ap == pytest.approx(8 / 10)
+
+
+def test_reset_forgets_and_a_result_is_of_the_images_so_far():
+    good, bad = image([[0, 0, 9, 9]], [[0, 0, 9, 9]], [0.5]), image([[0, 0, 9, 9]], [[5, 5, 9, 9]], [0.4])
+    evaluator = COCOEvaluator(1)
+    evaluator.update(**good)
+    first = evaluator.result()
+    evaluator.update(**bad)
+    assert (first.ap, evaluator.result().ar_100) == (1, 0.5)
+    assert first.truths.tolist() == [[1, 1, 0, 0]]
+    evaluator.reset()
+    assert np.isnan(evaluator.result().ap)
+    evaluator.update(**bad)
+    assert evaluator.result().ap == 0
+
+
+def test_the_twelve_numbers_can_be_printed():
+    scores = evaluated(image([[0, 0, 9, 9]], [[0, 0, 9, 9]], [0.5]))
+    assert str(scores).splitlines()[0].split() == ["ap", "1.000"]
+    assert len(str(scores).splitlines()) == len(scores.stats) == 12
+    assert scores.precision.shape == (10, 101, 1, 4, 3)
+    assert scores.recall.shape == (10, 1, 4, 3)
+    assert len(repr(scores)) < 1000
+
+
+def test_thresholds_that_were_not_taken_are_nan():
+    scores = evaluated(image([[0, 0, 9, 9]], [[0, 0, 9, 9]], [0.5]), iou_thresholds=[0.3, 0.75])
+    assert np.isnan(scores.ap_50)
+    assert scores.ap_75 == scores.ap == 1
+
+
+# --- Laws ---
+
+CLASSES = 2
+
+
+@st.composite
+def images(draw, most=4):
+    """Some images with boxes on a small grid, all scores of all images different."""
+    counts = draw(st.lists(st.tuples(st.integers(0, 4), st.integers(0, 6)), min_size=1, max_size=most))
+    rng = np.random.default_rng(draw(st.integers(0, 2**32 - 1)))
+    scores = rng.permutation(sum(m for _, m in counts)) / 100 + 0.1
+    made = []
+    for n, m in counts:
+        low = rng.integers(0, 4, (n + m, 2))
+        boxes = np.concatenate([low, low + rng.integers(1, 5, (n + m, 2))], axis=-1)
+        made.append(
+            {
+                "boxes_true": boxes[:n],
+                "classes_true": rng.integers(0, CLASSES, n),
+                "crowd": rng.random(n) < 0.2,
+                "areas": rng.choice([10.0, 5000.0, 20000.0], n),
+                "boxes_pred": boxes[n:],
+                "classes_pred": rng.integers(0, CLASSES, m),
+                "scores": scores[:m],
+            }
+        )
+        scores = scores[m:]
+    return made
+
+
+@laws
+@given(images(), st.randoms(use_true_random=False))
+def test_scores_are_bounded_and_the_order_of_images_does_not_matter(seen, random):
+    first = evaluated(*seen, num_classes=CLASSES)
+    for values in (first.stats, first.precision, first.recall):
+        assert np.all(np.isnan(values) | ((values >= 0) & (values <= 1)))
+    assert np.isnan(first.ap) == (first.truths[:, 0].sum() == 0)
+    shuffled = list(seen)
+    random.shuffle(shuffled)
+    again = evaluated(*shuffled, num_classes=CLASSES)
+    np.testing.assert_array_equal(again.precision, first.precision)
+    np.testing.assert_array_equal(again.recall, first.recall)
+    lists = {name: [image[name] for image in seen] for name in seen[0]}
+    np.testing.assert_array_equal(coco_average_precision(CLASSES, **lists).stats, first.stats)
+
+
+@laws
+@given(images())
+def test_precision_falls_with_recall_and_with_the_threshold_recall_too(seen):
+    scores = evaluated(*seen, num_classes=CLASSES)
+    present = scores.truths > 0
+    assert np.all(np.diff(scores.precision[:, :, present], axis=1) <= 0)
+    assert np.all(np.diff(scores.recall[:, present], axis=-1) >= 0)  # more detections find no less
+
+
+@laws
+@given(images(), st.integers(0, CLASSES - 1))
+def test_a_lower_scored_false_alarm_never_raises_a_score(seen, class_id):
+    before = evaluated(*seen, num_classes=CLASSES)
+    alarm = {
+        "boxes_true": [],
+        "classes_true": [],
+        "boxes_pred": [[0, 0, 5, 5]],
+        "classes_pred": [class_id],
+        "scores": [0.0],
+    }
+    after = evaluated(*seen, alarm, num_classes=CLASSES)
+    there = ~np.isnan(before.precision)
+    assert np.all(after.precision[there] <= before.precision[there])
+    np.testing.assert_array_equal(np.isnan(after.precision), ~there)
+    # With the highest score it costs precision wherever anything was found.
+    found = before.precision[..., class_id, 0, 2] > 0
+    alarm["scores"] = [9.0]
+    after = evaluated(*seen, alarm, num_classes=CLASSES)
+    assert np.all(after.precision[..., class_id, 0, 2][found] < before.precision[..., class_id, 0, 2][found])
+
+
+@laws
+@given(images())
+def test_perfect_detections_score_one(seen):
+    for image in seen:
+        image["crowd"] = np.zeros(len(image["classes_true"]), bool)
+        image["boxes_pred"], image["classes_pred"] = image["boxes_true"], image["classes_true"]
+        image["scores"] = np.linspace(0.2, 0.9, len(image["classes_true"]))
+    scores = evaluated(*seen, num_classes=CLASSES)
+    present = scores.truths[:, 0] > 0
+    assert np.all(scores.precision[:, :, present, 0, 2] == 1)
+    assert np.all(np.isnan(scores.per_class[~present]))
+    assert scores.ar_100 == 1 or not present.any()
+
+
+@laws
+@given(images())
+def test_boxes_and_the_masks_that_fill_them_score_the_same(seen):
+    y, x = np.mgrid[:9, :9]
+    by_box = evaluated(*seen, num_classes=CLASSES)
+    for image in seen:
+        for side in ("true", "pred"):
+            boxes = image.pop(f"boxes_{side}").reshape(-1, 4)
+            image[f"masks_{side}"] = np.array(
+                [(x >= a) & (x < c) & (y >= b) & (y < d) for a, b, c, d in boxes], bool
+            ).reshape(-1, 9, 9)
+    np.testing.assert_array_equal(
+        evaluated(*seen, num_classes=CLASSES, kind="masks").precision, by_box.precision
+    )
+
+
+# --- Errors ---
+
+BOX = [[0, 0, 4, 4]]
+MASKS = {"classes_true": [0], "classes_pred": [0], "scores": [1.0], "masks_true": np.ones((1, 4, 4), bool)}
+MAP = np.ones((4, 4), int)
+
+
+@pytest.mark.parametrize(
+    ("call", "words"),
+    [
+        (lambda: COCOEvaluator(0), "num_classes: at least 1"),
+        (lambda: COCOEvaluator(1, "polygons"), "kind: 'boxes' or 'masks' wanted, got 'polygons'"),
+        (lambda: COCOEvaluator(1, iou_thresholds=[0.0]), "iou_thresholds"),
+        (lambda: COCOEvaluator(1, iou_thresholds=0.5), "iou_thresholds.*list of length 1"),
+        (lambda: COCOEvaluator(1, size_limits=(96, 32)), "size_limits: two ascending"),
+        (lambda: COCOEvaluator(1, max_detections=5), "max_detections: at least 10"),
+        (lambda: evaluated(image(BOX, BOX, [1.0, 0.5])), r"scores: shape \(1,\).*got \(2,\)"),
+        (lambda: evaluated(image(BOX, BOX, [np.nan])), "scores: finite"),
+        (lambda: evaluated(image(BOX, [[0, 0, np.inf, 1]], [1.0])), "boxes_pred: finite"),
+        (lambda: evaluated(image([[5, 0, 4, 4]], BOX, [1.0])), r"boxes_true: box 0 .*x, y, width, height"),
+        (lambda: evaluated(image(BOX, BOX * 2, [1.0], classes_pred=[0])), r"boxes_pred: shape \(1, 4\)"),
+        (lambda: evaluated(image(BOX, boxes_true=None)), "boxes_true: missing"),
+        (lambda: evaluated(image(BOX, classes_true=[1])), "classes_true: class id 1 .*0 to 0"),
+        (lambda: evaluated(image([], BOX, [1.0], classes_pred=[-1])), "classes_pred: class id -1"),
+        (lambda: evaluated(image(BOX, classes_true=[0.5])), "classes_true: integer class ids"),
+        (lambda: evaluated(image(BOX, classes_true=[[0]])), r"classes_true: one class id .*\(1, 1\)"),
+        (lambda: evaluated(image(BOX, crowd=[True, False])), r"crowd: shape \(1,\)"),
+        (lambda: evaluated(image(BOX, crowd=[64.0])), "crowd: true or false"),
+        (lambda: evaluated(image(BOX, areas=[-1.0])), "areas: -1"),
+        (lambda: evaluated(image(BOX), kind="masks"), "masks_true: missing"),
+        (lambda: evaluated({**MASKS, "masks_pred": np.ones((1, 4, 4))}, kind="masks"), "masks_pred: boolean"),
+        (
+            lambda: evaluated({**MASKS, "masks_pred": MAP > 0}, kind="masks"),
+            "masks_pred: boolean .*instance map",
+        ),
+        (
+            lambda: evaluated({**MASKS, "masks_pred": np.ones((1, 4, 5), bool)}, kind="masks"),
+            r"\(4, 4\).*\(4, 5\)",
+        ),
+        (lambda: COCOEvaluator(1).update_instances(MAP, [0], MAP[:3], [0], [1.0]), r"\(4, 4\).*\(3, 4\)"),
+        (
+            lambda: COCOEvaluator(1).update_instances(MAP, [], MAP, [0], [1.0]),
+            "instances_true: .*id 1.*0 entries",
+        ),
+        (lambda: COCOEvaluator(1).update_instances(MAP, [0], MAP * 1.0, [0], [1.0]), "instances_pred"),
+        (
+            lambda: COCOEvaluator(1).update_instances(MAP[0], [0], MAP[0], [0], [1.0]),
+            r"instances_true: one map",
+        ),
+        (
+            lambda: coco_average_precision(
+                1,
+                classes_true=[[0]],
+                classes_pred=[[0], []],
+                scores=[[1.0]],
+                boxes_true=[BOX],
+                boxes_pred=[BOX],
+            ),
+            "lengths differ: classes_true 1, classes_pred 2",
+        ),
+        (
+            lambda: coco_average_precision(
+                1,
+                classes_true=[[], [7]],
+                classes_pred=[[], []],
+                scores=[[], []],
+                boxes_true=[[], BOX],
+                boxes_pred=[[], []],
+            ),
+            "image 1: classes_true: class id 7",
+        ),
+        (lambda: coco.interpolated_precision([0.5], [True, False], 3), "is_match: one entry per score"),
+        (
+            lambda: coco.interpolated_precision([0.5, 0.4], [True, True], 1),
+            "n_truth: 1 objects but 2 matches",
+        ),
+    ],
+)
+def test_errors(call, words):
+    with pytest.raises(ValueError, match=words):
+        call()
+
+
+def test_an_image_that_was_refused_leaves_no_trace():
+    evaluator = COCOEvaluator(2)
+    evaluator.update(**image(BOX, BOX, [0.5]))
+    with pytest.raises(ValueError, match="areas"):
+        evaluator.update(**image(BOX * 2, BOX, [0.5], areas=[1.0, -1.0]))
+    assert evaluator.result().ap == 1
+    assert evaluator.result().truths.sum() == 2  # one object, in two ranges: all and small
+
+
+def test_the_arrays_that_were_given_are_not_changed():
+    seen = {name: np.asarray(values) for name, values in image(BOX * 2, BOX * 3, [0.1, 0.3, 0.2]).items()}
+    seen["crowd"] = np.array([True, False])
+    before = {name: values.copy() for name, values in seen.items()}
+    evaluated(seen)
+    for name, values in seen.items():
+        np.testing.assert_array_equal(values, before[name])
+
+
+def test_the_evaluator_loads_no_backend():
+    code = (
+        "import sys; from course_lib.metrics import COCOEvaluator; "
+        "print([m for m in ('keras', 'tensorflow', 'jax', 'torch') if m in sys.modules])"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"
+
+
+# --- The Keras metric ---
+
+
+def padded(rows, width, fill):
+    """`(len(rows), width, …)`: rows of different lengths, filled up."""
+    shape = np.shape(rows[0])[1:] if len(rows[0]) else ()
+    full = np.full((len(rows), width, *shape), fill, np.asarray(rows[0]).dtype)
+    for k, row in enumerate(rows):
+        full[k, : len(row)] = row
+    return full
+
+
+def batch_of(images, kind="boxes"):
+    """The images as the dicts that `CocoAP` takes."""
+    n = max(len(image["classes_true"]) for image in images) + 2
+    m = max(len(image["classes_pred"]) for image in images) + 1
+    y_true = {
+        "classes": padded([image["classes_true"] for image in images], n, -1),
+        kind: padded([image[f"{kind}_true"] for image in images], n, 0),
+        "crowd": padded([image["crowd"] for image in images], n, True),
+    }
+    y_pred = {
+        "classes": padded([image["classes_pred"] for image in images], m, -1),
+        kind: padded([image[f"{kind}_pred"] for image in images], m, 0),
+        "scores": padded([image["scores"] for image in images], m, 1.0),
+    }
+    return y_true, y_pred
+
+
+def some_images(kind, count=5):
+    rng = np.random.default_rng(0)
+    images = []
+    for n, m in rng.integers(1, 7, (count, 2)):
+        low = rng.integers(0, 4, (n + m, 2))
+        boxes = np.concatenate([low, low + rng.integers(3, 6, (n + m, 2))], axis=-1).astype("float32")
+        y, x = np.mgrid[:9, :9]
+        masks = np.array([(x >= a) & (x < c) & (y >= b) & (y < d) for a, b, c, d in boxes])
+        shapes = {"boxes": boxes, "masks": masks}[kind]
+        images.append(
+            {
+                "classes_true": rng.integers(0, CLASSES, n).astype("int32"),
+                "classes_pred": rng.integers(0, CLASSES, m).astype("int32"),
+                f"{kind}_true": shapes[:n],
+                f"{kind}_pred": shapes[n:],
+                "scores": rng.random(m).astype("float32"),
+                "crowd": rng.random(n) < 0.1,
+            }
+        )
+    return images
+
+
+@pytest.mark.parametrize("kind", ["boxes", "masks"])
+def test_the_keras_metric_is_the_evaluator_on_batches(kind):
+    seen = some_images(kind)
+    expected = evaluated(*seen, num_classes=CLASSES, kind=kind)
+    assert 0 < expected.ap < expected.ap_50 < 1
+    for score in ("ap", "ap_50"):
+        metric = CocoAP(CLASSES, kind, score)
+        assert np.isnan(float(metric.result()))
+        metric.update_state(*batch_of(seen[:2], kind))
+        metric.reset_state()
+        for part in (seen[:3], seen[3:]):
+            y_true, y_pred = batch_of(part, kind)
+            tensors = {name: keras.ops.convert_to_tensor(values) for name, values in y_pred.items()}
+            metric.update_state(y_true, tensors)
+        assert float(metric.result()) == pytest.approx(getattr(expected, score), rel=1e-6)
+
+
+def test_the_keras_metric_can_be_saved_and_loaded():
+    metric = CocoAP(3, "masks", "ar_10", iou_thresholds=[0.4, 0.5], max_detections=50, name="recall")
+    copy = keras.metrics.deserialize(keras.metrics.serialize(metric))
+    assert type(copy) is CocoAP
+    assert copy.get_config() == metric.get_config()
+    assert copy.evaluator.max_detections == (1, 10, 50)
+
+
+def test_the_keras_metric_says_that_it_cannot_be_compiled():
+    y_true, y_pred = batch_of(some_images("boxes"))
+    metric = CocoAP(CLASSES)
+    symbolic = {**y_pred, "boxes": keras.KerasTensor(y_pred["boxes"].shape)}
+    with pytest.raises(TypeError, match=r"y_pred\['boxes'\]: .*compiled step"):
+        metric.update_state(y_true, symbolic)
+    if keras.backend.backend() == "jax":
+        from jax import jit as compiled
+    else:
+        from tensorflow import function as compiled
+
+    @compiled
+    def step(boxes):
+        metric.update_state(y_true, {**y_pred, "boxes": boxes})
+        return boxes
+
+    with pytest.raises(TypeError, match=r"y_pred\['boxes'\]: .*compiled step"):
+        step(y_pred["boxes"])
+    assert metric.evaluator.result().truths.sum() == 0
+
+
+@pytest.mark.parametrize(
+    ("call", "words"),
+    [
+        (lambda true, pred: CocoAP(2, score="map"), "score: one of ap, ap_50.*got 'map'"),
+        (lambda true, pred: CocoAP(2).update_state(true, pred, np.ones(5)), "sample_weight"),
+        (lambda true, pred: CocoAP(2).update_state(true, true), "y_pred: .*'scores' is missing"),
+        (lambda true, pred: CocoAP(2).update_state(true["boxes"], pred), "y_true: a dict"),
+        (lambda true, pred: CocoAP(2, "masks").update_state(true, pred), "y_true: .*'masks' is missing"),
+        (
+            lambda true, pred: CocoAP(1).update_state(true, pred),
+            "image 0 of the batch: classes_true: class id 1",
+        ),
+        (
+            lambda true, pred: CocoAP(2).update_state(true, {k: v[:3] for k, v in pred.items()}),
+            "5 images but y_pred 3",
+        ),
+        (
+            lambda true, pred: CocoAP(2).update_state(true, {**pred, "scores": pred["scores"][:, 1:]}),
+            r"y_pred\['scores'\]: shape",
+        ),
+    ],
+)
+def test_errors_of_the_keras_metric(call, words):
+    with pytest.raises(ValueError, match=words):
+        call(*batch_of(some_images("boxes")))
