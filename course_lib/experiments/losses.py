@@ -247,7 +247,11 @@ def general_choice(found: dict) -> Result:
     # Shares fall along the table: the condition holds from the largest down to the last one without a gap.
     unbroken = [share for k, share in enumerate(found["shares"]) if near[: k + 1] == found["shares"][: k + 1]]
     chosen = difference(found, "cross-entropy", best_loss(found, worst, "iou_chosen"), worst, "iou_chosen")
-    after = f"With a threshold chosen for each loss on further pictures the difference there is {interval(chosen)}."
+    after = f"With a threshold chosen for each net on further pictures the difference there is {interval(chosen)}."
+    best = best_loss(found, worst)
+    behind = f"it is behind {best}"
+    if effect.high >= 0:
+        behind = f"its mean is {-effect.mean:.2f} below that of {best}, which the runs do not settle"
     if len(near) == len(shortfall):
         verdict = "holds"
         teacher = f"Cross-entropy is nowhere more than {TOLERANCE} IoU behind the best loss. {after}"
@@ -255,13 +259,13 @@ def general_choice(found: dict) -> Result:
         verdict = f"holds when at least {100 * unbroken[-1]:g} % of the pixels are foreground"
         teacher = (
             f"Down to {100 * unbroken[-1]:g} % foreground cross-entropy is within {TOLERANCE} IoU of the best loss; at "
-            f"{100 * worst:g} % it is behind {best_loss(found, worst)}. {after}"
+            f"{100 * worst:g} % {behind}. {after}"
         )
     else:
         verdict = "not seen here"
         teacher = (
-            f"At {100 * worst:g} % foreground cross-entropy is behind {best_loss(found, worst)}, and five runs cannot "
-            f"show it within {TOLERANCE} IoU of the best at the largest share either. {after}"
+            f"At {100 * worst:g} % foreground {behind}; five runs cannot show cross-entropy within {TOLERANCE} IoU of "
+            f"the best at the largest share either. {after}"
         )
     return _result(
         "7.4",
@@ -309,21 +313,21 @@ def against_cross_entropy(
     if effect.low > 0 and after.low > 0:
         verdict = "holds"
         teacher = (
-            f"At {100 * sparsest:g} % foreground {words} gives the better masks, and still does ({after}) when each loss "
+            f"At {100 * sparsest:g} % foreground {words} gives the better masks, and still does ({after}) when each net "
             "gets the threshold that suits it."
         )
     elif effect.low > 0:
         verdict = "holds when the threshold stays at 0.5"
         teacher = (
             f"At {100 * sparsest:g} % foreground {words} gives the better masks at threshold 0.5. With a threshold chosen "
-            f"for each loss on further pictures the difference is {after}: much of the gain is where the threshold lies."
+            f"for each net on further pictures the difference is {after}: much of the gain is where the threshold lies."
         )
     else:
         verdict = "not seen here"
         sparse = f"At {100 * sparsest:g} % foreground {words} is not shown to be better than cross-entropy"
         if effect.high < 0:
             sparse = f"At {100 * sparsest:g} % foreground {words} is worse than cross-entropy"
-        teacher = f"{sparse}; with a threshold chosen for each loss the difference is {after}."
+        teacher = f"{sparse}; with a threshold chosen for each net the difference is {after}."
         if better:
             teacher += f" It is better at {', '.join(f'{100 * share:g} %' for share in better)}."
     return _result(
