@@ -15,7 +15,7 @@ export STAGES PYTEST_ARGS WORKERS
 # TensorFlow's start-up notes would stand in the notebooks.
 export TF_CPP_MIN_LOG_LEVEL ?= 3
 
-.PHONY: help lab test notebooks bench constraints setup clean
+.PHONY: help lab test notebooks exercises bench constraints setup clean
 
 help:  ## list the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-12s %s\n", $$1, $$2 }' Makefile
@@ -29,6 +29,9 @@ test: setup  ## set up, then run everything that CI runs: unit and parity tests 
 
 notebooks: setup  ## run the notebooks top to bottom and write their outputs in place
 	@PATH="$(CURDIR)/.venv/bin:$$PATH" $(PY) tools/notebooks.py run $(NB)
+
+exercises: setup  ## run the solutions, make the exercises from them and run those
+	@PATH="$(CURDIR)/.venv/bin:$$PATH" $(PY) tools/exercises.py make $(NB)
 
 bench: setup  ## run the side-by-side timings of benchmarks/
 	@set -e; for script in benchmarks/[a-z]*.py; do echo "Timing: $$script"; $(PY) "$$script"; done

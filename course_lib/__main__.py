@@ -1,4 +1,4 @@
-"""The command line: `python -m course_lib data | train | evaluate | predict | claims`; each has `--help`."""
+"""The command line: `python -m course_lib data | train | evaluate | predict | claims | cards`; each has `--help`."""
 
 from __future__ import annotations
 
@@ -95,6 +95,10 @@ def _parser() -> argparse.ArgumentParser:
     )
     claims.set_defaults(run=run_claims)
 
+    cards = commands.add_parser("cards", help="write the flashcards for Anki", description=run_cards.__doc__)
+    cards.add_argument("--out", type=Path, required=True, metavar="FILE", help="a file that ends in .apkg")
+    cards.set_defaults(run=run_cards)
+
     for command in (evaluate, predict):
         command.add_argument(
             "--checkpoints",
@@ -102,7 +106,7 @@ def _parser() -> argparse.ArgumentParser:
             metavar="DIR",
             help="where the weights are (default: data/checkpoints/)",
         )
-    for command in (data, train, evaluate, predict, claims):
+    for command in (data, train, evaluate, predict, claims, cards):
         command.add_argument(
             "--json", action="store_true", help="one JSON object as the last line of the output"
         )
@@ -212,7 +216,7 @@ def run_predict(options: argparse.Namespace) -> int:
         pictures = (read_picture(path, channels(recipe.dataset)) for path in options.images)
     recipe, model, card = _trained(options)
     (options.out / "overlays").mkdir(parents=True, exist_ok=True)
-    unit = "objects" if recipe.target.get("kind") == "three_classes" else "classes"
+    unit = "objects" if recipe.detects or recipe.target.get("kind") == "three_classes" else "classes"
     written = []
     for stem, image in _progress("predicting")(zip(stems, pictures, strict=True), len(stems)):
         labels = evaluation.answer(recipe, evaluation.predict_one(recipe, model, image), card["chosen"])
@@ -247,6 +251,17 @@ def run_claims(options: argparse.Namespace) -> int:
             print(f"     {result.effect}: {result.interval}, {result.repetitions} runs")
     if options.json:
         print(json.dumps({"claims": [asdict(result) for result in results]}))
+    return 0
+
+
+def run_cards(options: argparse.Namespace) -> int:
+    """Write the flashcards of all chapters as a deck that Anki imports; imported again, no card is there twice."""
+    from course_lib.study import anki
+
+    count = anki.write(options.out)
+    print(f"{options.out}: {count} cards")
+    if options.json:
+        print(json.dumps({"deck": str(options.out), "cards": count}))
     return 0
 
 

@@ -8,18 +8,20 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from course_lib.datasets.detection import instance_map
 from course_lib.datasets.loading import normalize
 from course_lib.datasets.targets import decode_three_classes
-from course_lib.metrics import instance, partition, semantic
-from course_lib.models.predict import predict_probabilities
+from course_lib.metrics import COCOEvaluator, instance, partition, semantic
+from course_lib.models.predict import predict_detections, predict_probabilities
+from course_lib.ops.masks import whole_image_masks
 from course_lib.recipes import Recipe
 
 if TYPE_CHECKING:
     import keras
 
 
-def predict_all(recipe: Recipe, model: keras.Model, dataset: Sequence, progress=None) -> list[np.ndarray]:
-    """The probabilities for each sample's whole picture, float32 `(height, width, classes)` each."""
+def predict_all(recipe: Recipe, model: keras.Model, dataset: Sequence, progress=None) -> list:
+    """What the net says of each sample's whole picture; see `predict_one`."""
     samples = range(len(dataset))
     return [
         predict_one(recipe, model, dataset[index].image)
@@ -27,8 +29,14 @@ def predict_all(recipe: Recipe, model: keras.Model, dataset: Sequence, progress=
     ]
 
 
-def predict_one(recipe: Recipe, model: keras.Model, image: np.ndarray) -> np.ndarray:
-    """The probabilities for one picture `(height, width, channels)` as a data set hands it out."""
+def predict_one(recipe: Recipe, model: keras.Model, image: np.ndarray) -> np.ndarray | dict[str, np.ndarray]:
+    """What the net says of one picture `(height, width, channels)` as a data set hands it out.
+
+    Returns:
+        Probabilities, float32 `(height, width, classes)`; of a detector, its detections (see `predict_detections`).
+    """
+    if recipe.detects:
+        return predict_detections(model, normalize(image, recipe.normalization))
     return predict_probabilities(model, normalize(image, recipe.normalization), recipe.prediction.average)
 
 
@@ -36,10 +44,13 @@ def answer(recipe: Recipe, probabilities: np.ndarray, chosen: Mapping[str, float
     """The label map a user gets, int32 `(height, width)`: instances where the recipe has borders, classes otherwise.
 
     Args:
-        recipe: whose net gave the probabilities.
-        probabilities: `(height, width, classes)`.
+        recipe: whose net it is.
+        probabilities: what `predict_one` returned.
         chosen: the settings chosen on val, from the checkpoint's card.
     """
+    if recipe.detects:
+        masks = _whole_masks(probabilities, chosen["mask_threshold"])
+        return instance_map(probabilities, masks, chosen["score_threshold"], int(chosen["min_size"]))[0]
     if recipe.target.get("kind") == "three_classes":
         return decode_three_classes(
             probabilities, chosen["seed_threshold"], chosen["mask_threshold"], int(chosen["min_size"])
@@ -62,6 +73,8 @@ def measure(
     """
     truths = [dataset[index] for index in range(len(dataset))]
     answers = [answer(recipe, one, chosen) for one in probabilities]
+    if recipe.detects:
+        return _instance_metrics(truths, answers) | _coco_metrics(recipe, truths, probabilities)
     if recipe.target.get("kind") == "three_classes":
         return _instance_metrics(truths, answers)
     names = recipe.class_names()
@@ -89,10 +102,15 @@ def choose(recipe: Recipe, dataset: Sequence, probabilities: Sequence[np.ndarray
     if not recipe.prediction.choices:
         return {}
     names, values = zip(*recipe.prediction.choices.items(), strict=True)
+    truths = [dataset[index] for index in range(len(dataset))]
     best: tuple[float, dict[str, Any]] = (-np.inf, {})
     for combination in itertools.product(*values):
         chosen = dict(zip(names, combination, strict=True))
-        value = measure(recipe, dataset, probabilities, chosen)[recipe.prediction.choose_by]
+        if recipe.detects:  # COCO's figures depend on no threshold
+            scores = _instance_metrics(truths, [answer(recipe, one, chosen) for one in probabilities])
+        else:
+            scores = measure(recipe, dataset, probabilities, chosen)
+        value = scores[recipe.prediction.choose_by]
         if value > best[0]:
             best = (value, chosen)
     return best[1]
@@ -117,6 +135,37 @@ def _instance_metrics(truths: Sequence, answers: Sequence[np.ndarray]) -> dict[s
         "iou_foreground": both / max(1, either),
     }
     return {name: round(float(value), 5) for name, value in scores.items()}
+
+
+def _whole_masks(detections: Mapping[str, np.ndarray], threshold: float = 0.5) -> np.ndarray:
+    """The masks of a picture's detections in the whole picture, bool `(n, height, width)`."""
+    size = tuple(int(side) for side in detections["size"])
+    return whole_image_masks(detections["masks"], detections["boxes"], size, threshold)
+
+
+def _coco_metrics(recipe: Recipe, truths: Sequence, detections: Sequence[Mapping]) -> dict[str, float]:
+    """COCO's average precision by mask and by box."""
+    most = max(100, *(len(found["scores"]) for found in detections))
+    scores = {}
+    for kind in ("masks", "boxes"):
+        evaluator = COCOEvaluator(len(recipe.class_names()) - 1, kind, max_detections=most)
+        for truth, found in zip(truths, detections, strict=True):
+            ids = np.arange(1, len(truth.classes) + 1)[:, None, None]
+            # COCO knows no class for the background: class 1 is its 0.
+            evaluator.update(
+                classes_true=truth.classes - 1,
+                classes_pred=found["classes"] - 1,
+                scores=found["scores"],
+                boxes_true=truth.boxes,
+                boxes_pred=found["boxes"],
+                masks_true=truth.instances == ids,
+                masks_pred=_whole_masks(found) if kind == "masks" else None,
+            )
+        result = evaluator.result()
+        name = {"masks": "mask", "boxes": "box"}[kind]
+        for stat in ("ap", "ap_50", "ap_75"):
+            scores[f"{name}_{stat}"] = round(float(getattr(result, stat)), 5)
+    return scores
 
 
 def _partition_scores(

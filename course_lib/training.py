@@ -137,7 +137,8 @@ class Progress(keras.callbacks.Callback):
 
 def compile_model(model: keras.Model, recipe: Recipe, jit: bool | str = "auto") -> None:
     """Give the model the recipe's optimizer and loss; `jit` is Keras's `jit_compile`."""
-    model.compile(optimizer=recipe.optimizer(), loss=recipe.loss(), jit_compile=jit)
+    own = {} if recipe.detects else {"loss": recipe.loss()}
+    model.compile(optimizer=recipe.optimizer(), jit_compile=jit, **own)
 
 
 def train(

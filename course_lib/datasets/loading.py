@@ -12,10 +12,11 @@ import keras
 import numpy as np
 
 from course_lib.datasets.augmentation import Augmentation
+from course_lib.datasets.detection import truth_from_maps
 from course_lib.datasets.sample import Dataset, Sample
 from course_lib.datasets.targets import THREE_CLASSES, border_weights, encode_three_classes
 
-TARGETS = ("classes", "three_classes")
+TARGETS = ("classes", "three_classes", "objects")
 NORMALIZATIONS = ("none", "stretch")
 SAMPLINGS = ("pictures", "root_area")
 
@@ -51,16 +52,19 @@ class Target:
     """What the net is to learn of a sample.
 
     Attributes:
-        kind: `"classes"`, the semantic map, or `"three_classes"`: background, cell, border between touching cells.
+        kind: `"classes"`, the semantic map; `"three_classes"`: background, cell, border between touching cells; or
+            `"objects"`: box, class and mask of each object, for a detector (see `datasets.detection`).
         border: half the border's width in pixels, for three classes.
         border_weight: `w0` of the U-Net paper's weight map; 0 = all pixels count alike.
         sigma: the width of that map's border term in pixels.
+        max_objects: places for the objects of a crop.
     """
 
     kind: str = "classes"
     border: float = 2.0
     border_weight: float = 0.0
     sigma: float = 5.0
+    max_objects: int = 32
 
     def __post_init__(self):
         if self.kind not in TARGETS:
@@ -71,11 +75,14 @@ class Target:
         return THREE_CLASSES if self.kind == "three_classes" else dataset.class_names
 
     def encode(self, sample: Sample) -> tuple[np.ndarray, ...]:
-        """`(labels,)` or `(labels, weights)` of one sample: int32 and float32, `(height, width)`."""
-        if sample.instances is None and (self.kind == "three_classes" or self.border_weight):
+        """`(labels,)` or `(labels, weights)` of one sample, int32 and float32, `(height, width)`; for objects, the instance
+        and the class map, from which `truth_from_maps` makes the truth once the sample is cropped."""
+        if sample.instances is None and (self.kind != "classes" or self.border_weight):
             raise ValueError(
-                f"{sample.name}: the set has no instances, so there are no borders between them to learn."
+                f"{sample.name}: the set has no instances, so there are no objects to tell apart."
             )
+        if self.kind == "objects":
+            return sample.instances, sample.semantic
         labels = sample.semantic
         if self.kind == "three_classes":
             labels = encode_three_classes(sample.instances, self.border)
@@ -87,7 +94,7 @@ class Target:
 
 
 class Batches(keras.utils.PyDataset):
-    """Batches of random crops, `(images, labels)` or `(images, labels, weights)`, for `fit`.
+    """Batches of random crops for `fit`: images with labels, or labels and weights, or (for a detector) with the truth.
 
     The batch k of epoch e is a function of the seed, e and k alone: it does not depend on how many threads load, nor on
     whether the training was stopped and resumed in between. Threads, not processes: Keras's multi-processing hangs
@@ -216,6 +223,8 @@ class Batches(keras.utils.PyDataset):
             for place, index in enumerate(chosen)
         ]
         batch = tuple(np.stack(part) for part in zip(*drawn, strict=True))
+        if self.target.kind == "objects":
+            batch = (batch[0], truth_from_maps(*batch[1:], self.target.max_objects))
         if self.transform is not None:
             batch = tuple(
                 part for part in self.transform(*batch, *([None] * (3 - len(batch)))) if part is not None

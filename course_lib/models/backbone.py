@@ -81,6 +81,7 @@ def small_resnet(
     epsilon: float = 1e-5,
     prefix: str = "",
     name: str = "small_resnet",
+    stem_stride: int = 4,
 ) -> keras.Model:
     """A ResNet of basic blocks (two 3 × 3 convolutions), small enough to train on a CPU.
 
@@ -91,6 +92,8 @@ def small_resnet(
         widths: channels of C2 to C5; the stem has those of C2.
         blocks: blocks in each of the four stages.
         input_shape, normalization, output_stride, multi_grid, epsilon, prefix, name: as for `resnet50`.
+        stem_stride: 4 as in the paper, or 2: without the stem's max pooling. Then all maps have twice the rows and
+            columns that are said here, for objects of a few pixels.
 
     Returns:
         As `resnet50`, with `widths` channels.
@@ -99,8 +102,9 @@ def small_resnet(
         ValueError: for an argument that is none of the above.
     """
     return resnet(
-        "basic", widths, blocks, input_shape, normalization, output_stride, multi_grid, epsilon, prefix, name
-    )
+        "basic", widths, blocks, input_shape, normalization, output_stride, multi_grid, epsilon, prefix, name,
+        stem_stride,
+    )  # fmt: skip
 
 
 def resnet(
@@ -114,6 +118,7 @@ def resnet(
     epsilon: float = 1e-5,
     prefix: str = "",
     name: str = "resnet",
+    stem_stride: int = 4,
 ) -> keras.Model:
     """A ResNet of any size: a stem and four stages of blocks.
 
@@ -123,6 +128,7 @@ def resnet(
         widths: width of the blocks in each of the four stages; the stem has that of the first.
         blocks: number of blocks in each of the four stages.
         input_shape, normalization, output_stride, multi_grid, epsilon, prefix, name: as for `resnet50`.
+        stem_stride: as for `small_resnet`.
 
     Returns:
         As `resnet50`.
@@ -131,6 +137,8 @@ def resnet(
         ValueError: for an argument that is none of the above.
     """
     _check_arguments(block, widths, blocks, input_shape, normalization, output_stride, multi_grid, epsilon)
+    if stem_stride not in (2, 4):
+        raise ValueError(f"stem_stride is {stem_stride!r}; it must be 2 or 4.")
 
     def convolve(x, filters, size, name, stride=1, dilation=1):
         return convolution(x, filters, size, prefix + name, stride, dilation)
@@ -170,9 +178,10 @@ def resnet(
     # Stem: a quarter of the size before the first block.
     x = convolve(inputs, widths[0], 7, "conv1", stride=2)
     x = relu(normalize(x, "bn1"), "relu")
-    # Zeros pad here as well as minus infinity would: after a ReLU, nothing is below them.
-    x = layers.ZeroPadding2D(1, name=f"{prefix}maxpool-padding")(x)
-    x = layers.MaxPooling2D(3, strides=2, name=f"{prefix}maxpool")(x)
+    if stem_stride == 4:
+        # Zeros pad here as well as minus infinity would: after a ReLU, nothing is below them.
+        x = layers.ZeroPadding2D(1, name=f"{prefix}maxpool-padding")(x)
+        x = layers.MaxPooling2D(3, strides=2, name=f"{prefix}maxpool")(x)
 
     outputs = []
     reached, dilation = 4, 1

@@ -78,3 +78,28 @@ def predict_probabilities(
         seen = whole(np.ascontiguousarray(view))
         total = total + np.rot90(seen[:, ::-1] if flip else seen, -turns)
     return total / len(AVERAGES[average])
+
+
+def predict_detections(model: keras.Model, image: np.ndarray) -> dict[str, np.ndarray]:
+    """What a detector finds in one picture of any size.
+
+    Args:
+        model: a `MaskRCNN`.
+        image: float32 `(height, width, channels)`, normalized as in training.
+
+    Returns:
+        `boxes` float32 `(n, 4)`, `classes` int32 `(n,)`, `scores` float32 `(n,)`, the highest first, `valid` bool
+        `(n,)`, `masks` float32 `(n, m, m)` within the boxes (with a mask head), empty places left out; and `size`, the
+        picture's height and width.
+
+    Raises:
+        ValueError: if the image's channels are not the model's.
+    """
+    if image.ndim != 3 or image.shape[-1] != model.channels:
+        raise ValueError(
+            f"image has shape {image.shape}; this model takes (height, width, {model.channels})."
+        )
+    # Called, not `predict`ed, as above.
+    found = {name: keras.ops.convert_to_numpy(value)[0] for name, value in model(image[None]).items()}
+    found = {name: value[found["valid"]] for name, value in found.items()}
+    return found | {"size": np.asarray(image.shape[:2])}

@@ -128,13 +128,14 @@ def multilevel_roi_align(
         return ops.zeros((ops.shape(boxes)[0], 0, bins_y, bins_x, channels), kind)
 
     # What belongs to the level of each box, (batch, n).
-    level = ops.zeros_like(boxes[..., 0], dtype="int32")
-    if len(features) > 1:
-        level = roi_levels(boxes, spatial_scales, canonical_size, canonical_level)
+    level = _levels(features, boxes, spatial_scales, canonical_size, canonical_level)
     scale = ops.take(np.asarray(spatial_scales, np.float32), level)
     height, width = (ops.take(np.asarray(sides, np.int32), level) for sides in (heights, widths))
-    areas = [h * w for h, w in zip(heights, widths, strict=True)]
-    start = ops.take(np.cumsum([0, *areas[:-1]]).astype(np.int32), level)
+    positions = [
+        ops.reshape(feature_map, (-1, h * w, channels))
+        for feature_map, h, w in zip(features, heights, widths, strict=True)
+    ]
+    pyramid, start, image = _end_to_end(positions, level)
 
     placed = boxes * scale[..., None] - (0.5 if aligned else 0.0)
     neighbours = []
@@ -146,13 +147,7 @@ def multilevel_roi_align(
         positions, weights = sample_positions(near, far, bins, sampling_ratio, aligned, most)
         neighbours.append(_neighbours(positions, weights, length))
 
-    # All levels of all images end to end, one row for each position: a single gather for each corner.
-    pyramid = ops.concatenate(
-        [ops.reshape(level, (-1, areas[k], channels)) for k, level in enumerate(features)], 1
-    )
-    pyramid = ops.reshape(pyramid, (-1, channels))
-    image = ops.arange(ops.shape(boxes)[0], dtype="int32")[:, None]
-    start, width = (start + image * sum(areas))[..., None, None], width[..., None, None]
+    start, width = (start + image)[..., None, None], width[..., None, None]
     read = 0.0
     for row, weight_y in neighbours[0]:
         for column, weight_x in neighbours[1]:
@@ -181,7 +176,14 @@ def sample_positions(
         positions: float32 `(..., bins · points)`.
         weights: of the same shape, the same for all points of a bin, adding up to 1 in each (or to 0, where adaptive
             sampling takes no point).
+
+    Raises:
+        ValueError: if the number of points is adaptive and has no limit.
     """
+    if sampling_ratio <= 0 and not max_samples:
+        raise ValueError(
+            "max_samples is missing; shapes are fixed, so an adaptive number of points needs a limit."
+        )
     length = (far - near if aligned else ops.maximum(far - near, 1.0))[..., None]
     points = sampling_ratio if sampling_ratio > 0 else max_samples
     point = np.arange(points, dtype=np.float32)
@@ -192,7 +194,7 @@ def sample_positions(
         # product with its reciprocal, and a whole number of positions per bin be rounded up to one more.
         taken = ops.cast(length > point * bins, "float32")
     number = ops.maximum(ops.sum(taken, axis=-1, keepdims=True), 1.0)
-    # The same trap: dividing by an array, which the compiler takes for the numbers they may be, is rounded once.
+    # For the same reason a divisor of the array's own shape: one number would become its reciprocal, and round twice.
     bin_length = length / ops.where(ops.isnan(length), 1.0, float(bins))
     bin_start = near[..., None] + np.arange(bins, dtype=np.float32) * bin_length
     positions = bin_start[..., :, None] + ((point + 0.5) * (bin_length / number))[..., None, :]
@@ -219,31 +221,7 @@ def roi_pool(features, boxes, output_size: int | tuple[int, int], spatial_scale:
     Raises:
         ValueError: if the shapes do not fit.
     """
-    (features,), boxes = _checked([features], boxes, [spatial_scale])
-    bins_y, bins_x = _pair(output_size)
-    kind = features.dtype
-    if boxes.shape[1] == 0:
-        return ops.zeros((ops.shape(boxes)[0], 0, bins_y, bins_x, features.shape[-1]), kind)
-    features = ops.cast(features, "float32")
-    edges = _rounded(boxes * spatial_scale)
-    in_row = _in_bin(edges[..., 1], edges[..., 3], bins_y, features.shape[1])
-    in_column = _in_bin(edges[..., 0], edges[..., 2], bins_x, features.shape[2])
-
-    # First the maximum over the rows of each bin, then over its columns; bin by bin, to need less memory.
-    lowest = float(np.finfo(np.float32).min)
-    rows = [
-        ops.max(ops.where(in_row[:, :, k, :, None, None], features[:, None], lowest), axis=2)
-        for k in range(bins_y)
-    ]
-    rows = ops.stack(rows, axis=2)
-    columns = [
-        ops.max(ops.where(in_column[:, :, None, k, :, None], rows, lowest), axis=3) for k in range(bins_x)
-    ]
-    pooled = ops.stack(columns, axis=3)
-    filled = ops.logical_and(
-        ops.any(in_row, axis=-1)[..., :, None], ops.any(in_column, axis=-1)[..., None, :]
-    )
-    return ops.cast(ops.where(filled[..., None], pooled, 0.0), kind)
+    return multilevel_roi_pool([features], boxes, output_size, [spatial_scale])
 
 
 def multilevel_roi_pool(
@@ -254,17 +232,96 @@ def multilevel_roi_pool(
     canonical_size: float = 224.0,
     canonical_level: int = 4,
 ):
-    """RoI Pool on a feature pyramid, to put in the place of `multilevel_roi_align`.
+    """RoI Pool on a feature pyramid, to put in the place of `multilevel_roi_align`: arguments and result as there.
 
-    Args and result as there; every box is pooled from every level, and that of its own level is taken.
+    Bins have all sizes, shapes must be fixed. So the maxima over windows of 1, 2, 4, 8, ... rows and columns are computed
+    once for the whole map, and each bin read as four of them, which overlap and together are the bin. They take
+    the memory of the map log2(height) · log2(width) times over.
     """
     features, boxes = _checked(features, boxes, spatial_scales)
-    level = roi_levels(boxes, spatial_scales, canonical_size, canonical_level)[..., None, None, None]
-    chosen = 0.0
-    for k, (feature_map, scale) in enumerate(zip(features, spatial_scales, strict=True)):
-        pooled = roi_pool(feature_map, boxes, output_size, scale)
-        chosen = pooled if k == 0 else ops.where(level == k, pooled, chosen)
-    return chosen
+    bins_y, bins_x = _pair(output_size)
+    heights, widths = ([level.shape[axis] for level in features] for axis in (1, 2))
+    count, channels = boxes.shape[1], features[0].shape[-1]
+    if count == 0:
+        return ops.zeros((ops.shape(boxes)[0], 0, bins_y, bins_x, channels), features[0].dtype)
+
+    level = _levels(features, boxes, spatial_scales, canonical_size, canonical_level)
+    scale = ops.take(np.asarray(spatial_scales, np.float32), level)
+    height, width = (ops.take(np.asarray(sides, np.int32), level) for sides in (heights, widths))
+    tables = [_window_maxima(feature_map) for feature_map in features]
+    windows, start, image = _end_to_end(tables, level)
+
+    edges = _rounded(boxes * scale[..., None])
+    power_y, rows, some_rows = _bin_windows(edges[..., 1], edges[..., 3], bins_y, height, max(heights))
+    power_x, columns, some_columns = _bin_windows(edges[..., 0], edges[..., 2], bins_x, width, max(widths))
+    powers_x = ops.take(np.asarray([side.bit_length() for side in widths], np.int32), level)
+    height, width, powers_x = (values[..., None, None] for values in (height, width, powers_x))
+    table = power_y[..., :, None] * powers_x + power_x[..., None, :]
+    start = (start + image)[..., None, None] + table * height * width
+    read = [
+        ops.take(windows, start + row[..., :, None] * width + column[..., None, :], axis=0)
+        for row in rows
+        for column in columns
+    ]
+    pooled = ops.maximum(ops.maximum(read[0], read[1]), ops.maximum(read[2], read[3]))
+    filled = ops.logical_and(some_rows[..., :, None], some_columns[..., None, :])
+    return ops.where(filled[..., None], pooled, ops.zeros_like(pooled))
+
+
+def _levels(features, boxes, spatial_scales, canonical_size, canonical_level):
+    """The level of each box, int32 `(batch, n)`."""
+    if len(features) == 1:
+        return ops.zeros_like(boxes[..., 0], dtype="int32")
+    return roi_levels(boxes, spatial_scales, canonical_size, canonical_level)
+
+
+def _end_to_end(tables, level):
+    """Tables `(batch, rows, channels)` of all levels and images as one `(all rows, channels)`, for a single gather.
+
+    Also where each box's level starts in its image's part, `(batch, n)`, and where the image's part starts, `(batch, 1)`.
+    """
+    lengths = [table.shape[1] for table in tables]
+    joined = ops.concatenate(tables, axis=1)
+    start = ops.take(np.cumsum([0, *lengths[:-1]]).astype(np.int32), level)
+    image = ops.arange(ops.shape(joined)[0], dtype="int32")[:, None] * sum(lengths)
+    return ops.reshape(joined, (-1, joined.shape[-1])), start, image
+
+
+def _window_maxima(feature_map):
+    """The maxima over 2^k rows and 2^l columns from each position on, `(batch, K · L · height · width, channels)`."""
+    tables = [feature_map]
+    for axis in (1, 2):
+        grown = []
+        for table in tables:
+            grown.append(table)
+            for power in range(feature_map.shape[axis].bit_length() - 1):
+                # Two windows of half the length. Those that reach beyond the map hold what roll puts there; none is read.
+                table = ops.maximum(table, ops.roll(table, -(2**power), axis=axis))
+                grown.append(table)
+        tables = grown
+    rows = len(tables) * feature_map.shape[1] * feature_map.shape[2]
+    return ops.reshape(ops.stack(tables, axis=1), (-1, rows, feature_map.shape[-1]))
+
+
+def _bin_windows(near, far, bins: int, length, longest: int):
+    """Each bin as two windows of 2^power positions, the first from its start, the second up to its end.
+
+    In whole numbers: a compiler may turn a division by `bins` into a product with its reciprocal, which is not quite the
+    same, and a bin would gain or lose a position.
+
+    Returns:
+        The power, the starts of both windows, and whether the bin holds anything, all `(batch, n, bins)`.
+    """
+    near, size, length = near[..., None], ops.maximum(far - near + 1, 1)[..., None], length[..., None]
+    k = np.arange(bins, dtype=np.int32)
+    first = ops.clip(near + (k * size) // bins, 0, length)
+    end = ops.clip(near + ((k + 1) * size + bins - 1) // bins, 0, length)
+    held = end - first
+    larger = 2 ** np.arange(1, longest.bit_length(), dtype=np.int32)
+    power = ops.sum(ops.cast(held[..., None] >= larger, "int32"), axis=-1)
+    second = end - ops.take(2 ** np.arange(longest.bit_length(), dtype=np.int32), power)
+    starts = tuple(ops.clip(start, 0, length - 1) for start in (first, second))
+    return power, starts, held > 0
 
 
 def _neighbours(positions, weights, length):
@@ -286,20 +343,6 @@ def _rounded(values):
     whole = ops.floor(size)
     whole = whole + ops.cast(size - whole >= 0.5, "float32")
     return ops.cast(ops.where(values < 0, -whole, whole), "int32")
-
-
-def _in_bin(near, far, bins: int, length: int):
-    """Which positions of an axis each bin holds, bool `(..., bins, length)`.
-
-    In whole numbers: a compiler may turn the division by `bins` into a product with its reciprocal, which is not quite
-    the same, and a bin would gain or lose a position.
-    """
-    size = ops.maximum(far - near + 1, 1)[..., None]
-    k = np.arange(bins, dtype=np.int32)
-    first = near[..., None] + (k * size) // bins
-    end = near[..., None] + ((k + 1) * size + bins - 1) // bins
-    position = np.arange(length, dtype=np.int32)
-    return ops.logical_and(first[..., None] <= position, position < end[..., None])
 
 
 def _pair(output_size: int | tuple[int, int]) -> tuple[int, int]:

@@ -18,7 +18,9 @@ needs_weights = pytest.mark.skipif(
 )
 
 
-@pytest.mark.parametrize("command", [[], ["data"], ["train"], ["evaluate"], ["predict"], ["claims"]])
+@pytest.mark.parametrize(
+    "command", [[], ["data"], ["train"], ["evaluate"], ["predict"], ["claims"], ["cards"]]
+)
 def test_help(command):
     done = subprocess.run(
         [sys.executable, "-m", "course_lib", *command, "--help"], capture_output=True, text=True, timeout=120

@@ -10,6 +10,7 @@ from scipy import stats
 from course_lib import experiments, recipes
 from course_lib.datasets import scenes
 from course_lib.experiments import encoder_decoder, unet
+from course_lib.experiments.unet import CELLS_FOR_SKIPS
 from course_lib.metrics.boundary import boundary_iou, rim
 from course_lib.models.unet import unet as build_unet
 
@@ -198,9 +199,9 @@ class TestResults:
             len(values) == result.repetitions and experiments.interval(values) == result.interval
             for values in lists
         )
-        trained_on_scenes = experiments.MODULES[result.claim] in ("unet", "encoder_decoder")
-        if trained_on_scenes:
-            assert result.recipe == recipes.SCENES.digest
+        of_module = {"unet": CELLS_FOR_SKIPS, "encoder_decoder": recipes.SCENES}
+        if experiments.MODULES[result.claim] in of_module:
+            assert result.recipe == of_module[experiments.MODULES[result.claim]].digest
 
     def test_an_unmeasured_or_unknown_claim(self, tmp_path):
         with pytest.raises(FileNotFoundError, match="python -m course_lib claims --run 4.1"):

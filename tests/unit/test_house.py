@@ -169,7 +169,7 @@ def test_a_module_imports_only_from_rooms_below_it(path):
 
 
 # A notebook brings these with it; outside of one the code that imports them is not reached.
-ONLY_IN_NOTEBOOKS = {"IPython", "ipywidgets"}
+ONLY_IN_NOTEBOOKS = {"IPython", "ipywidgets", "jupyterquiz", "jupytercards"}
 IMPORT_NAMES = {"pillow": "PIL", "scikit-image": "skimage", "scikit-learn": "sklearn", "ipython": "IPython"}
 
 

@@ -119,10 +119,11 @@ def test_gradients_of_the_features(read):
     """What is read doubles when the features do, so it is the sum of the features, each times its gradient."""
     weights = RNG.normal(size=(2, 30, 3, 3, 3)).astype(np.float32)
 
-    def score(*features):
+    def read_and_weighted(*features):
         return keras.ops.sum(read(*features) * weights)
 
-    gradients = gradient(score, *PYRAMID)
+    gradients = gradient(read_and_weighted, *PYRAMID)
+    score = compiled(read_and_weighted)
     assert all(one.any() and np.isfinite(one).all() for one in gradients)
     total = sum((one * level).sum() for one, level in zip(gradients, PYRAMID))
     np.testing.assert_allclose(total, np.float64(score(*PYRAMID)), rtol=1e-3)

@@ -38,15 +38,27 @@ def numpy(tensor):
     return keras.ops.convert_to_numpy(tensor)
 
 
+def read(function, features, boxes, *settings, **more):
+    """What is read. On JAX compiled as a whole: op by op, every new shape would compile a hundred small programs."""
+
+    def call(features, boxes):
+        return function(features, boxes, *settings, **more)
+
+    if keras.backend.backend() == "jax":
+        import jax
+
+        call = jax.jit(call)
+    return numpy(call(features, boxes))
+
+
 def by_loop(function, *settings):
     return [[function(MAPS[k], box, *settings) for box in BATCH[k]] for k in range(2)]
 
 
 class TestAgainstTheLoop:
-    @pytest.mark.parametrize("aligned", [False, True])
-    @pytest.mark.parametrize("sampling_ratio", [1, 2, 3])
+    @pytest.mark.parametrize(("sampling_ratio", "aligned"), [(1, True), (2, False), (3, True)])
     def test_roi_align(self, sampling_ratio, aligned):
-        ours = numpy(roi_align(MAPS, BATCH, 3, 1 / 8, sampling_ratio, aligned))
+        ours = read(roi_align, MAPS, BATCH, 3, 1 / 8, sampling_ratio, aligned)
         assert ours.shape == (2, 9, 3, 3, 3) and ours.dtype == np.float32
         np.testing.assert_allclose(
             ours, by_loop(by_hand.roi_align, 3, 1 / 8, sampling_ratio, aligned), atol=1e-5
@@ -55,11 +67,11 @@ class TestAgainstTheLoop:
     @pytest.mark.parametrize("aligned", [False, True])
     def test_adaptive_sampling(self, aligned):
         # The largest box is 35 positions wide: 12 points in each of 3 bins.
-        ours = numpy(roi_align(MAPS, BATCH, 3, 1 / 8, 0, aligned, max_samples=12))
+        ours = read(roi_align, MAPS, BATCH, 3, 1 / 8, 0, aligned, max_samples=12)
         np.testing.assert_allclose(ours, by_loop(by_hand.roi_align, 3, 1 / 8, 0, aligned), atol=1e-5)
 
     def test_adaptive_sampling_is_limited_for_boxes_larger_than_the_map_only(self):
-        ours = numpy(roi_align(MAPS, BATCH, 3, 1 / 8, -1))
+        ours = read(roi_align, MAPS, BATCH, 3, 1 / 8, -1)
         expected = np.array(by_loop(by_hand.roi_align, 3, 1 / 8, 0))
         fits = ((BATCH[..., 2:] - BATCH[..., :2]) <= [96, 72]).all(axis=-1)
         assert fits.sum() == 16
@@ -67,9 +79,9 @@ class TestAgainstTheLoop:
         # 4 points a bin are the most there are, along both axes: 12 positions / 3 bins, and as many for 9 / 3 at most.
         assert np.isfinite(ours).all()
 
-    @pytest.mark.parametrize("size", [1, 3, 7])
+    @pytest.mark.parametrize("size", [1, 7])
     def test_roi_pool(self, size):
-        ours = numpy(roi_pool(MAPS, BATCH, size, 1 / 8))
+        ours = read(roi_pool, MAPS, BATCH, size, 1 / 8)
         np.testing.assert_array_equal(ours, np.float32(by_loop(by_hand.roi_pool, size, 1 / 8)))
 
     def test_the_points_are_those_of_the_loop(self):
@@ -101,18 +113,18 @@ class TestOnARamp:
         return 3 * y[:, None] + 2 * x
 
     def test_roi_align_reads_the_middle_of_each_bin(self):
-        ours = numpy(roi_align(self.RAMP, self.ROI, (4, 6), 1.0, 2))[0, 0, ..., 0]
+        ours = read(roi_align, self.RAMP, self.ROI, (4, 6), 1.0, 2)[0, 0, ..., 0]
         np.testing.assert_allclose(ours, self.middles(4, 6), rtol=1e-5)
 
     def test_aligned_reads_half_a_position_before(self):
-        ours = numpy(roi_align(self.RAMP, self.ROI, (4, 6), 1.0, 2, aligned=True))[0, 0, ..., 0]
+        ours = read(roi_align, self.RAMP, self.ROI, (4, 6), 1.0, 2, aligned=True)[0, 0, ..., 0]
         np.testing.assert_allclose(ours, self.middles(4, 6) - 0.5 * 3 - 0.5 * 2, rtol=1e-5)
 
     def test_roi_pool_does_not_follow_a_shift_below_half_a_position(self):
         shifted = self.ROI + np.float32(0.15)
-        pooled = [numpy(roi_pool(self.RAMP, roi, 3)) for roi in (self.ROI, shifted)]
+        pooled = [read(roi_pool, self.RAMP, roi, 3) for roi in (self.ROI, shifted)]
         np.testing.assert_array_equal(*pooled)
-        aligned = [numpy(roi_align(self.RAMP, roi, 3)) for roi in (self.ROI, shifted)]
+        aligned = [read(roi_align, self.RAMP, roi, 3) for roi in (self.ROI, shifted)]
         np.testing.assert_allclose(aligned[1] - aligned[0], 0.15 * (3 + 2), rtol=1e-3)
 
 
@@ -129,10 +141,10 @@ class TestPyramid:
         ("pyramid", "single"), [(multilevel_roi_align, roi_align), (multilevel_roi_pool, roi_pool)]
     )
     def test_each_box_is_read_from_its_level(self, pyramid, single):
-        ours = numpy(pyramid(self.FEATURES, self.ROIS, 3, SCALES))
+        ours = read(pyramid, self.FEATURES, self.ROIS, 3, SCALES)
         assert ours.shape == (2, 4, 3, 3, 2)
         for k, (feature_map, scale) in enumerate(zip(self.FEATURES, SCALES)):
-            alone = numpy(single(feature_map, self.ROIS, 3, scale))
+            alone = read(single, feature_map, self.ROIS, 3, scale)
             np.testing.assert_allclose(ours[0, k], alone[0, k], atol=1e-5)
             np.testing.assert_allclose(ours[1, 3 - k], alone[1, 3 - k], atol=1e-5)
 
@@ -148,14 +160,14 @@ class TestBadBoxes:
 
     @pytest.mark.parametrize("sampling_ratio", [0, 2])
     def test_what_is_not_a_number_reads_0(self, sampling_ratio):
-        read = numpy(roi_align(MAPS[:1], self.BAD, 2, 1 / 8, sampling_ratio))
-        np.testing.assert_array_equal(read[0, :2], 0)
-        assert np.isfinite(read).all() and read[0, 3].any()
+        found = read(roi_align, MAPS[:1], self.BAD, 2, 1 / 8, sampling_ratio)
+        np.testing.assert_array_equal(found[0, :2], 0)
+        assert np.isfinite(found).all() and found[0, 3].any()
 
     def test_none_is_nan_with_pool_or_on_a_pyramid(self):
-        assert np.isfinite(numpy(roi_pool(MAPS[:1], self.BAD, 2, 1 / 8))).all()
+        assert np.isfinite(read(roi_pool, MAPS[:1], self.BAD, 2, 1 / 8)).all()
         levels = [MAPS[:1], MAPS[:1, ::2, ::2]]
-        assert np.isfinite(numpy(multilevel_roi_align(levels, self.BAD, 2, (1 / 8, 1 / 16)))).all()
+        assert np.isfinite(read(multilevel_roi_align, levels, self.BAD, 2, (1 / 8, 1 / 16))).all()
 
     def test_no_box_at_all(self):
         none = np.zeros((2, 0, 4), np.float32)
@@ -168,12 +180,13 @@ def test_the_features_give_the_type():
     for function in (roi_align, roi_pool):
         found = function(half, BATCH, 2, 1 / 8)
         assert keras.backend.standardize_dtype(found.dtype) == "float16"
-        np.testing.assert_allclose(numpy(found), numpy(function(MAPS, BATCH, 2, 1 / 8)), atol=5e-3)
+        np.testing.assert_allclose(numpy(found), read(function, MAPS, BATCH, 2, 1 / 8), atol=5e-3)
 
 
 @pytest.mark.parametrize(
     ("call", "message"),
     [
+        (lambda: sample_positions(BOXES[:, 0], BOXES[:, 2], 7, 0), "max_samples is missing"),
         (lambda: roi_align(MAPS[0], BATCH, 2), r"features has a map of shape \(9, 12, 3\)"),
         (lambda: roi_pool(MAPS, BOXES, 2), r"boxes has shape \(9, 4\); RoIs are \(batch, n, 4\)"),
         (lambda: multilevel_roi_align([MAPS], BATCH, 2, SCALES), "4 spatial_scales for 1 feature maps"),

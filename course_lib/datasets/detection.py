@@ -1,0 +1,109 @@
+"""What a detector learns from: the objects of each picture, padded to a fixed number."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+from scipy import ndimage
+
+SMALLEST = 4
+"""Objects of which a crop leaves fewer pixels than this are not asked for, nor held against anyone."""
+
+
+def truth_from_maps(
+    instances: np.ndarray, semantic: np.ndarray, max_objects: int, masks: bool = True
+) -> dict[str, np.ndarray]:
+    """The truth about a batch, as a detector wants it, from what a segmentation knows.
+
+    Args:
+        instances: integers `(batch, height, width)`, 0 = background; ids may have gaps, as a crop leaves them.
+        semantic: integers of the same shape: the class of each pixel; an object's is that of most of its pixels.
+        max_objects: places for each picture. Of more objects than that the largest are taken; so that none is lost, give as
+            many places as the fullest picture has objects.
+        masks: whether masks are wanted.
+
+    Returns:
+        `boxes` float32 `(batch, max_objects, 4)`, tight, x2 and y2 exclusive; `classes` int32 `(batch, max_objects)`;
+        `crowd` bool `(batch, max_objects)`, true for what is left of an object with fewer than `SMALLEST` pixels:
+        neither object nor background; `masks` uint8 `(batch, max_objects, height, width)`. Empty places hold 0.
+
+    Raises:
+        ValueError: if the maps are not of one shape, or there is no place.
+    """
+    if instances.shape != semantic.shape or instances.ndim != 3:
+        raise ValueError(
+            f"instances has shape {instances.shape} and semantic {semantic.shape}; both must be (batch, height, width)."
+        )
+    if max_objects < 1:
+        raise ValueError(f"max_objects is {max_objects}; give at least one place.")
+    count = len(instances)
+    truth = {
+        "boxes": np.zeros((count, max_objects, 4), np.float32),
+        "classes": np.zeros((count, max_objects), np.int32),
+        "crowd": np.zeros((count, max_objects), bool),
+    }
+    if masks:
+        truth["masks"] = np.zeros((count, max_objects, *instances.shape[1:]), np.uint8)
+    for k, (ids, kinds) in enumerate(zip(instances, semantic, strict=True)):
+        found = [
+            (int(np.count_nonzero(ids[slices] == number)), number, slices)
+            for number, slices in enumerate(ndimage.find_objects(ids), start=1)
+            if slices is not None
+        ]
+        for place, (pixels, number, slices) in enumerate(sorted(found, key=_largest)[:max_objects]):
+            inside = ids[slices] == number
+            rows, columns = slices
+            truth["boxes"][k, place] = columns.start, rows.start, columns.stop, rows.stop
+            truth["classes"][k, place] = max(1, np.bincount(np.maximum(kinds[slices][inside], 0)).argmax())
+            truth["crowd"][k, place] = pixels < SMALLEST
+            if masks:
+                truth["masks"][k, place][slices] = inside
+    return truth
+
+
+def truth_from_samples(samples: Sequence, max_objects: int, masks: bool = True) -> dict[str, np.ndarray]:
+    """`truth_from_maps` for whole samples of one size."""
+    return truth_from_maps(
+        np.stack([sample.instances for sample in samples]),
+        np.stack([sample.semantic for sample in samples]),
+        max_objects,
+        masks,
+    )
+
+
+def instance_map(
+    detections: Mapping[str, np.ndarray],
+    masks: np.ndarray,
+    score_threshold: float = 0.5,
+    smallest: int = 1,
+    least_left: float = 0.5,
+) -> tuple[np.ndarray, np.ndarray]:
+    """Detections as a map in which every pixel belongs to one object at most: the surest first.
+
+    Args:
+        detections: of one picture, `scores`, `classes`, `valid`, each `(n,)`.
+        masks: bool `(n, height, width)`, in the whole picture.
+        score_threshold: detections below it are left out.
+        smallest: objects of which fewer pixels are left are dropped.
+        least_left: so are those of whose pixels surer ones have taken more than the rest.
+
+    Returns:
+        instances: int32 `(height, width)`, 0 = background, 1, 2, … in the order of the scores.
+        kept: the rows of the detections that these are, int64 `(number of instances,)`.
+    """
+    instances = np.zeros(masks.shape[1:], np.int32)
+    kept: list[int] = []
+    for row in np.argsort(-detections["scores"], kind="stable"):
+        if not detections["valid"][row] or detections["scores"][row] < score_threshold:
+            continue
+        free = masks[row] & (instances == 0)
+        pixels = np.count_nonzero(free)
+        if pixels >= max(smallest, 1, least_left * np.count_nonzero(masks[row])):
+            kept.append(int(row))
+            instances[free] = len(kept)
+    return instances, np.asarray(kept, np.int64)
+
+
+def _largest(entry: tuple) -> tuple:
+    return -entry[0], entry[1]

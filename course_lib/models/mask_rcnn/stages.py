@@ -1,0 +1,348 @@
+"""What happens between the heads, stage by stage: from anchors to proposals, from proposals to losses or to detections.
+
+Each stage is a function of arrays alone, with shapes that are known beforehand: a fixed number of proposals, regions and
+objects, and a truth value for each that says whether the place is filled. So the whole network compiles, once.
+
+The truth about a batch is a dict of arrays, g objects for each picture, padded (see `datasets.detection`):
+
+    boxes `(batch, g, 4)`        x1, y1, x2, y2 in pixels; an empty box is padding
+    classes `(batch, g)`         from 1; 0 is padding
+    masks `(batch, g, h, w)`     0 or 1 (not needed without mask head)
+    crowd `(batch, g)`           true where the box is around many objects that nobody drew one by one (may be absent)
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+from keras import ops
+
+from course_lib.models.mask_rcnn.settings import Settings
+from course_lib.ops.box_coding import clip_boxes, decode_boxes, encode_boxes, large_enough
+from course_lib.ops.masks import crop_masks
+from course_lib.ops.matching import match_boxes
+from course_lib.ops.nms import nms
+from course_lib.ops.roi import multilevel_roi_align, multilevel_roi_pool
+from course_lib.ops.sampling import sample_balanced, take_rows
+
+LOSSES = ("loss_objectness", "loss_rpn_box_reg", "loss_classifier", "loss_box_reg", "loss_mask")
+"""torchvision's names: RPN's class and box, box head's class and box, mask."""
+
+SMALLEST_PROPOSAL, SMALLEST_DETECTION = 1e-3, 1e-2
+"""In pixels; torchvision's."""
+
+BETA = 1 / 9
+"""Where the smooth L1 loss turns from a parabola to a straight line."""
+
+
+# From anchors to proposals
+
+
+def propose(
+    objectness: Sequence,
+    deltas: Sequence,
+    anchors: Sequence[np.ndarray],
+    image_size: tuple[int, int],
+    candidates: int,
+    count: int,
+    iou_threshold: float,
+):
+    """The boxes that the RPN proposes: on each level the best scored, moved as it says, without duplicates.
+
+    Args:
+        objectness: per level the logits `(batch, height, width, k)`.
+        deltas: per level `(batch, height, width, 4 · k)`.
+        anchors: per level `(height · width · k, 4)`.
+        image_size: height and width in pixels; boxes are cut off there.
+        candidates: boxes of each level that go into NMS, those with the highest logits.
+        count: proposals of each picture, over all levels the highest scored.
+        iou_threshold: of the NMS, within each level.
+
+    Returns:
+        boxes: float32 `(batch, count, 4)`, the highest scored first; no gradient goes through.
+        logits: float32 `(batch, count)`.
+        valid: bool `(batch, count)`: places that hold a proposal.
+    """
+    longest = min(candidates, max(len(level) for level in anchors))
+    boxes, logits, valid = [], [], []
+    for level_logits, level_deltas, level_anchors in zip(objectness, deltas, anchors, strict=True):
+        number = len(level_anchors)
+        scores = ops.cast(ops.reshape(ops.stop_gradient(level_logits), (-1, number)), "float32")
+        moves = ops.reshape(ops.stop_gradient(level_deltas), (-1, number, 4))
+        scores, chosen = ops.top_k(scores, min(candidates, number))
+        found = decode_boxes(take_rows(moves, chosen), ops.take(level_anchors, chosen, axis=0))
+        found = clip_boxes(found, image_size)
+        rest = longest - min(candidates, number)
+        boxes.append(ops.pad(found, [(0, 0), (0, rest), (0, 0)]))
+        logits.append(ops.pad(scores, [(0, 0), (0, rest)]))
+        valid.append(ops.pad(ops.cast(large_enough(found, SMALLEST_PROPOSAL), "int32"), [(0, 0), (0, rest)]))
+    # Levels on an axis of their own: boxes of different levels don't remove each other.
+    boxes, logits, valid = ops.stack(boxes, 1), ops.stack(logits, 1), ops.cast(ops.stack(valid, 1), "bool")
+    places = min(count, longest)
+    kept_rows, kept = nms(boxes, logits, iou_threshold, places, valid)
+    boxes, logits = take_rows(boxes, kept_rows), take_rows(logits, kept_rows)
+    return _best(count, ops.reshape(logits, (-1, len(anchors) * places)), ops.reshape(kept, (-1, len(anchors) * places)),
+                 ops.reshape(boxes, (-1, len(anchors) * places, 4)))  # fmt: skip
+
+
+def _best(count: int, scores, valid, *values):
+    """The `count` rows with the highest scores: values in order, scores, valid; places left over hold zeros."""
+    rows = scores.shape[-1]
+    lowest = float(np.finfo(np.float32).min)
+    ranked, order = ops.top_k(ops.where(valid, scores, lowest), min(count, rows))
+    filled = take_rows(valid, order)
+    rest = [(0, 0), (0, count - min(count, rows))]
+
+    def pad(array):
+        return ops.pad(array, rest + [(0, 0)] * (len(array.shape) - 2))
+
+    chosen = []
+    for array in values:
+        array = take_rows(array, order)
+        shape = (*filled.shape[:2], *[1] * (len(array.shape) - 2))
+        mask = ops.reshape(filled, (-1, *shape[1:]))
+        chosen.append(pad(ops.where(mask, array, ops.zeros_like(array))))
+    return *chosen, pad(ops.where(filled, ranked, 0.0)), ops.cast(pad(ops.cast(filled, "int32")), "bool")
+
+
+# Cutting regions out of the pyramid
+
+
+def read_regions(pyramid: Sequence, boxes, strides: Sequence[int], size: int, settings: Settings):
+    """The features under each box, each from its level of the pyramid, in a grid of fixed size.
+
+    Args:
+        pyramid: the maps `(batch, height, width, channels)` that regions are read from, the finest first.
+        boxes: `(batch, n, 4)`.
+        strides: pixels of the picture per position of each map.
+        size: rows and columns of the result.
+        settings: says by RoI Align or by RoI Pool.
+
+    Returns:
+        `(batch, n, size, size, channels)`.
+    """
+    scales = [1 / stride for stride in strides]
+    level_of = {"canonical_size": settings.canonical_size}
+    if settings.roi_reader == "pool":
+        return multilevel_roi_pool(pyramid, boxes, size, scales, **level_of)
+    return multilevel_roi_align(pyramid, boxes, size, scales, settings.sampling_ratio, **level_of)
+
+
+# What the RPN learns
+
+
+def rpn_losses(
+    objectness: Sequence,
+    deltas: Sequence,
+    anchors: Sequence[np.ndarray],
+    truth: Mapping,
+    settings: Settings,
+    random,
+):
+    """The RPN's two losses, over a few anchors of each picture, drawn at random, objects and background in balance.
+
+    Args:
+        objectness, deltas, anchors: as for `propose`.
+        truth: of the batch.
+        settings: `anchor_high`, `anchor_low`, `anchor_samples`, `anchor_positive`.
+        random: as for `ops.sampling.sample_balanced`.
+
+    Returns:
+        Two float32 scalars, finite for any truth: the binary cross-entropy of the objectness, mean over the anchors that
+        were drawn; the smooth L1 loss of dx, dy, dw, dh of those that are objects, sum over them divided by the number of
+        *all* that were drawn, as torchvision weighs it.
+    """
+    every = np.concatenate(anchors)
+    logits = _flat(objectness, 1)[..., 0]
+    moves = _flat(deltas, 4)
+    objects = match_boxes(
+        truth["boxes"], every[None], settings.anchor_high, settings.anchor_low, True, **_who(truth)
+    )
+    chosen, positive, negative = sample_balanced(
+        objects >= 0, objects == -1, settings.anchor_samples, settings.anchor_positive, random
+    )
+    drawn = ops.cast(ops.logical_or(positive, negative), "float32")
+    number = ops.maximum(ops.sum(drawn), 1.0)
+    found = take_rows(logits, chosen)
+    loss_class = (
+        ops.sum(drawn * binary_cross_entropy(found, ops.cast(positive, "float32")), axis=None) / number
+    )
+    answer = take_rows(truth["boxes"], ops.maximum(take_rows(objects, chosen), 0))
+    wanted = encode_boxes(answer, ops.take(every, chosen, axis=0))
+    loss_box = _box_loss(take_rows(moves, chosen), wanted, positive) / number
+    return loss_class, loss_box
+
+
+# What the heads learn
+
+
+def choose_regions(proposals, proposals_valid, truth: Mapping, settings: Settings, random):
+    """The regions that the heads learn from: some of the proposals, and at first mostly the true boxes, put among them.
+
+    Without the true boxes an untrained RPN would give the heads nothing to learn a mask from.
+
+    Args:
+        proposals: `(batch, n, 4)`.
+        proposals_valid: bool `(batch, n)`.
+        truth: of the batch.
+        settings: `roi_iou`, `roi_samples`, `roi_positive`.
+        random: as for `ops.sampling.sample_balanced`.
+
+    Returns:
+        boxes: `(batch, s, 4)`, with s the smaller of `roi_samples` and all there are; those of objects come first.
+        objects: int32 `(batch, s)`, the row of the object that each answers for; 0 for background.
+        positive: bool `(batch, s)`: it answers for an object.
+        negative: bool `(batch, s)`: it is background. Places that are neither are empty.
+    """
+    who = _who(truth)
+    boxes = ops.concatenate([proposals, ops.cast(truth["boxes"], "float32")], axis=1)
+    single = who["valid"]
+    if who["crowd"] is not None:
+        single = ops.logical_and(single, ops.logical_not(who["crowd"]))
+    valid = ops.logical_and(
+        ops.concatenate([proposals_valid, single], axis=1), large_enough(boxes, SMALLEST_PROPOSAL)
+    )
+    objects = match_boxes(truth["boxes"], boxes, settings.roi_iou, settings.roi_iou, boxes_valid=valid, **who)
+    chosen, positive, negative = sample_balanced(
+        objects >= 0, objects == -1, settings.roi_samples, settings.roi_positive, random
+    )
+    return (
+        ops.stop_gradient(take_rows(boxes, chosen)),
+        ops.where(positive, take_rows(objects, chosen), 0),
+        positive,
+        negative,
+    )
+
+
+def box_losses(logits, deltas, boxes, objects, positive, negative, truth: Mapping, settings: Settings):
+    """The box head's two losses.
+
+    Args:
+        logits: `(batch, s, num_classes)`.
+        deltas: `(batch, s, 4 · num_classes)`.
+        boxes, objects, positive, negative: from `choose_regions`.
+        truth: of the batch.
+        settings: `box_weights`.
+
+    Returns:
+        Two float32 scalars: the cross-entropy over the classes, mean over the regions; the smooth L1 loss of the true
+        class's dx, dy, dw, dh, sum over the regions of objects divided by the number of all regions.
+    """
+    count, num_classes = logits.shape[1:]
+    number = ops.maximum(ops.sum(ops.cast(ops.logical_or(positive, negative), "float32")), 1.0)
+    classes = ops.where(positive, take_rows(ops.cast(truth["classes"], "int32"), objects), 0)
+    logits = ops.cast(logits, "float32")
+    right = ops.take_along_axis(logits, classes[..., None], axis=-1)[..., 0]
+    each = ops.logsumexp(logits, axis=-1) - right
+    loss_class = ops.sum(ops.where(ops.logical_or(positive, negative), each, 0.0)) / number
+
+    deltas = ops.reshape(deltas, (-1, count, num_classes, 4))
+    of_class = ops.take_along_axis(deltas, classes[..., None, None], axis=2)[:, :, 0]
+    wanted = encode_boxes(take_rows(truth["boxes"], objects), boxes, settings.box_weights)
+    return loss_class, _box_loss(of_class, wanted, positive) / number
+
+
+def mask_loss(logits, boxes, objects, positive, truth: Mapping):
+    """The mask head's loss: each pixel's binary cross-entropy in the channel of the true class alone.
+
+    Args:
+        logits: `(batch, s, m, m, num_classes)`.
+        boxes, objects, positive: from `choose_regions`, only those first places that can hold objects.
+        truth: of the batch.
+
+    Returns:
+        A float32 scalar: the mean over the pixels of all regions that are objects; 0 if there is none.
+    """
+    classes = ops.where(positive, take_rows(ops.cast(truth["classes"], "int32"), objects), 0)
+    logits = ops.cast(logits, "float32")
+    of_class = ops.take_along_axis(logits, classes[..., None, None, None], axis=-1)[..., 0]
+    wanted = crop_masks(truth["masks"], objects, boxes, logits.shape[2])
+    each = ops.mean(binary_cross_entropy(of_class, wanted), axis=(-1, -2))
+    number = ops.maximum(ops.sum(ops.cast(positive, "float32")), 1.0)
+    return ops.sum(ops.where(positive, each, 0.0)) / number
+
+
+def smooth_l1(difference, beta: float = BETA):
+    """The absolute difference less β / 2, rounded off to a parabola below β (Girshick 2015, Fast R-CNN, equation 3)."""
+    size = ops.abs(difference)
+    return ops.where(size < beta, 0.5 * size * size / beta, size - 0.5 * beta)
+
+
+def binary_cross_entropy(logits, targets):
+    """Of each logit, with a target in 0..1; float32, without overflow."""
+    logits = ops.cast(logits, "float32")
+    return ops.maximum(logits, 0.0) - logits * targets + ops.log1p(ops.exp(-ops.abs(logits)))
+
+
+def _box_loss(found, wanted, positive):
+    """Sum of the smooth L1 loss over the rows that are objects."""
+    each = ops.sum(smooth_l1(ops.cast(found, "float32") - wanted), axis=-1)
+    return ops.sum(ops.where(positive, each, 0.0))
+
+
+def _flat(levels: Sequence, width: int):
+    """Per level `(batch, h, w, k · width)` to `(batch, all anchors, width)`, in the order of the anchors."""
+    rows = [
+        ops.reshape(level, (-1, level.shape[1] * level.shape[2] * (level.shape[3] // width), width))
+        for level in levels
+    ]
+    return ops.cast(ops.concatenate(rows, axis=1), "float32")
+
+
+def _who(truth: Mapping) -> dict:
+    """Which rows of the truth are objects, and which crowds."""
+    return {"valid": ops.cast(truth["classes"], "int32") > 0, "crowd": truth.get("crowd")}
+
+
+# What is answered
+
+
+def choose_detections(
+    logits, deltas, proposals, proposals_valid, image_size: tuple[int, int], settings: Settings
+):
+    """From the box head's answers to detections: every region may be one of every class; duplicates go, class by class.
+
+    Args:
+        logits: `(batch, n, num_classes)`.
+        deltas: `(batch, n, 4 · num_classes)`.
+        proposals, proposals_valid: `(batch, n, 4)` and bool `(batch, n)`.
+        image_size: height and width in pixels.
+        settings: `box_weights`, `score_threshold`, `detection_nms`, `detections`.
+
+    Returns:
+        boxes: float32 `(batch, detections, 4)`, the highest scored first.
+        classes: int32 `(batch, detections)`; 0 in empty places.
+        scores: float32 `(batch, detections)`, probabilities; 0 in empty places.
+        valid: bool `(batch, detections)`.
+    """
+    count, num_classes = logits.shape[1:]
+    scores = ops.softmax(ops.cast(logits, "float32"), axis=-1)
+    boxes = decode_boxes(
+        ops.reshape(deltas, (-1, count, num_classes, 4)), proposals[:, :, None], settings.box_weights
+    )
+    # (batch, class, region): each class is a list of its own; background is none.
+    scores = ops.transpose(scores, (0, 2, 1))[:, 1:]
+    boxes = ops.transpose(boxes, (0, 2, 1, 3))[:, 1:]
+    boxes = clip_boxes(ops.reshape(boxes, (-1, (num_classes - 1) * count, 4)), image_size)
+    boxes = ops.reshape(boxes, (-1, num_classes - 1, count, 4))
+    valid = ops.logical_and(scores > settings.score_threshold, large_enough(boxes, SMALLEST_DETECTION))
+    valid = ops.logical_and(valid, proposals_valid[:, None])
+    places = min(settings.detections, count)
+    kept_rows, kept = nms(boxes, scores, settings.detection_nms, places, valid)
+    classes = ops.zeros_like(kept_rows) + ops.arange(1, num_classes, dtype="int32")[:, None]
+    rows = (num_classes - 1) * places
+    boxes, classes, scores, valid = _best(
+        settings.detections,
+        ops.reshape(take_rows(scores, kept_rows), (-1, rows)),
+        ops.reshape(kept, (-1, rows)),
+        ops.reshape(take_rows(boxes, kept_rows), (-1, rows, 4)),
+        ops.reshape(classes, (-1, rows)),
+    )
+    return boxes, classes, scores, valid
+
+
+def masks_of_classes(logits, classes):
+    """The probabilities `(batch, n, m, m)` of each region's own class, from mask logits `(batch, n, m, m, num_classes)`."""
+    of_class = ops.take_along_axis(ops.cast(logits, "float32"), classes[..., None, None, None], axis=-1)
+    return ops.sigmoid(of_class[..., 0])

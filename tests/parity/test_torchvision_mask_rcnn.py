@@ -1,0 +1,155 @@
+"""The whole Mask R-CNN against torchvision's numbers: each stage from the stored output of the one before, and end to end.
+
+Stage by stage, so that rounding in one can't hide in, or be blamed on, the next. `pytest -rP` prints what was measured.
+"""
+
+import keras
+import numpy as np
+import pytest
+from keras import ops
+from torchvision_rule import LEVELS, load_by_rule, read_reference
+
+from course_lib.models.mask_rcnn import LOSSES, MaskRCNN
+from course_lib.models.mask_rcnn.torchvision_weights import torchvision_shapes
+from course_lib.ops.masks import whole_image_masks
+
+GRADIENTS = {
+    "rpn.head.conv.0.0.weight": "rpn-head-conv-0-0/kernel",
+    "roi_heads.mask_predictor.conv5_mask.weight": "roi_heads-mask_predictor-conv5_mask/kernel",
+    "backbone.fpn.inner_blocks.0.0.weight": "backbone-fpn-inner_blocks-0-0/kernel",
+    "backbone.body.conv1.weight": "backbone-body-conv1/kernel",
+}
+
+
+@pytest.fixture(scope="module")
+def reference(fixtures):
+    return read_reference(fixtures)
+
+
+@pytest.fixture(scope="module")
+def model(reference):
+    """The fixtures' network, with the parameters of their rule."""
+    settings = {
+        "candidates": (200, 200),
+        "proposals": (50, 50),
+        "detections": 20,
+        "anchor_samples": 10**6,
+        "roi_samples": 10**6,
+        "roi_positive": 1.0,
+    }
+    classes = reference["box_class_logits"].shape[1]
+    model = MaskRCNN(classes, backbone_arguments={"normalization": "frozen_batch"}, settings=settings)
+    assert set(torchvision_shapes(model)) == set(reference["names"].tolist())
+    load_by_rule(model, int(reference["seed"]))
+    return model
+
+
+@pytest.fixture(scope="module")
+def size(reference):
+    return reference["image"].shape[:2]
+
+
+@pytest.fixture(scope="module")
+def features(reference):
+    """torchvision's maps and RPN outputs."""
+    return {
+        "pyramid": [ops.convert_to_tensor(reference[f"fpn_{level}"][None]) for level in LEVELS],
+        "objectness": [ops.convert_to_tensor(reference[f"rpn_objectness_{k}"][None]) for k in range(5)],
+        "deltas": [ops.convert_to_tensor(reference[f"rpn_deltas_{k}"][None]) for k in range(5)],
+    }
+
+
+@pytest.fixture(scope="module")
+def truth(reference):
+    return {
+        "boxes": reference["gt_boxes"][None],
+        "classes": reference["gt_labels"][None].astype(np.int32),
+        "masks": reference["gt_masks"][None],
+    }
+
+
+def close(name, got, expected, tolerance=1e-4):
+    """Within the tolerance of the largest number of the reference."""
+    got = ops.convert_to_numpy(got)
+    assert got.shape == expected.shape
+    deviation = float(np.abs(got - expected).max() / np.abs(expected).max())
+    print(f"{name}: {deviation:.1e}")
+    assert deviation <= tolerance, name
+
+
+def test_rpn_outputs(model, reference, features):
+    for k, level in enumerate(features["pyramid"]):
+        objectness, deltas = model.rpn(level)
+        close(f"rpn_objectness_{k}", objectness[0], reference[f"rpn_objectness_{k}"])
+        close(f"rpn_deltas_{k}", deltas[0], reference[f"rpn_deltas_{k}"])
+
+
+def test_proposals(model, reference, features, size):
+    boxes, logits, valid = (ops.convert_to_numpy(part)[0] for part in model.propose(features, size))
+    assert valid.sum() == len(reference["proposals"]) and (np.diff(logits[valid]) <= 0).all()
+    close("proposals", boxes[valid], reference["proposals"])
+
+
+def test_pooled_features(model, reference, features, size):
+    few = reference["box_pooled_first8"]
+    pooled = model.regions(features, reference["proposals"][None, : len(few)], size, few.shape[1])
+    close("box_pooled", pooled[0], few)
+
+
+def test_head_outputs(model, reference, features, size):
+    logits, deltas = model.look_at(features, reference["proposals"][None], size)
+    close("box_class_logits", logits[0], reference["box_class_logits"])
+    close("box_deltas", deltas[0], reference["box_deltas"])
+    masks = model.outline(features, reference["detection_boxes"][None], size)
+    close("mask_logits", masks[0], reference["mask_logits"])
+
+
+def check_detections(reference, found, size):
+    found = {name: ops.convert_to_numpy(value)[0] for name, value in found.items()}
+    found = {name: value[found["valid"]] for name, value in found.items()}
+    np.testing.assert_array_equal(found["classes"], reference["detection_labels"])
+    boxes = np.abs(found["boxes"] - reference["detection_boxes"]).max()
+    scores = np.abs(found["scores"] - reference["detection_scores"]).max()
+    pasted = whole_image_masks(found["masks"], found["boxes"], size, threshold=None)
+    masks = np.abs(255 * pasted - reference["detection_masks_u8"]).max()
+    print(f"boxes: {boxes:.1e} pixels, scores: {scores:.1e}, masks: {masks:.2f} / 255")
+    assert boxes <= 0.05 and scores <= 1e-3 and masks <= 2
+
+
+def test_detections(model, reference, features, size):
+    check_detections(reference, model.detect(features, size), size)
+
+
+def test_detections_from_the_image(model, reference, size):
+    check_detections(reference, model(reference["image"][None]), size)
+
+
+def check_losses(reference, losses):
+    assert tuple(losses) == LOSSES
+    for name, value in losses.items():
+        deviation = abs(float(value) / float(reference[name]) - 1)
+        print(f"{name}: {deviation:.1e}")
+        assert deviation <= 1e-3, name
+
+
+def test_training_losses(model, reference, features, truth, size):
+    check_losses(reference, model.losses_of(features, truth, size))
+
+
+def test_losses_and_gradients_of_a_training_step(model, reference, truth):
+    """One step of plain gradient descent at learning rate 1, from the image: the weights move by their gradient."""
+
+    def kernels():
+        by_path = {"/".join(weight.path.split("/")[-2:]): weight for weight in model.weights}
+        return {
+            name: ops.convert_to_numpy(by_path[ours]).astype(np.float64) for name, ours in GRADIENTS.items()
+        }
+
+    before = kernels()
+    model.compile(keras.optimizers.SGD(1.0), jit_compile="auto")
+    logs = model.train_on_batch(reference["image"][None], truth, return_dict=True)
+    check_losses(reference, {name: logs[name] for name in LOSSES})
+    for name, kernel in kernels().items():
+        deviation = abs(np.linalg.norm(kernel - before[name]) / reference[f"grad_norm/{name}"] - 1)
+        print(f"gradient of {name}: {deviation:.1e}")
+        assert deviation <= 0.01, name
