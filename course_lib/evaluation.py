@@ -49,7 +49,7 @@ def answer(recipe: Recipe, probabilities: np.ndarray, chosen: Mapping[str, float
         chosen: the settings chosen on val, from the checkpoint's card.
     """
     if recipe.detects:
-        masks = _whole_masks(probabilities, chosen["mask_threshold"])
+        masks = whole_masks(probabilities, chosen["mask_threshold"])
         return instance_map(probabilities, masks, chosen["score_threshold"], int(chosen["min_size"]))[0]
     if recipe.target.get("kind") == "three_classes":
         return decode_three_classes(
@@ -74,7 +74,7 @@ def measure(
     truths = [dataset[index] for index in range(len(dataset))]
     answers = [answer(recipe, one, chosen) for one in probabilities]
     if recipe.detects:
-        return _instance_metrics(truths, answers) | _coco_metrics(recipe, truths, probabilities)
+        return _instance_metrics(truths, answers) | coco_metrics(recipe, truths, probabilities)
     if recipe.target.get("kind") == "three_classes":
         return _instance_metrics(truths, answers)
     names = recipe.class_names()
@@ -137,17 +137,26 @@ def _instance_metrics(truths: Sequence, answers: Sequence[np.ndarray]) -> dict[s
     return {name: round(float(value), 5) for name, value in scores.items()}
 
 
-def _whole_masks(detections: Mapping[str, np.ndarray], threshold: float = 0.5) -> np.ndarray:
+def whole_masks(detections: Mapping[str, np.ndarray], threshold: float = 0.5) -> np.ndarray:
     """The masks of a picture's detections in the whole picture, bool `(n, height, width)`."""
     size = tuple(int(side) for side in detections["size"])
-    return whole_image_masks(detections["masks"], detections["boxes"], size, threshold)
+    return whole_image_masks(detections["masks"], detections["boxes"], size, threshold, edges="exact")
 
 
-def _coco_metrics(recipe: Recipe, truths: Sequence, detections: Sequence[Mapping]) -> dict[str, float]:
-    """COCO's average precision by mask and by box."""
+def coco_metrics(recipe: Recipe, truths: Sequence, detections: Sequence[Mapping]) -> dict[str, float]:
+    """COCO's average precision by box and, of a net that has them, by mask.
+
+    Args:
+        recipe: whose net it is.
+        truths: the samples.
+        detections: of each, from `predict_one`.
+
+    Returns:
+        `box_ap`, `box_ap_50`, `box_ap_75`, and `mask_…` likewise, in 0..1.
+    """
     most = max(100, *(len(found["scores"]) for found in detections))
     scores = {}
-    for kind in ("masks", "boxes"):
+    for kind in ("masks", "boxes") if "masks" in detections[0] else ("boxes",):
         evaluator = COCOEvaluator(len(recipe.class_names()) - 1, kind, max_detections=most)
         for truth, found in zip(truths, detections, strict=True):
             ids = np.arange(1, len(truth.classes) + 1)[:, None, None]
@@ -159,7 +168,7 @@ def _coco_metrics(recipe: Recipe, truths: Sequence, detections: Sequence[Mapping
                 boxes_true=truth.boxes,
                 boxes_pred=found["boxes"],
                 masks_true=truth.instances == ids,
-                masks_pred=_whole_masks(found) if kind == "masks" else None,
+                masks_pred=whole_masks(found) if kind == "masks" else None,
             )
         result = evaluator.result()
         name = {"masks": "mask", "boxes": "box"}[kind]

@@ -46,6 +46,7 @@ class Recipe:
         prediction: how the answer is read off.
         sampling: how often each training picture is taken (see `datasets.loading.Batches`).
         clip: longest gradient, over all weights together, that a step may follow; a longer one is shortened.
+        restarts: epochs after which the rate starts falling anew, from half the height before; see `CosineCycles`.
         seed: decides initial weights, order, crops and augmentation.
     """
 
@@ -70,6 +71,7 @@ class Recipe:
     prediction: Prediction = Prediction()
     sampling: str = "pictures"
     clip: float | None = None
+    restarts: tuple[int, ...] = ()
     seed: int = 0
 
     @property
@@ -80,7 +82,7 @@ class Recipe:
         for unrelated in ("title", "prediction", "val_data"):
             del content[unrelated]
         # These fields came after nets had been trained: where one is at its default, they are what they were.
-        for later, default in (("sampling", "pictures"), ("clip", None)):
+        for later, default in (("sampling", "pictures"), ("clip", None), ("restarts", ())):
             if content[later] == default:
                 del content[later]
         return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:12]
@@ -150,14 +152,12 @@ class Recipe:
         """AdamW with the recipe's schedule."""
         import keras
 
-        total = self.epochs * self.steps
-        warmup = max(1, round(self.warmup * total))
-        schedule = keras.optimizers.schedules.CosineDecay(
-            self.learning_rate / 100,
-            max(1, total - warmup),
-            warmup_target=self.learning_rate,
-            warmup_steps=warmup,
-        )
+        from course_lib.schedules import CosineCycles
+
+        ends = (*self.restarts, self.epochs)
+        lengths = [(end - start) * self.steps for start, end in zip((0, *self.restarts), ends, strict=True)]
+        warmup = max(1, round(self.warmup * lengths[0]))
+        schedule = CosineCycles(self.learning_rate, (max(lengths[0], warmup + 1), *lengths[1:]), warmup)
         optimizer = keras.optimizers.AdamW(
             schedule, weight_decay=self.weight_decay, global_clipnorm=self.clip
         )
@@ -312,7 +312,8 @@ MASK_RCNN_SCENES = Recipe(
     target={"kind": "objects", "max_objects": 10},
     augmentation=Augmentation(flip=True, turn=True, gain=0.1, offset=0.05),
     losses={},
-    epochs=30,
+    epochs=45,
+    restarts=(30,),
     steps=125,
     batch_size=8,
     crop=(128, 128),
@@ -365,15 +366,13 @@ MASK_RCNN_NUCLEI = Recipe(
     ),
 )
 
-RECIPES: dict[str, Recipe] = {recipe.name: recipe for recipe in (CELLS, SCENES, MEMBRANES, NUCLEI)}
-
-UNTRAINED: dict[str, Recipe] = {recipe.name: recipe for recipe in (MASK_RCNN_SCENES, MASK_RCNN_NUCLEI)}
-"""Recipes without shipped weights, so far; every command takes them by name, once they are trained."""
+RECIPES: dict[str, Recipe] = {
+    recipe.name: recipe for recipe in (CELLS, SCENES, MEMBRANES, NUCLEI, MASK_RCNN_SCENES, MASK_RCNN_NUCLEI)
+}
 
 
 def get(name: str) -> Recipe:
     """The recipe of this name, or a `ValueError` that lists them all."""
-    known = RECIPES | UNTRAINED
-    if name not in known:
-        raise ValueError(f"recipe is {name!r}; there are {', '.join(known)}.")
-    return known[name]
+    if name not in RECIPES:
+        raise ValueError(f"recipe is {name!r}; there are {', '.join(RECIPES)}.")
+    return RECIPES[name]

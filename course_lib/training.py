@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import sys
 import time
 from pathlib import Path
@@ -18,9 +19,40 @@ RUNS = Path(__file__).resolve().parents[1] / "runs"
 # one half. PyTorch's compiler is another matter.
 JIT = "auto" if keras.backend.backend() == "torch" else True
 
+# XLA takes minutes over a Mask R-CNN's step, whose sorting and gathering it does not make faster.
+DETECTOR_JIT = "auto"
+
 
 class Interrupted(RuntimeError):
     """The time limit was reached before the last epoch; the run's state is kept."""
+
+
+class Diverged(RuntimeError):
+    """The loss was no longer a finite number; the state before that epoch is kept."""
+
+
+class StopWhenDiverged(keras.callbacks.Callback):
+    """Ends a training whose loss is no longer finite, with a message that says so, instead of running on in vain.
+
+    Keras's own TerminateOnNaN ends it silently, and after the callbacks that would keep the spoilt weights.
+
+    Args:
+        recipe: whose training it is.
+    """
+
+    def __init__(self, recipe: Recipe):
+        super().__init__()
+        self.recipe = recipe
+
+    def on_epoch_end(self, epoch, logs=None):
+        spoilt = [name for name, value in (logs or {}).items() if not math.isfinite(value)]
+        if spoilt:
+            clip = "no clip" if self.recipe.clip is None else f"clip {self.recipe.clip:g}"
+            raise Diverged(
+                f"{self.recipe.name}: in epoch {epoch + 1} {', '.join(spoilt)} was not a finite number. Nothing of this "
+                "epoch is kept. Look for a broken picture, or train with a lower learning_rate (it is "
+                f"{self.recipe.learning_rate:g}) or a clip (there is {clip})."
+            )
 
 
 class Resume(keras.callbacks.Callback):
@@ -164,6 +196,7 @@ def train(
 
     Raises:
         Interrupted: if `minutes` were over before the last epoch.
+        Diverged: if the loss was not finite.
         DataUnavailable: if the data is not here.
     """
     data = recipe.data("train")
@@ -171,7 +204,7 @@ def train(
     # On a GPU half precision is twice as fast and as good; on a CPU it is slower. The logits stay float32.
     keras.mixed_precision.set_global_policy("mixed_float16" if hardware.accelerators() else "float32")
     model = recipe.model(recipe.crop)
-    compile_model(model, recipe, jit=JIT)
+    compile_model(model, recipe, jit=DETECTOR_JIT if recipe.detects else JIT)
     batches = recipe.batches("train", data)
     resume = Resume((runs or RUNS) / f"{recipe.name}-{recipe.digest}", batches, minutes)
     done = resume.restore(model)
@@ -186,7 +219,13 @@ def train(
             verbose=0,
             # Keras would shuffle the batches once more, from a state of chance that a resumed run does not have.
             shuffle=False,
-            callbacks=[resume, *([Progress(recipe.epochs)] if progress else []), *callbacks],
+            # The first may refuse what the second would keep.
+            callbacks=[
+                StopWhenDiverged(recipe),
+                resume,
+                *([Progress(recipe.epochs)] if progress else []),
+                *callbacks,
+            ],
         )
     if resume.epoch < recipe.epochs:
         raise Interrupted(

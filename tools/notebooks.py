@@ -37,6 +37,11 @@ OPENING = {
     "what they need to know first": r"need to know",
     "how many minutes it takes": r"minutes",
 }
+# What TensorFlow says of the processor, before it has read that it is to be silent: on some processors, and not each time.
+START_UP = re.compile(
+    r"^(WARNING: All log messages before absl::|[IWE]0000 00:00:|To enable the following instructions:).*\n?",
+    re.M,
+)
 WIDGET_VIEW = "application/vnd.jupyter.widget-view+json"
 NOT_COMPARED_TAGS = {"nbval-ignore-output", "nbval-skip"}
 NOT_COMPARED_WORDS = ("NBVAL_IGNORE_OUTPUT", "NBVAL_SKIP", "PYTEST_VALIDATE_IGNORE_OUTPUT")
@@ -142,6 +147,14 @@ def clean(notebook: dict) -> dict:
             cell["metadata"].pop(key, None)
         for output in cell.get("outputs", []):
             output.get("data", {}).pop(WIDGET_VIEW, None)  # its model id is random
+            if output.get("name") == "stderr":
+                output["text"] = START_UP.sub("", "".join(output["text"]))
+        if "outputs" in cell:
+            cell["outputs"] = [
+                output
+                for output in cell["outputs"]
+                if output.get("name") != "stderr" or output["text"].strip()
+            ]
     return notebook
 
 

@@ -54,37 +54,60 @@ def paste_masks(masks, boxes, image_size: tuple[int, int], valid=None):
 
 
 def whole_image_masks(
-    masks: np.ndarray, boxes: np.ndarray, image_size: tuple[int, int], threshold: float | None = 0.5
+    masks: np.ndarray,
+    boxes: np.ndarray,
+    image_size: tuple[int, int],
+    threshold: float | None = 0.5,
+    edges: str = "whole",
 ) -> np.ndarray:
     """`paste_masks` in NumPy, for an image's detections: works only inside each box, and cuts at a threshold.
+
+    torchvision's way cuts the box to whole pixels and counts both ends in, and so it stretches and moves the mask by about
+    a pixel: little for an object of 200 pixels, but a perfect mask of an object of 10 pixels comes back with an IoU of
+    about 0.7. `edges="exact"` is the inverse of `crop_masks`: it reads each cell's value where the target was read, from
+    the box as it is (RoI Align without its half-pixel shift takes a pixel's value to lie at its index).
 
     Args:
         masks: `(n, m, m)`, probabilities.
         boxes: `(n, 4)`; a box that is not finite or lies outside the image gives an empty mask.
         image_size: height and width in pixels.
         threshold: a pixel from here on belongs to the object; None: leave the probabilities.
+        edges: `"whole"`, torchvision's way, or `"exact"`.
 
     Returns:
         bool `(n, height, width)`, or float32 without a threshold.
 
     Raises:
-        ValueError: if the shapes do not fit.
+        ValueError: if the shapes do not fit, or for another way.
     """
+    if edges not in ("whole", "exact"):
+        raise ValueError(f"edges is {edges!r}; it must be 'whole' or 'exact'.")
     masks, boxes = np.asarray(masks, np.float32), np.asarray(boxes, np.float32)
     if boxes.shape[-1:] != (4,) or boxes.ndim != 2:
         raise ValueError(f"boxes has shape {boxes.shape}; give the boxes of one image, (n, 4).")
     _check_grids(masks, boxes)
     height, width = image_size
+    cells = masks.shape[-1]
     whole = np.zeros((len(masks), height, width), np.float32 if threshold is None else bool)
     sound = np.isfinite(boxes).all(axis=1)
-    edges = _grown(np.where(sound[:, None], boxes, 0), masks.shape[-1], np)
+    boxes = np.where(sound[:, None], boxes, 0)
+    bounds = np.clip(_grown(boxes, cells, np), -1e9, 1e9).astype(int)
+    if edges == "exact":
+        # Where the grid ends a mask falls to 0 over half a cell, so a pixel may still belong to it just outside of the box.
+        sound &= (boxes[:, 2:] > boxes[:, :2]).all(axis=1)
     for k in np.flatnonzero(sound):
-        x1, y1, x2, y2 = (int(edge) for edge in np.clip(edges[k], -1e9, 1e9))
+        x1, y1, x2, y2 = bounds[k]
         rows = np.arange(max(y1, 0), min(y2 + 1, height))
         columns = np.arange(max(x1, 0), min(x2 + 1, width))
         if not (rows.size and columns.size):
             continue
-        patch = _hats(rows, y1, y2, masks.shape[-1]) @ masks[k] @ _hats(columns, x1, x2, masks.shape[-1]).T
+        if edges == "exact":
+            down, across = (
+                _read(p, boxes[k, a], boxes[k, a + 2], cells) for p, a in ((rows, 1), (columns, 0))
+            )
+        else:
+            down, across = _hats(rows, y1, y2, cells), _hats(columns, x1, x2, cells)
+        patch = down @ masks[k] @ across.T
         place = whole[k, rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1]
         place[...] = patch if threshold is None else patch >= threshold
     return whole
@@ -156,6 +179,12 @@ def _hats(pixels: np.ndarray, near: int, far: int, cells: int) -> np.ndarray:
     ) - np.float32(0.5)
     source = np.clip(source, 0, cells + 1)[:, None]
     return np.maximum(1 - np.abs(source - np.arange(1, cells + 1)), 0).astype(np.float32)
+
+
+def _read(pixels: np.ndarray, near: float, far: float, cells: int) -> np.ndarray:
+    """Interpolation weights from the cells of a grid that spans near..far to the pixels with these indices."""
+    source = ((pixels - near) * (cells / (far - near)) - 0.5)[:, None]
+    return np.maximum(1 - np.abs(source - np.arange(cells)), 0).astype(np.float32)
 
 
 def _reading(near, far, bins: int, length: int, sampling_ratio: int, max_samples: int | None):

@@ -115,6 +115,20 @@ def test_each_fault_is_found(change, message):
     assert len(found) == 1 and message in found[0], found
 
 
+def test_cleaning_takes_tensorflow_s_start_up_notes_and_leaves_other_errors():
+    def stderr(text):
+        return {"output_type": "stream", "name": "stderr", "text": text}
+
+    notebook = good_notebook()
+    notes = (
+        "WARNING: All log messages before absl::InitializeLog() is called are written to STDERR\n"
+        "I0000 00:00:1795497777.365280   19703 port.cc:153] oneDNN custom operations are on.\n"
+    )
+    notebook["cells"][1]["outputs"] += [stderr(notes), stderr(notes + "something else\n")]
+    assert tool.clean(notebook)["cells"][1]["outputs"][-1]["text"] == "something else\n"
+    assert len(notebook["cells"][1]["outputs"]) == len(good_notebook()["cells"][1]["outputs"]) + 1
+
+
 def test_a_large_notebook_is_found():
     assert tool.problems(good_notebook(), 6_000_001) == ["6.0 MB; smaller or fewer figures, at most 6 MB"]
 

@@ -127,6 +127,31 @@ class TestCropping:
         back = whole_image_masks(target, box, SIZE)[0]
         assert (back & mask).sum() / (back | mask).sum() > 0.9
 
+    @pytest.mark.parametrize("radius", [3, 5, 12])
+    def test_exact_pasting_is_the_inverse_of_cropping(self, radius):
+        """Small discs at many places: exactly pasted they come back, in torchvision's way small ones do not."""
+        overlap = {}
+        for edges in ("exact", "whole"):
+            ratios = []
+            for shift in (0.0, 0.25, 0.5, 0.75):
+                mask = disc(SIZE, 20 + shift, 25 - shift, radius)
+                (ys,), (xs,) = np.nonzero(mask.any(1)), np.nonzero(mask.any(0))
+                box = np.array([[xs[0], ys[0], xs[-1] + 1, ys[-1] + 1]], np.float32)
+                target = run(crop_masks, mask[None, None], [[0]], box[None], output_size=28)[0]
+                back = whole_image_masks(target, box, SIZE, edges=edges)[0]
+                ratios.append((back & mask).sum() / (back | mask).sum())
+            overlap[edges] = np.mean(ratios)
+        assert overlap["exact"] > (0.85 if radius == 3 else 0.95)
+        assert overlap["exact"] > overlap["whole"] + (0.02 if radius == 12 else 0.1)
+
+    def test_exact_pasting_of_a_box_without_area_or_outside_is_empty(self):
+        boxes = np.array([[3, 3, 3, 9], [9, 9, 2, 2], [300, 300, 400, 400], [0, 0, np.nan, 9]], np.float32)
+        assert not whole_image_masks(np.ones((4, 5, 5)), boxes, SIZE, edges="exact").any()
+
+    def test_another_way_to_paste_is_refused(self):
+        with pytest.raises(ValueError, match="edges is 'round'; it must be 'whole' or 'exact'"):
+            whole_image_masks(GRIDS, BOXES, SIZE, edges="round")
+
     def test_an_image_needs_a_mask_though_it_may_be_empty(self):
         assert not run(crop_masks, np.zeros((1, 1, *SIZE)), [[0]], BOXES[None, :1], output_size=4).any()
         with pytest.raises(ValueError, match=r"masks has shape \(1, 0, 40, 50\).*at least one"):

@@ -3,11 +3,12 @@
 import numpy as np
 import pytest
 from skimage.measure import regionprops
+from study_answers import class_of_tests
 
 from course_lib.datasets import boxes_from_instances
 from course_lib.metrics import iou as mask_iou
 from course_lib.ops import by_hand
-from course_lib.study.checker import exercises, find, judge
+from course_lib.study.checker import find
 
 # 01.1
 
@@ -326,24 +327,7 @@ WRONG = {
     ],
 }
 
-
-@pytest.mark.parametrize(("number", "function"), [(n, f) for n in RIGHT for f in RIGHT[n]])
-def test_a_right_answer_passes(number, function):
-    report = judge(find(number), function)
-    assert report.state == "right", report
-
-
-@pytest.mark.parametrize(("number", "function", "sentence"), [(n, *pair) for n in WRONG for pair in WRONG[n]])
-def test_a_wrong_answer_is_refused_with_its_own_sentence(number, function, sentence):
-    report = judge(find(number), function)
-    assert report.state == "wrong" and sentence in report.text, report
-
-
-def test_every_check_is_tried_with_three_wrong_and_two_right_answers():
-    numbers = [exercise.number for exercise in exercises("01")]
-    assert list(RIGHT) == list(WRONG) == numbers
-    assert all(len(functions) >= 2 for functions in RIGHT.values())
-    assert all(len({sentence for _, sentence in pairs}) >= 3 for pairs in WRONG.values())
+TestAnswers = class_of_tests("01", RIGHT, WRONG)
 
 
 # The right answers are held against the course's own, which are held against independent software.

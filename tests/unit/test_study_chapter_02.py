@@ -8,9 +8,10 @@ from scipy import ndimage
 from scipy.special import log_softmax, softmax
 from skimage.measure import label, regionprops
 from sklearn.metrics import adjusted_rand_score
+from study_answers import class_of_tests
 
 from course_lib import metrics
-from course_lib.study.checker import exercises, find, judge
+from course_lib.study.checker import find
 
 # 02.1
 
@@ -322,24 +323,7 @@ WRONG = {
     ],
 }
 
-
-@pytest.mark.parametrize(("number", "function"), [(n, f) for n in RIGHT for f in RIGHT[n]])
-def test_a_right_answer_passes(number, function):
-    report = judge(find(number), function)
-    assert report.state == "right", report
-
-
-@pytest.mark.parametrize(("number", "function", "sentence"), [(n, *pair) for n in WRONG for pair in WRONG[n]])
-def test_a_wrong_answer_is_refused_with_its_own_sentence(number, function, sentence):
-    report = judge(find(number), function)
-    assert report.state == "wrong" and sentence in report.text, report
-
-
-def test_every_check_is_tried_with_three_wrong_and_two_right_answers():
-    numbers = [exercise.number for exercise in exercises("02")]
-    assert list(RIGHT) == list(WRONG) == numbers
-    assert all(len(functions) >= 2 for functions in RIGHT.values())
-    assert all(len({sentence for _, sentence in pairs}) >= 3 for pairs in WRONG.values())
+TestAnswers = class_of_tests("02", RIGHT, WRONG)
 
 
 def test_ap_is_that_of_the_library():

@@ -1,12 +1,12 @@
 """Chapter 03's checks: right answers pass, and each wrong one that people give is refused with its own sentence."""
 
 import numpy as np
-import pytest
 from numpy.lib.stride_tricks import sliding_window_view
 from scipy import ndimage, signal
 from skimage.measure import block_reduce
+from study_answers import class_of_tests
 
-from course_lib.study.checker import exercises, find, judge
+from course_lib.study.checker import find
 
 # 03.1
 
@@ -295,24 +295,7 @@ WRONG = {
     ],
 }
 
-
-@pytest.mark.parametrize(("number", "function"), [(n, f) for n in RIGHT for f in RIGHT[n]])
-def test_a_right_answer_passes(number, function):
-    report = judge(find(number), function)
-    assert report.state == "right", report
-
-
-@pytest.mark.parametrize(("number", "function", "sentence"), [(n, *pair) for n in WRONG for pair in WRONG[n]])
-def test_a_wrong_answer_is_refused_with_its_own_sentence(number, function, sentence):
-    report = judge(find(number), function)
-    assert report.state == "wrong" and sentence in report.text, report
-
-
-def test_every_check_is_tried_with_three_wrong_and_two_right_answers():
-    numbers = [exercise.number for exercise in exercises("03")]
-    assert list(RIGHT) == list(WRONG) == numbers
-    assert all(len(functions) >= 2 for functions in RIGHT.values())
-    assert all(len({sentence for _, sentence in pairs}) >= 3 for pairs in WRONG.values())
+TestAnswers = class_of_tests("03", RIGHT, WRONG)
 
 
 def test_the_shapes_are_those_of_the_live_unet():

@@ -1,12 +1,11 @@
 """Chapter 08's checks: right answers pass, and each wrong one that people give is refused with its own sentence."""
 
 import numpy as np
-import pytest
 from scipy.special import softmax
 from sklearn.metrics import f1_score, jaccard_score
+from study_answers import class_of_tests
 
 from course_lib import metrics
-from course_lib.study.checker import exercises, find, judge
 
 # 08.1
 
@@ -348,21 +347,4 @@ WRONG = {
     ],
 }
 
-
-@pytest.mark.parametrize(("number", "function"), [(n, f) for n in RIGHT for f in RIGHT[n]])
-def test_a_right_answer_passes(number, function):
-    report = judge(find(number), function)
-    assert report.state == "right", report
-
-
-@pytest.mark.parametrize(("number", "function", "sentence"), [(n, *pair) for n in WRONG for pair in WRONG[n]])
-def test_a_wrong_answer_is_refused_with_its_own_sentence(number, function, sentence):
-    report = judge(find(number), function)
-    assert report.state == "wrong" and sentence in report.text, report
-
-
-def test_every_check_is_tried_with_three_wrong_and_two_right_answers():
-    numbers = [exercise.number for exercise in exercises("08")]
-    assert list(RIGHT) == list(WRONG) == numbers
-    assert all(len(functions) >= 2 for functions in RIGHT.values())
-    assert all(len({sentence for _, sentence in pairs}) >= 3 for pairs in WRONG.values())
+TestAnswers = class_of_tests("08", RIGHT, WRONG)

@@ -301,15 +301,13 @@ class MaskRCNN(keras.Model):
         if self.masks is not None and "masks" not in y:
             raise ValueError("the truth has no masks; give them, or build the model with mask_head=False.")
         # In validation Keras asks for detections, which no loss is made of; they are then never computed.
-        features = (
-            y_pred if "pyramid" in y_pred else self.features(x, training=False)
-        )  # a detection has no pyramid
+        features = y_pred if "pyramid" in y_pred else self.features(x, training=False)
         values = self.losses_of(features, y, tuple(x.shape[1:3]), training)
         total = 0.0
         batch = ops.shape(x)[0]
-        for tracker, weight, value in zip(
-            self.trackers, self.settings.loss_weights, values.values(), strict=False
-        ):
+        # Four losses without a mask head, five weights all the same.
+        for tracker, weight in zip(self.trackers, self.settings.loss_weights, strict=False):
+            value = values[tracker.name]
             tracker.update_state(value, sample_weight=ops.cast(batch, "float32"))
             total = total + weight * value
         return total

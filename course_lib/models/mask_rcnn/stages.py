@@ -165,9 +165,8 @@ def rpn_losses(
     drawn = ops.cast(ops.logical_or(positive, negative), "float32")
     number = ops.maximum(ops.sum(drawn), 1.0)
     found = take_rows(logits, chosen)
-    loss_class = (
-        ops.sum(drawn * binary_cross_entropy(found, ops.cast(positive, "float32")), axis=None) / number
-    )
+    each = ops.binary_crossentropy(ops.cast(positive, "float32"), found, from_logits=True)
+    loss_class = ops.sum(drawn * each) / number
     answer = take_rows(truth["boxes"], ops.maximum(take_rows(objects, chosen), 0))
     wanted = encode_boxes(answer, ops.take(every, chosen, axis=0))
     loss_box = _box_loss(take_rows(moves, chosen), wanted, positive) / number
@@ -232,9 +231,7 @@ def box_losses(logits, deltas, boxes, objects, positive, negative, truth: Mappin
     count, num_classes = logits.shape[1:]
     number = ops.maximum(ops.sum(ops.cast(ops.logical_or(positive, negative), "float32")), 1.0)
     classes = ops.where(positive, take_rows(ops.cast(truth["classes"], "int32"), objects), 0)
-    logits = ops.cast(logits, "float32")
-    right = ops.take_along_axis(logits, classes[..., None], axis=-1)[..., 0]
-    each = ops.logsumexp(logits, axis=-1) - right
+    each = ops.sparse_categorical_crossentropy(classes, ops.cast(logits, "float32"), from_logits=True)
     loss_class = ops.sum(ops.where(ops.logical_or(positive, negative), each, 0.0)) / number
 
     deltas = ops.reshape(deltas, (-1, count, num_classes, 4))
@@ -258,7 +255,7 @@ def mask_loss(logits, boxes, objects, positive, truth: Mapping):
     logits = ops.cast(logits, "float32")
     of_class = ops.take_along_axis(logits, classes[..., None, None, None], axis=-1)[..., 0]
     wanted = crop_masks(truth["masks"], objects, boxes, logits.shape[2])
-    each = ops.mean(binary_cross_entropy(of_class, wanted), axis=(-1, -2))
+    each = ops.mean(ops.binary_crossentropy(wanted, of_class, from_logits=True), axis=(-1, -2))
     number = ops.maximum(ops.sum(ops.cast(positive, "float32")), 1.0)
     return ops.sum(ops.where(positive, each, 0.0)) / number
 
@@ -267,12 +264,6 @@ def smooth_l1(difference, beta: float = BETA):
     """The absolute difference less β / 2, rounded off to a parabola below β (Girshick 2015, Fast R-CNN, equation 3)."""
     size = ops.abs(difference)
     return ops.where(size < beta, 0.5 * size * size / beta, size - 0.5 * beta)
-
-
-def binary_cross_entropy(logits, targets):
-    """Of each logit, with a target in 0..1; float32, without overflow."""
-    logits = ops.cast(logits, "float32")
-    return ops.maximum(logits, 0.0) - logits * targets + ops.log1p(ops.exp(-ops.abs(logits)))
 
 
 def _box_loss(found, wanted, positive):
