@@ -2,10 +2,10 @@
 #   PYTHON=python3.12    the Python that .venv is built with (default: python3 if it fits, else the newest that fits)
 #   EXTRA=cpu|gpu        what is installed (default: gpu where an NVIDIA driver answers, else cpu; EXTRA=cpu,torch adds PyTorch)
 #   LAB_ARGS="…"         more arguments for JupyterLab, such as --no-browser --port 9000
-#   STAGES="…"           which stages `make test` runs: style tensorflow jax torch notebooks
+#   STAGES="…"           which stages `make test` runs: style tensorflow jax torch browser notebooks
 #   PYTEST_ARGS="…"      more arguments for pytest in the unit and parity tests, such as -k unet
 #   WORKERS=2            how many processes run the unit and parity tests
-#   NB="…"               which notebooks `make notebooks` runs (default: all)
+#   NB="…"               which notebooks `make notebooks` runs and `make slides` shows (default: all)
 
 .DEFAULT_GOAL := help
 GOAL := $(firstword $(MAKECMDGOALS) setup)
@@ -15,7 +15,7 @@ export STAGES PYTEST_ARGS WORKERS
 # TensorFlow's start-up notes would stand in the notebooks.
 export TF_CPP_MIN_LOG_LEVEL ?= 3
 
-.PHONY: help lab test notebooks exercises bench constraints setup clean
+.PHONY: help lab test notebooks exercises slides bench constraints setup clean
 
 help:  ## list the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-12s %s\n", $$1, $$2 }' Makefile
@@ -32,6 +32,9 @@ notebooks: setup  ## run the notebooks top to bottom and write their outputs in 
 
 exercises: setup  ## run the solutions, make the exercises from them and run those
 	@PATH="$(CURDIR)/.venv/bin:$$PATH" $(PY) tools/exercises.py make $(NB)
+
+slides: setup  ## write each chapter's slides to slides/, a file each that needs no network
+	@$(PY) -m course_lib slides --out slides $(NB)
 
 bench: setup  ## run the side-by-side timings of benchmarks/
 	@set -e; for script in benchmarks/[a-z]*.py; do echo "Timing: $$script"; $(PY) "$$script"; done

@@ -1,4 +1,4 @@
-"""The command line: `python -m course_lib data | train | evaluate | predict | claims | cards`; each has `--help`."""
+"""The command line: `python -m course_lib COMMAND`, data, train, evaluate, predict, claims, cards, slides or posters."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ def _parser() -> argparse.ArgumentParser:
         prog="python -m course_lib", description="The course's data, trainings and networks."
     )
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
-    names = ", ".join(recipes.RECIPES)
+    names = ", ".join(recipes.RECIPES | recipes.UNTRAINED | recipes.FOR_A_GPU)
 
     data = commands.add_parser("data", help="what real data is here; fetch it", description=run_data.__doc__)
     data.add_argument(
@@ -55,7 +55,10 @@ def _parser() -> argparse.ArgumentParser:
 
     train = commands.add_parser("train", help="train a recipe", description=run_train.__doc__)
     train.add_argument("recipes", nargs="*", metavar="RECIPE", help=names)
-    train.add_argument("--all", action="store_true", help="every recipe whose weights are missing or stale")
+    train.add_argument("--all",
+        action="store_true",
+        help="every recipe whose weights are missing or stale; the large ones only where a GPU is found",
+    )
     train.add_argument(
         "--minutes", type=_positive, help="stop after this time, between two epochs; the same command goes on"
     )
@@ -99,6 +102,27 @@ def _parser() -> argparse.ArgumentParser:
     cards.add_argument("--out", type=Path, required=True, metavar="FILE", help="a file that ends in .apkg")
     cards.set_defaults(run=run_cards)
 
+    slides = commands.add_parser("slides", help="write notebooks as slides", description=run_slides.__doc__)
+    slides.add_argument(
+        "notebooks",
+        nargs="*",
+        metavar="NOTEBOOK",
+        help="chapters, such as 03, or notebook files; none: all chapters",
+    )
+    slides.add_argument(
+        "--out", type=Path, default=Path("slides"), metavar="DIR", help="where they go (default: slides/)"
+    )
+    slides.set_defaults(run=run_slides)
+
+    posters = commands.add_parser(
+        "posters", help="draw a page of each network", description=run_posters.__doc__
+    )
+    posters.add_argument(
+        "names", nargs="*", metavar="NAME", help="unet, fcn, deeplab, mask-rcnn; none: all of them"
+    )
+    posters.add_argument("--out", type=Path, required=True, metavar="DIR", help="where they go")
+    posters.set_defaults(run=run_posters)
+
     for command in (evaluate, predict):
         command.add_argument(
             "--checkpoints",
@@ -106,7 +130,7 @@ def _parser() -> argparse.ArgumentParser:
             metavar="DIR",
             help="where the weights are (default: data/checkpoints/)",
         )
-    for command in (data, train, evaluate, predict, claims, cards):
+    for command in (data, train, evaluate, predict, claims, cards, slides, posters):
         command.add_argument(
             "--json", action="store_true", help="one JSON object as the last line of the output"
         )
@@ -132,13 +156,14 @@ def run_data(options: argparse.Namespace) -> int:
 
 def run_train(options: argparse.Namespace) -> int:
     """Train recipes and write their weights and cards. A run that was stopped or killed goes on after its last epoch."""
-    from course_lib import checkpoints, training
+    from course_lib import checkpoints, hardware, training
 
     chosen = [recipes.get(name) for name in options.recipes]
     if options.all:
+        large = recipes.FOR_A_GPU if hardware.accelerators() else {}
         chosen = [
             recipe
-            for recipe in recipes.RECIPES.values()
+            for recipe in (recipes.RECIPES | recipes.UNTRAINED | large).values()
             if checkpoints.is_missing(recipe, options.checkpoints)
         ]
         if not chosen:
@@ -262,6 +287,41 @@ def run_cards(options: argparse.Namespace) -> int:
     print(f"{options.out}: {count} cards")
     if options.json:
         print(json.dumps({"deck": str(options.out), "cards": count}))
+    return 0
+
+
+def run_posters(options: argparse.Namespace) -> int:
+    """Draw a poster of each network, read off the live model as published: DIR/<name>.svg and DIR/<name>.pdf, a page of
+    size A3 each, with its shapes, its numbers and how to read it. The networks are built for it, one after the other; the
+    largest takes about 1 GB of memory."""
+    from course_lib.show import posters
+
+    written = []
+    for path in posters.write(options.out, options.names):
+        print(path, flush=True)
+        written.append(str(path))
+    if options.json:
+        print(json.dumps({"posters": written}))
+    return 0
+
+
+def run_slides(options: argparse.Namespace) -> int:
+    """Write notebooks as slides, with the outputs that they hold: for each DIR/<stem>.html, one file with its pictures,
+    formulas and speaker notes inside, which any browser shows without a network. Press ? in it for the keys."""
+    from course_lib.study import slides
+
+    # All are read before the first is written: a notebook that cannot become slides is named before anything changes.
+    decks = [(path, slides.read(path)) for path in slides.chapters(options.notebooks)]
+    written = []
+    for path, deck in decks:
+        target = options.out / f"{path.stem}.html"
+        slides.write(deck, target)
+        for warning in deck.warnings:
+            print(f"course_lib slides: {warning}", file=sys.stderr)
+        print(f"{target}: {len(deck.slides)} slides", flush=True)
+        written.append({"slides": str(target), "count": len(deck.slides), "warnings": deck.warnings})
+    if options.json:
+        print(json.dumps({"written": written}))
     return 0
 
 

@@ -8,6 +8,7 @@ import importlib.util
 import os
 import re
 import shlex
+import shutil
 import subprocess
 import sys
 import time
@@ -15,13 +16,21 @@ import time
 from notebooks import CELL_SECONDS, ENVIRONMENT, ROOT, find_notebooks
 
 BACKENDS = ("tensorflow", "jax", "torch")
-STAGES = ("style", *BACKENDS, "notebooks")
+STAGES = ("style", *BACKENDS, "browser", "notebooks")
+# The others are part of the set-up: where one of them cannot run, that is a failure.
+OPTIONAL = ("torch", "browser")
 TITLES = {
     "style": "Style: ruff",
     "tensorflow": "Unit and parity tests on TensorFlow",
     "jax": "Unit and parity tests on JAX",
     "torch": "Unit and parity tests on PyTorch",
+    "browser": "What a browser shows: the slides of every chapter, JupyterLab",
     "notebooks": "Notebooks: every cell runs and gives its committed output",
+}
+# What the browser stage needs, by the names under which it is found; tests/browser/conftest.py looks for the same.
+PROGRAMS = {
+    "Chromium": ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable"),
+    "chromedriver": ("chromedriver",),
 }
 CLOSING_LINE = re.compile(r"^=+ (.*(?:passed|failed|skipped|error|no tests ran).*) =+$")
 
@@ -34,6 +43,8 @@ def command_of(stage: str) -> list[str]:
     if stage == "notebooks":
         paths = [str(path.relative_to(ROOT)) for path in find_notebooks()]
         return [*pytest, "--nbval", "--nbval-current-env", f"--nbval-cell-timeout={CELL_SECONDS}", *paths]
+    if stage == "browser":
+        return [*pytest, "tests/browser"]
     workers = int(os.environ.get("WORKERS") or min(os.cpu_count() or 1, 4))
     if workers > 1:
         pytest += ["-n", str(workers), "--dist", "loadfile"]
@@ -45,6 +56,8 @@ def environment_of(stage: str) -> dict[str, str]:
     environment = os.environ | {"TF_CPP_MIN_LOG_LEVEL": "3"}
     if stage == "notebooks":
         return environment | ENVIRONMENT
+    if stage == "browser":
+        environment |= {"KERAS_BACKEND": "tensorflow", "MPLBACKEND": "Agg"}
     if stage in BACKENDS:
         environment |= {"KERAS_BACKEND": stage, "MPLBACKEND": "Agg"}
     return environment
@@ -54,6 +67,10 @@ def not_run_because(stage: str) -> str:
     """Why a stage cannot run here; empty where it can."""
     if stage in BACKENDS and importlib.util.find_spec(stage) is None:
         return f"{stage} is not installed (EXTRA=cpu,{stage} installs it)"
+    if stage == "browser" and (
+        missing := [name for name, choices in PROGRAMS.items() if not any(map(shutil.which, choices))]
+    ):
+        return f"no {' and no '.join(missing)} here (Debian: apt install chromium chromium-driver)"
     return ""
 
 
@@ -98,7 +115,7 @@ def main() -> int:
     for stage in stages:
         if reason := not_run_because(stage):
             summary.append(f"{stage:<11} not run: {reason}")
-            if stage != "torch":  # PyTorch is optional, the others are part of the set-up
+            if stage not in OPTIONAL:
                 failed.append(stage)
             continue
         if stage == "notebooks" and not find_notebooks():

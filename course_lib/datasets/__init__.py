@@ -1,9 +1,12 @@
-"""Data sets: made by the course itself (cells, scenes), real (nuclei, membranes, camvid), and photographs."""
+"""Data sets: made by the course itself (cells, scenes), real (nuclei, membranes, camvid), photographs, and one's own
+(folder, coco)."""
 
 from course_lib.datasets import photographs
 from course_lib.datasets.archive import DataError, DataUnavailable, SplitUnavailable
 from course_lib.datasets.cells import CLASS_NAMES as CELL_CLASSES
 from course_lib.datasets.cells import cells
+from course_lib.datasets.coco_json import check_coco, coco
+from course_lib.datasets.folder import FolderDataset, FolderProblems, Report, check_folder, folder
 from course_lib.datasets.real import (
     CAMVID_CLASSES,
     MEMBRANE_CLASSES,
@@ -21,13 +24,20 @@ __all__ = [
     "DataError",
     "DataUnavailable",
     "Dataset",
+    "FolderDataset",
+    "FolderProblems",
+    "Report",
     "Sample",
     "SplitUnavailable",
     "boxes_from_instances",
     "camvid",
     "cells",
     "channels",
+    "check_coco",
+    "check_folder",
     "class_names",
+    "coco",
+    "folder",
     "membranes",
     "nuclei",
     "photographs",
@@ -45,9 +55,18 @@ _CLASSES_AND_CHANNELS = {
 
 def class_names(name: str) -> tuple[str, ...]:
     """The classes of a set, known without opening it: `class_names("camvid")[8]` is `"car"`."""
-    return _CLASSES_AND_CHANNELS[name][0]
+    return _known(name)[0]
 
 
 def channels(name: str) -> int:
     """The channels of a set's pictures, 1 or 3."""
-    return _CLASSES_AND_CHANNELS[name][1]
+    return _known(name)[1]
+
+
+def _known(name: str) -> tuple[tuple[str, ...], int]:
+    if name not in _CLASSES_AND_CHANNELS:
+        raise ValueError(
+            f"name: {name!r} is none of {', '.join(_CLASSES_AND_CHANNELS)}, whose classes and channels are known without "
+            "opening them. In a recipe for your own pictures give class_names and channels in train_data."
+        )
+    return _CLASSES_AND_CHANNELS[name]

@@ -8,6 +8,7 @@ never drawn anew.
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -15,6 +16,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 from scipy import ndimage
+from skimage.measure import block_reduce
 
 from course_lib.datasets import archive
 from course_lib.datasets.disk import replacing
@@ -39,6 +41,7 @@ CAMVID_CLASSES = (
     "cyclist",
 )
 CAMVID_UNLABELLED = 11
+CAMVID_SIZE = (360, 480)
 PACKED = "packed-1"
 """The folder of decoded nuclei. Its number rises when what is written there changes."""
 DARK = 128
@@ -114,10 +117,10 @@ def membranes(split: str = "train") -> Dataset:
     return _Lazy("membranes", split, MEMBRANE_CLASSES, 1, names, read)
 
 
-def camvid(split: str = "train") -> Dataset:
+def camvid(split: str = "train", shrink: int = 1) -> Dataset:
     """Street scenes from a driving car: CamVid in the form that SegNet was trained on.
 
-    Images `(360, 480, 3)`; eleven classes, `CAMVID_CLASSES`; unlabelled pixels are -1. There are no
+    Images `(360, 480, 3)`, or smaller by `shrink`; eleven classes, `CAMVID_CLASSES`; unlabelled pixels are -1. There are no
     instances. The splits are the three lists of the archive.
 
     Source: Brostow, Fauqueur, Cipolla, "Semantic object classes in video: a high-definition ground truth
@@ -127,14 +130,21 @@ def camvid(split: str = "train") -> Dataset:
 
     Args:
         split: `"train"`, `"val"` or `"test"`.
+        shrink: a divisor of both sides, such as 2 for `(180, 240)`: a pixel of the image is the mean of a block of
+            `shrink` × `shrink`, its label the one near the block's middle (labels cannot be averaged).
 
     Raises:
-        ValueError: if there is no split of that name.
+        ValueError: if there is no split of that name, or `shrink` does not divide the sides.
         DataUnavailable: if the archive is not here and cannot be downloaded.
         SplitUnavailable: if the archive that is here does not hold the split.
         ArchiveDamaged: if the archive is not what it should be.
     """
     _check_split(split)
+    if isinstance(shrink, bool) or not isinstance(shrink, int) or shrink < 1 or math.gcd(*CAMVID_SIZE) % shrink:
+        raise ValueError(
+            f"shrink is {shrink!r}; it must be a whole number that divides {CAMVID_SIZE[0]} and {CAMVID_SIZE[1]}, "
+            "such as 1, 2 or 4."
+        )
     folder = archive.ensure("camvid", split) / "CamVid"
     # A pair for each image, "/SegNet/CamVid/train/x.png /SegNet/CamVid/trainannot/x.png".
     with _unpacked_file(folder / f"{split}.txt") as listing:
@@ -148,8 +158,12 @@ def camvid(split: str = "train") -> Dataset:
         image, label = files[name]
         semantic = np.asarray(_open(label), np.int32)
         semantic = np.where(semantic == CAMVID_UNLABELLED, IGNORE, semantic)
+        picture = np.asarray(_open(image).convert("RGB"), np.float32) / 255
+        if shrink > 1:
+            picture = block_reduce(picture, (shrink, shrink, 1), np.mean).astype(np.float32)
+            semantic = semantic[shrink // 2 :: shrink, shrink // 2 :: shrink]
         return Sample(
-            image=np.asarray(_open(image).convert("RGB"), np.float32) / 255,
+            image=picture,
             semantic=semantic,
             instances=None,
             boxes=np.zeros((0, 4), np.float32),

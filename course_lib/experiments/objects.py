@@ -33,6 +33,7 @@ LINES = {
         "models/backbone.py",
         "models/mask_rcnn/fpn.py",
         "models/mask_rcnn/model.py",
+        "models/mask_rcnn/optimizer.py",
         "models/mask_rcnn/heads.py",
         "models/mask_rcnn/stages.py",
         "models/mask_rcnn/settings.py",

@@ -243,11 +243,34 @@ def normalization_layer(normalization: str, filters: int, name: str, epsilon: fl
     """The layer for one of `NORMALIZATIONS`, over `filters` channels."""
     if normalization == "batch":
         # Momentum 0.9 as in PyTorch, where it is called 0.1.
-        return layers.BatchNormalization(momentum=0.9, epsilon=epsilon, name=name)
+        return BatchNormalization(momentum=0.9, epsilon=epsilon, name=name)
     if normalization == "group":
         groups = max(number for number in range(1, 33) if filters % number == 0 and filters >= 8 * number)
         return layers.GroupNormalization(groups=groups, epsilon=epsilon, name=name)
     return FrozenBatchNormalization(epsilon=epsilon, name=name)
+
+
+@keras.saving.register_keras_serializable(package="course_lib")
+class BatchNormalization(layers.BatchNormalization):
+    """Keras's, but its moving mean and variance stay as they were where a batch would make them NaN or infinite.
+
+    They are weights that no gradient reaches: an optimizer that leaves out a step whose gradient is not finite leaves them
+    spoilt all the same, and with them every answer from then on.
+
+    Call:
+        `(…, channels)` in, the same shape out.
+    """
+
+    def call(self, inputs, training=None, mask=None):
+        if not training or not self.trainable:
+            return super().call(inputs, training=training, mask=mask)
+        statistics = (self.moving_mean, self.moving_variance)
+        before = [ops.copy(ops.convert_to_tensor(variable)) for variable in statistics]
+        outputs = super().call(inputs, training=training, mask=mask)
+        for variable, kept in zip(statistics, before, strict=True):
+            now = ops.convert_to_tensor(variable)
+            variable.assign(ops.where(ops.isfinite(now), now, kept))
+        return outputs
 
 
 @keras.saving.register_keras_serializable(package="course_lib")

@@ -67,37 +67,47 @@ def pyramid_anchors(
     feature_sizes: Sequence[tuple[int, int]],
     sizes: Sequence[float | Sequence[float]],
     aspect_ratios: Sequence[float] = (0.5, 1.0, 2.0),
+    strides: Sequence[int] | None = None,
 ) -> list[np.ndarray]:
     """The anchors of all levels of a feature pyramid.
-
-    A level's stride is the image's side divided by the map's, rounded down, for height and width each: so it is also
-    defined for maps whose side doesn't divide the image's.
 
     Args:
         image_size: height and width in pixels.
         feature_sizes: height and width of each level's map.
         sizes: per level one anchor size in pixels, or several.
         aspect_ratios: height / width of each shape, the same on all levels.
+        strides: per level the pixels between two positions. By default the image's side divided by the map's, rounded
+            down, for height and width each, as in torchvision, which pads its images so that nothing is left to round.
+            Give them where sides can be odd: a map of stride 2 has 107 positions for 213 pixels, and 213 // 107 is 1.
 
     Returns:
         Per level float32 `(height · width · k, 4)`.
 
     Raises:
-        ValueError: if there are not as many sizes as levels, or a map is empty or larger than the image.
+        ValueError: if there are not as many sizes or strides as levels, or a map is empty or larger than the image.
     """
     if len(sizes) != len(feature_sizes):
         raise ValueError(
             f"{len(sizes)} anchor sizes for {len(feature_sizes)} levels; give each level its size, or its tuple of sizes."
         )
+    if strides is not None and (
+        len(strides) != len(feature_sizes) or not all(stride > 0 for stride in strides)
+    ):
+        raise ValueError(
+            f"strides is {tuple(strides)}; give one positive number for each of the {len(feature_sizes)} levels."
+        )
     levels = []
-    for feature_size, size in zip(feature_sizes, sizes, strict=True):
+    for level, (feature_size, size) in enumerate(zip(feature_sizes, sizes, strict=True)):
         if not all(0 < side <= whole for side, whole in zip(feature_size, image_size, strict=True)):
             raise ValueError(
                 f"feature_sizes has a map of {tuple(feature_size)} for an image of {tuple(image_size)}; "
                 "a map has at least one position and no more than the image has pixels."
             )
-        strides = (image_size[0] // feature_size[0], image_size[1] // feature_size[1])
-        levels.append(grid_anchors(base_anchors(size, aspect_ratios), feature_size, strides))
+        if strides is None:
+            steps = image_size[0] // feature_size[0], image_size[1] // feature_size[1]
+        else:
+            steps = strides[level], strides[level]
+        levels.append(grid_anchors(base_anchors(size, aspect_ratios), feature_size, steps))
     return levels
 
 

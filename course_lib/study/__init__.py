@@ -4,13 +4,20 @@
     check("01.2", my_box_iou)    # or check.box_iou(my_box_iou); says in words what is wrong
     check.hint("01.2")           # one hint more with each call
     quiz("01"); cards("01")      # in a notebook
+    mixed_quiz(12); mixed_cards()    # out of all chapters
 
 Names are loaded when they are first asked for.
 """
 
 from importlib import import_module
 
-_MODULE_OF = {"check": "checker", "quiz": "questions", "cards": "questions"}
+_MODULE_OF = {
+    "check": "checker",
+    "quiz": "questions",
+    "cards": "questions",
+    "mixed_quiz": "questions",
+    "mixed_cards": "questions",
+}
 
 __all__ = list(_MODULE_OF)
 

@@ -18,7 +18,7 @@ import numpy as np
 
 from course_lib.study.exercise import Case, Exercise, Form
 
-CHAPTERS = ("01", "02", "03", "04", "06", "07", "08")
+CHAPTERS = ("01", "02", "03", "04", "05", "06", "07", "08")
 """Chapters with exercises. `chapter_<number>.py` in this folder holds them, as a tuple `EXERCISES`."""
 
 COLOURS = {"right": "#009E73", "wrong": "#D55E00", "open": "#767676"}

@@ -1,7 +1,8 @@
 """The quiz and the flashcards of every chapter, from one file: `data/study/questions.json`.
 
 In a notebook `quiz("04")` and `cards("04")` show themselves by jupyterquiz and jupytercards, and leave the questions as
-plain text for those who read without a kernel. Nothing is loaded from the net.
+plain text for those who read without a kernel; `mixed_quiz()` and `mixed_cards()` draw from all chapters. Nothing is loaded
+from the net.
 
 The file holds, for each chapter:
 
@@ -19,7 +20,7 @@ import json
 import random
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -199,12 +200,7 @@ def quiz(chapter: str) -> None:
     Raises:
         ValueError: if the chapter has none.
     """
-    questions = _of(load().quiz, chapter)
-    from jupyterquiz.dynamic import display as shown_by
-
-    entries = [_for_jupyterquiz(question) for question in questions]
-    pieces = _pieces(shown_by, shown_by.display_quiz, entries, f"quiz {chapter}")
-    _show(pieces, quiz_text(questions), quiz_html(questions))
+    _show_quiz(_of(load().quiz, chapter), f"quiz {chapter}")
 
 
 def cards(chapter: str) -> None:
@@ -213,14 +209,86 @@ def cards(chapter: str) -> None:
     Raises:
         ValueError: if the chapter has none.
     """
-    deck = _of(load().cards, chapter)
+    _show_cards(_of(load().cards, chapter), f"cards {chapter}")
+
+
+def mixed_quiz(count: int = 12, seed: int = 0) -> None:
+    """Show a quiz out of all chapters: `count` questions that `seed` draws, as evenly from each chapter as can be.
+
+    Raises:
+        ValueError: if there are not so many questions.
+    """
+    _show_quiz(draw(load().quiz, count, seed), f"mixed quiz {count} {seed}")
+
+
+def mixed_cards(count: int | None = None, seed: int = 0) -> None:
+    """Show flashcards out of all chapters: `count` that `seed` draws, as evenly from each chapter as can be.
+
+    Args:
+        count: how many; by default all of them, mixed.
+        seed: another one draws others.
+
+    Raises:
+        ValueError: if there are not so many cards.
+    """
+    deck = load().cards
+    count = sum(map(len, deck.values())) if count is None else count
+    _show_cards(draw(deck, count, seed), f"mixed cards {count} {seed}")
+
+
+def draw(chapters: dict[str, tuple], count: int, seed: int = 0) -> tuple:
+    """Questions or cards out of all chapters, each with its chapter before the question: `[04] Why …`.
+
+    From each chapter come as many as from any other, or one more, as long as it has so many. The order is mixed. The same
+    seed draws the same everywhere.
+
+    Args:
+        chapters: chapter → its questions or its cards, as in `load().quiz` or `load().cards`.
+        count: how many to draw.
+        seed: another one draws others.
+
+    Raises:
+        ValueError: if `count` is no whole number from 1 to as many as there are.
+    """
+    most = sum(map(len, chapters.values()))
+    if isinstance(count, bool) or not isinstance(count, int) or not 1 <= count <= most:
+        raise ValueError(f"count is {count!r}; a whole number from 1 to {most} is wanted: so many there are.")
+
+    def by_chance(text: str) -> bytes:
+        return hashlib.sha256(f"{seed} {text}".encode()).digest()
+
+    # Each chapter's first comes before any chapter's second, and so on: cut anywhere, the chapters are level.
+    ranked = sorted(
+        (place, by_chance(f"chapter {chapter} {place}"), chapter, entry)
+        for chapter, entries in chapters.items()
+        for place, entry in enumerate(sorted(entries, key=lambda entry: by_chance(entry.id)))
+    )
+    drawn = sorted(ranked[:count], key=lambda found: by_chance(f"order {found[3].id}"))
+    return tuple(_with_chapter(entry, chapter) for _, _, chapter, entry in drawn)
+
+
+def _with_chapter(entry: Question | Card, chapter: str) -> Question | Card:
+    if isinstance(entry, Question):
+        return replace(entry, question=f"[{chapter}] {entry.question}")
+    return replace(entry, front=f"[{chapter}] {entry.front}")
+
+
+def _show_quiz(questions: tuple[Question, ...], seed: str) -> None:
+    from jupyterquiz.dynamic import display as shown_by
+
+    entries = [_for_jupyterquiz(question) for question in questions]
+    pieces = _pieces(shown_by, shown_by.display_quiz, entries, seed)
+    _show(pieces, quiz_text(questions), quiz_html(questions))
+
+
+def _show_cards(deck: tuple[Card, ...], seed: str) -> None:
     from jupytercards import dynamic as shown_by
 
     entries = [
         {"name": card.id, "front": html.escape(card.front), "back": html.escape(back_of(card))}
         for card in deck
     ]
-    pieces = _pieces(shown_by, shown_by.display_flashcards, entries, f"cards {chapter}", **CARD_COLOURS)
+    pieces = _pieces(shown_by, shown_by.display_flashcards, entries, seed, **CARD_COLOURS)
     _show(pieces, cards_text(deck), cards_html(deck))
 
 
@@ -311,6 +379,9 @@ def _for_jupyterquiz(question: Question) -> dict[str, Any]:
 
 # Both packages can load MathJax from the net where a page has half of it. We write no formulas, so that is taken out.
 NET = "https://cdn.jsdelivr.net/npm/mathjax@3/es5/tex-svg.js"
+# JupyterLab has half of it: they then replace the page's own MathJax by one without a version, and stop with an error when
+# they ask for it. Inside of this they find none, and leave the page's alone.
+WITHOUT_MATHJAX = "(function () {{\nvar MathJax;\n{}\n}})();"
 
 
 # The package's own green and orange are too light to read white letters on.
@@ -329,7 +400,11 @@ def _pieces(
             function(entries, **options)
     finally:
         module.display = original
-    return [(type(piece).__name__, str(piece.data).replace(NET, "data:,")) for piece in displayed]
+    pieces = []
+    for piece in displayed:
+        kind, content = type(piece).__name__, str(piece.data).replace(NET, "data:,")
+        pieces.append((kind, WITHOUT_MATHJAX.format(content) if kind == "Javascript" else content))
+    return pieces
 
 
 @contextmanager

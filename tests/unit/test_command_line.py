@@ -19,7 +19,7 @@ needs_weights = pytest.mark.skipif(
 
 
 @pytest.mark.parametrize(
-    "command", [[], ["data"], ["train"], ["evaluate"], ["predict"], ["claims"], ["cards"]]
+    "command", [[], ["data"], ["train"], ["evaluate"], ["predict"], ["claims"], ["cards"], ["slides"], ["posters"]]
 )
 def test_help(command):
     done = subprocess.run(

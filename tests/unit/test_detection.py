@@ -5,6 +5,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
+from keras import ops
 from pycocotools import mask as coco
 from skimage.color import hed2rgb
 from skimage.measure import regionprops
@@ -12,6 +13,7 @@ from skimage.measure import regionprops
 from course_lib import experiments
 from course_lib.datasets import DataUnavailable, cells, photographs, scenes
 from course_lib.experiments import detection
+from course_lib.ops.boxes import box_iou
 
 
 class TestRunLengths:
@@ -211,9 +213,13 @@ class TestClaims:
         assert said[-1] == "without street scenes: not here"
 
     def test_1_3_the_face_is_found(self):
-        found = detection.faces()
+        """Anew, and where the committed result has it. Not to the pixel: the cascade finds the face in many windows and
+        answers with their mean, and rounding, which differs between processors, decides which windows just pass.
+        """
+        found, committed = detection.faces(), experiments.read("1.3").table["faces"]
         assert found["iou"] > 0.5
-        np.testing.assert_allclose(found["boxes"], experiments.read("1.3").table["faces"]["boxes"], atol=2)
+        same = ops.convert_to_numpy(box_iou(np.float32(found["boxes"]), np.float32(committed["boxes"])))
+        assert same.shape == (1, 1) and same.item() >= 0.8
 
     def test_1_3_street(self, real_data, monkeypatch):
         monkeypatch.setenv("COURSE_DATA", str(real_data))

@@ -168,9 +168,21 @@ def test_a_module_imports_only_from_rooms_below_it(path):
         assert FLOOR_OF[other] < FLOOR_OF[room], f"{room} imports {name}, which does not stand below it"
 
 
-# A notebook brings these with it; outside of one the code that imports them is not reached.
-ONLY_IN_NOTEBOOKS = {"IPython", "ipywidgets", "jupyterquiz", "jupytercards"}
-IMPORT_NAMES = {"pillow": "PIL", "scikit-image": "skimage", "scikit-learn": "sklearn", "ipython": "IPython"}
+# A notebook brings these with it, and making slides of one needs them; the code that imports them is reached there only.
+ONLY_IN_NOTEBOOKS = {"IPython", "ipywidgets", "jupyterquiz", "jupytercards"} | {
+    "bs4",
+    "latex2mathml",
+    "nbconvert",
+    "nbformat",
+    "pygments",
+}
+IMPORT_NAMES = {
+    "beautifulsoup4": "bs4",
+    "pillow": "PIL",
+    "scikit-image": "skimage",
+    "scikit-learn": "sklearn",
+    "ipython": "IPython",
+}
 
 
 @pytest.mark.parametrize("path", MODULES, ids=MODULE_IDS)
@@ -422,3 +434,20 @@ def test_the_summary_counts_pytests_closing_lines(monkeypatch):
     assert check.counted(line) == {"passed": 310, "failed": 3, "skipped": 4}
     assert not check.CLOSING_LINE.match("===== short test summary info =====")
     assert check.counted("") == {"passed": 0, "failed": 0, "skipped": 0}
+
+
+def test_the_browser_stage_runs_once_and_says_why_where_it_cannot(monkeypatch, capsys):
+    monkeypatch.syspath_prepend(str(PROJECT / "tools"))
+    check = load_tool("check")
+    for stage in check.STAGES:
+        assert ("tests/browser" in check.command_of(stage)) == (stage == "browser") and check.TITLES[stage]
+    monkeypatch.setattr(check.shutil, "which", lambda name: f"bin/{name}")
+    assert check.not_run_because("browser") == ""
+    monkeypatch.setattr(check.shutil, "which", lambda name: None)
+    reason = "no Chromium and no chromedriver here (Debian: apt install chromium chromium-driver)"
+    assert check.not_run_because("browser") == reason
+    monkeypatch.setenv("STAGES", "browser")
+    assert check.main() == 0  # it is optional, and nothing has failed
+    assert f"browser     not run: {reason}" in capsys.readouterr().out
+    fixtures = (PROJECT / "tests" / "browser" / "conftest.py").read_text(encoding="utf-8")
+    assert all(f'"{name}"' in fixtures for names in check.PROGRAMS.values() for name in names)

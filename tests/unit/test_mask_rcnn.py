@@ -17,17 +17,22 @@ from course_lib.models.mask_rcnn import (
     rpn_head,
     stages,
 )
+from course_lib.models.mask_rcnn.optimizer import FiniteSteps, finite_steps
 
 SIZE = (64, 64)
 PLACES = 6
 
 
-def small(mask_head=True, num_classes=7, **settings):
+def small(mask_head=True, num_classes=7, normalization="group", stem_stride=4, **settings):
     """The smallest network that has every part."""
     return MaskRCNN(
         num_classes,
         backbone="small",
-        backbone_arguments={"widths": (8, 8, 16, 16), "normalization": "group"},
+        backbone_arguments={
+            "widths": (8, 8, 16, 16),
+            "normalization": normalization,
+            "stem_stride": stem_stride,
+        },
         filters=16,
         box_units=32,
         mask_filters=8,
@@ -79,6 +84,22 @@ class TestAnswers:
         found = model(np.random.default_rng(0).random((1, 50, 77, 3), np.float32))
         boxes = ops.convert_to_numpy(found["boxes"])
         assert boxes[..., 2].max() <= 77 and boxes[..., 3].max() <= 50
+
+    @pytest.mark.parametrize("stem_stride", [2, 4])
+    def test_anchors_of_odd_sizes_stand_where_their_map_looks(self, stem_stride):
+        """A map's side is rounded up: the picture's side divided by the map's is not the stride."""
+        model = small(stem_stride=stem_stride)
+        assert model.strides == tuple(stem_stride * 2**level for level in range(5))
+        found = {}
+        for height, width in ((64, 96), (33, 77)):
+            features = model.features(np.zeros((1, height, width, 3), np.float32))
+            maps = [level.shape[1:3] for level in features["pyramid"]]
+            found[height] = [
+                level.reshape(*side, -1, 4)
+                for level, side in zip(model.anchors((height, width), features), maps, strict=True)
+            ]
+        for odd, even in zip(found[33], found[64], strict=True):
+            np.testing.assert_array_equal(odd, even[: odd.shape[0], : odd.shape[1]])
 
     def test_without_mask_head_it_is_faster_r_cnn(self, batch):
         model = small(mask_head=False)
@@ -176,13 +197,21 @@ class TestTraining:
         assert len(traced) <= 2
 
     def test_a_step_that_is_not_finite_is_left_out(self, batch):
-        model = small()
+        """All weights, also the means and variances that batch normalization keeps without any gradient."""
+        model = small(normalization="batch")
         model.compile(keras.optimizers.SGD(0.1), jit_compile="auto")
         images, truth = batch
-        before = [ops.convert_to_numpy(weight) for weight in model.trainable_weights]
-        model.train_on_batch(np.full_like(images, np.nan), truth)
-        for weight, old in zip(model.trainable_weights, before, strict=True):
-            np.testing.assert_array_equal(ops.convert_to_numpy(weight), old)
+        broken = images.copy()
+        broken[1, 3, 4, 0] = np.nan
+        before = [ops.convert_to_numpy(weight).copy() for weight in model.weights]
+        model.train_on_batch(broken, truth)
+        for weight, old in zip(model.weights, before, strict=True):
+            np.testing.assert_array_equal(ops.convert_to_numpy(weight), old, err_msg=weight.path)
+        model.train_on_batch(images, truth)
+        for weight, old in zip(model.weights, before, strict=True):
+            assert np.isfinite(ops.convert_to_numpy(weight)).all()
+            if "moving" in weight.path:
+                assert (ops.convert_to_numpy(weight) != old).any()
 
     def test_fit_shows_the_losses_of_training_and_validation(self, batch):
         model = small()
@@ -196,6 +225,68 @@ class TestTraining:
             model.compute_loss(images, {name: truth[name] for name in ("boxes", "classes")}, {})
         with pytest.raises(ValueError, match="batches \\(images, truth\\)"):
             model.compute_loss(images, truth["boxes"], {})
+
+
+class TestFiniteSteps:
+    @pytest.mark.parametrize("half", [False, True])
+    def test_the_scale_stops_at_1_and_a_good_step_is_taken_after_bad_ones(self, half):
+        weight = keras.Variable(np.array([1.0, 2.0], np.float32))
+        optimizer = finite_steps(keras.optimizers.SGD(0.5), half)
+        optimizer.build([weight])
+
+        def apply(gradient):
+            gradient = ops.convert_to_tensor(np.array(gradient, np.float32))
+            gradient = optimizer.scale_loss(gradient)  # a scaled loss has scaled gradients
+            # JAX's trainer calls the optimizer as a function of its state; in the others it changes its state itself.
+            if keras.backend.backend() != "jax":
+                return optimizer.apply([gradient], [weight])
+            values, state = optimizer.stateless_apply(
+                [variable.value for variable in optimizer.variables], [gradient], [weight.value]
+            )
+            for variable, value in zip([weight, *optimizer.variables], [*values, *state], strict=True):
+                variable.assign(value)
+
+        optimizer.dynamic_scale.assign(2.0)
+        for _ in range(3):
+            apply([np.nan, 1.0])
+        np.testing.assert_array_equal(ops.convert_to_numpy(weight), [1.0, 2.0])
+        # Halved each time it would be at 1 / 4 now, and sooner or later at 0, by which no gradient can be divided.
+        assert float(optimizer.dynamic_scale) == 1 and int(optimizer.iterations) == 0
+        apply([1.0, -2.0])
+        np.testing.assert_array_equal(ops.convert_to_numpy(weight), [0.5, 3.0])
+
+    def test_half_precision_alone_scales_the_loss(self):
+        assert finite_steps("adam", True).initial_scale > 1 == finite_steps("adam", False).initial_scale
+        own = keras.optimizers.LossScaleOptimizer(keras.optimizers.SGD(0.1), initial_scale=8.0)
+        assert finite_steps(own, False) is own
+
+    @pytest.mark.parametrize(
+        ("policy", "scale"), [("float32", 1), ("mixed_bfloat16", 1), ("mixed_float16", 2**15)]
+    )
+    def test_every_policy_has_it(self, policy, scale):
+        """The model's own policy counts, not what the global one is by the time of compiling."""
+        keras.mixed_precision.set_global_policy(policy)
+        try:
+            model = small(mask_head=False)
+        finally:
+            keras.mixed_precision.set_global_policy("float32")
+        model.compile("sgd")
+        assert type(model.optimizer) is FiniteSteps and model.optimizer.initial_scale == scale
+
+    def test_a_model_is_loaded_with_it_and_its_state(self, tmp_path):
+        model = small(mask_head=False)
+        model.compile(keras.optimizers.Adam(0.01))
+        model.optimizer.build(model.trainable_variables)
+        model.optimizer.inner_optimizer.iterations.assign(7)
+        model.save(tmp_path / "model.keras")
+        loaded = keras.saving.load_model(tmp_path / "model.keras")
+        assert type(loaded.optimizer) is FiniteSteps and int(loaded.optimizer.iterations) == 7
+        assert float(loaded.optimizer.learning_rate) == pytest.approx(0.01)
+
+    def test_saved_and_loaded_it_is_the_same(self):
+        optimizer = finite_steps(keras.optimizers.Adam(0.01), True)
+        loaded = keras.saving.deserialize_keras_object(keras.saving.serialize_keras_object(optimizer))
+        assert type(loaded) is FiniteSteps and loaded.get_config() == optimizer.get_config()
 
 
 class TestArguments:

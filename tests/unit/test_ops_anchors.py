@@ -38,6 +38,17 @@ def test_the_order_is_that_of_a_head_with_its_channels_last():
     np.testing.assert_array_equal(anchors[1, 3].reshape(k, 4), base + [30, 4, 30, 4])
 
 
+def test_strides_that_are_given_hold_where_a_map_is_rounded_up():
+    """213 pixels, stride 2, 107 positions: 213 // 107 is 1."""
+    (level,) = pyramid_anchors((6, 213), [(3, 107)], [8], (1,), strides=[2])
+    np.testing.assert_array_equal((level[:107, 0] + level[:107, 2]) / 2, np.arange(0, 214, 2))
+    np.testing.assert_array_equal((level[::107, 1] + level[::107, 3]) / 2, [0, 2, 4])
+    with pytest.raises(
+        ValueError, match=r"strides is \(2, 4\); give one positive number for each of the 1 levels"
+    ):
+        pyramid_anchors((6, 213), [(3, 107)], [8], (1,), strides=[2, 4])
+
+
 def test_every_level_has_its_own_stride_and_size():
     levels = pyramid_anchors((64, 128), [(16, 32), (8, 16), (4, 8)], [(8,), (16,), (32,)], (1,))
     assert [len(level) for level in levels] == [512, 128, 32]

@@ -178,6 +178,20 @@ def test_camvid(unpacked):
     assert road > sky, "the sky is above the road"
 
 
+def test_camvid_at_half_size(unpacked):
+    whole, half = real.camvid("val")[3], real.camvid("val", shrink=2)[3]
+    check(half, 3, 11)
+    assert half.image.shape == (180, 240, 3) and half.name == whole.name
+    np.testing.assert_allclose(half.image[7, 11], whole.image[14:16, 22:24].mean((0, 1)), atol=1e-6)
+    np.testing.assert_array_equal(half.semantic, whole.semantic[1::2, 1::2])
+
+
+@pytest.mark.parametrize("shrink", [0, 7, 1.5, True, "2"])
+def test_camvid_shrinks_by_divisors_only(shrink):
+    with pytest.raises(ValueError, match="shrink is .*; it must be a whole number that divides 360 and 480"):
+        real.camvid("val", shrink=shrink)
+
+
 def test_camvid_reads_on_access(unpacked, monkeypatch):
     opened = []
     reading = real._open

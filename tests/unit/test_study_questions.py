@@ -14,7 +14,7 @@ from course_lib.show.course_map import CHAPTERS as COURSE
 from course_lib.study import anki, questions
 
 DECK = questions.load()
-CHAPTERS = [f"{number:02d}" for number in range(1, 9)]
+CHAPTERS = [f"{number:02d}" for number in range(1, 10)]
 QUESTIONS = [question for chapter in DECK.quiz.values() for question in chapter]
 CARDS = [card for chapter in DECK.cards.values() for card in chapter]
 
@@ -216,6 +216,19 @@ def test_the_right_choice_is_not_always_the_first():
         if not question.is_number
     ]
     assert len(set(places)) >= 3
+
+
+@pytest.mark.parametrize("pick", [max, min], ids=["longest", "shortest"])
+def test_the_length_of_an_answer_does_not_give_it_away(pick):
+    """Who always takes the longest choice, or the shortest, is right hardly more often than by chance."""
+    asked = [question.choices for question in QUESTIONS if not question.is_number]
+    right = 0
+    for choices in asked:
+        lengths = [len(choice.answer) for choice in choices]
+        picked = [c for c, length in zip(choices, lengths, strict=True) if length == pick(lengths)]
+        right += sum(choice.right for choice in picked) / len(picked)
+    chance = sum(1 / len(choices) for choices in asked)
+    assert right < chance + 0.15 * len(asked)
 
 
 # Anki

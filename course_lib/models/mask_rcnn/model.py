@@ -25,6 +25,7 @@ from course_lib.models.backbone import IMAGENET_MEAN, IMAGENET_STD, resnet50, sm
 from course_lib.models.mask_rcnn import stages
 from course_lib.models.mask_rcnn.fpn import fpn
 from course_lib.models.mask_rcnn.heads import box_head, mask_head, rpn_head
+from course_lib.models.mask_rcnn.optimizer import finite_steps
 from course_lib.models.mask_rcnn.settings import Settings
 from course_lib.models.mask_rcnn.torchvision_weights import load_torchvision
 from course_lib.ops.anchors import pyramid_anchors
@@ -142,6 +143,9 @@ class MaskRCNN(keras.Model):
             raise ValueError(
                 f"anchor_sizes has {len(settings.anchor_sizes)} sizes; the pyramid has {len(self.neck.outputs)} levels."
             )
+        # From the network and not from the sizes of its maps, which are rounded up where a stride does not divide a side.
+        finest = self._arguments["backbone_arguments"].get("stem_stride", 4)
+        self.strides = tuple(finest * 2**level for level in range(len(self.neck.outputs)))
         self.rpn = rpn_head(
             filters, len(settings.aspect_ratios), rpn_convolutions, prefix="rpn-head-", name="rpn"
         )
@@ -196,8 +200,8 @@ class MaskRCNN(keras.Model):
 
     def anchors(self, image_size: tuple[int, int], features: Mapping[str, list]) -> list[np.ndarray]:
         """The anchors of each level for pictures of this height and width, `(rows · columns · k, 4)`."""
-        sizes = [tuple(level.shape[1:3]) for level in features["pyramid"]]
-        return pyramid_anchors(image_size, sizes, self.settings.anchor_sizes, self.settings.aspect_ratios)
+        sizes, settings = [tuple(level.shape[1:3]) for level in features["pyramid"]], self.settings
+        return pyramid_anchors(image_size, sizes, settings.anchor_sizes, settings.aspect_ratios, self.strides)
 
     def propose(self, features: Mapping[str, list], image_size: tuple[int, int], training: bool = False):
         """Proposals: boxes `(batch, n, 4)`, logits `(batch, n)`, valid `(batch, n)`; see `stages.propose`."""
@@ -221,8 +225,7 @@ class MaskRCNN(keras.Model):
     def regions(self, features: Mapping[str, list], boxes, image_size: tuple[int, int], size: int):
         """The features under boxes `(batch, n, 4)`, cut out to `(batch, n, size, size, channels)`."""
         levels = features["pyramid"][:-1]  # the last is for the largest anchors alone
-        strides = [_power_of_two(image_size[0] / level.shape[1]) for level in levels]
-        return stages.read_regions(levels, boxes, strides, size, self.settings)
+        return stages.read_regions(levels, boxes, self.strides[: len(levels)], size, self.settings)
 
     def detect(self, features: Mapping[str, list], image_size: tuple[int, int], training=None) -> dict:
         """The answer: what is in the pictures.
@@ -279,18 +282,16 @@ class MaskRCNN(keras.Model):
     # What Keras calls
 
     def compile(self, optimizer="adam", **arguments):
-        """As Keras's, but no step whose gradient is not finite reaches the weights: it is left out.
+        """As Keras's, but no step whose gradient is not finite reaches the weights: it is left out (see `optimizer.py`).
 
         The losses are the network's own; none is to be given.
         """
-        optimizer = keras.optimizers.get(optimizer)
-        half = "float16" in keras.mixed_precision.dtype_policy().name
-        if not half and not isinstance(optimizer, keras.optimizers.LossScaleOptimizer):
-            # Made for half precision, where Keras wraps every optimizer so. Without scaling, the check is what is left.
-            optimizer = keras.optimizers.LossScaleOptimizer(
-                optimizer, initial_scale=1.0, dynamic_growth_steps=10**9
-            )
-        super().compile(optimizer=optimizer, **arguments)
+        super().compile(optimizer=finite_steps(optimizer, self.compute_dtype == "float16"), **arguments)
+
+    def compile_from_config(self, config):
+        """For `load`: Keras leaves a model with a `compile` of its own uncompiled, unless it says how."""
+        self.compile(**keras.saving.deserialize_keras_object(config))
+        self.optimizer.build(self.trainable_variables)
 
     def compute_loss(self, x=None, y=None, y_pred=None, sample_weight=None, training=True):
         """The weighted sum of the losses; it also keeps their means for the progress bar."""
@@ -367,11 +368,6 @@ def _merge(regions):
 def _split(values, boxes):
     """And back: `(batch, n, …)`, n as of the boxes `(batch, n, 4)`."""
     return ops.reshape(values, (-1, boxes.shape[1], *values.shape[1:]))
-
-
-def _power_of_two(ratio: float) -> int:
-    """The stride: a map's side is the picture's divided by a power of two, rounded up."""
-    return 2 ** round(float(np.log2(ratio)))
 
 
 def _per_channel(name, value, channels, imagenet, otherwise) -> np.ndarray:

@@ -1,0 +1,297 @@
+"""The real sets as numbers: how they are measured, that they agree with the cards, and that no picture is committed."""
+
+import json
+import zipfile
+from pathlib import Path
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+
+from course_lib import checkpoints, datasets, evaluation, recipes
+from course_lib.datasets import archive
+from course_lib.datasets.sample import Sample
+from course_lib.experiments import real_data
+from course_lib.metrics import instance, semantic
+
+NOTEBOOK = Path(__file__).resolve().parents[2] / "notebooks" / "09_real_data.ipynb"
+
+
+# Tools --------------------------------------------------------------------------------------------------------
+
+
+def test_bins_hold_equally_many_and_take_what_lies_beyond():
+    values = np.random.default_rng(0).gamma(2, size=600)
+    edges = real_data.equal_bins(values, 6)
+    assert len(edges) == 7 and edges[0] == values.min() and edges[-1] == values.max()
+    assert np.bincount(real_data.in_bins(values, edges)).tolist() == [100] * 6
+    assert real_data.in_bins([-1, 0, 5, 10, 99], np.array([0, 5, 10])).tolist() == [0, 0, 1, 1, 1]
+
+
+def test_a_table_by_size():
+    table = real_data.size_table(
+        np.array([1.0, 2.0, 3.0, 9.0]), np.array([0, 2.5, 5, 8]), found=np.array([1.0, 0.0, 1.0, 1.0])
+    )
+    assert table["count"] == [2, 1, 1] and table["found"] == [0.5, 1, 1]
+    empty = real_data.size_table(np.array([1.0]), np.array([0, 2, 4]), found=np.array([1.0]))
+    assert empty["count"] == [1, 0] and np.isnan(empty["found"][1])
+
+
+def test_a_disc_has_its_own_diameter():
+    rows, columns = np.mgrid[:101, :101] - 50
+    assert real_data.diameter((rows**2 + columns**2 < 40**2).sum()) == pytest.approx(80, rel=0.01)
+
+
+def test_what_is_kept_is_plain_json():
+    kept = real_data.rounded({1: np.float32(1 / 3), "a": (np.int64(2), np.nan, "x", True), "b": np.arange(2)})
+    assert kept == {"1": 0.33333, "a": [2, None, "x", True], "b": [0, 1]}
+    assert json.loads(json.dumps(kept)) == kept
+
+
+def test_median_frequency_weights_by_hand():
+    # Frequencies 0.5, 0.25 and 0.05 (the third class stands in pictures of 40 pixels alone); their median is 0.25.
+    weights = real_data.median_frequency_weights([50, 25, 2, 0], [100, 100, 40, 0])
+    np.testing.assert_allclose(weights, [0.5, 1, 5, 0])
+
+
+def test_frames_and_drives():
+    assert real_data.frame_of("0006R0_f00930") == ("0006R0", 930)
+    assert real_data.frame_of("0016E5_07959") == ("0016E5", 7959)
+    both = {
+        "train": [SimpleNamespace(name=name) for name in ("A_0010", "A_0100", "B_0050")],
+        "val": [SimpleNamespace(name=name) for name in ("A_0020", "A_0024")],
+    }
+    found = real_data._drives(both)
+    assert found["drives"]["A"] == {
+        "train": {"pictures": 2, "first": 10, "last": 100},
+        "val": {"pictures": 2, "first": 20, "last": 24},
+    }
+    assert found["gap"] == {"least": 10, "median": 12, "most": 14}
+
+
+def street(name, semantic, seed=0):
+    image = np.random.default_rng(seed).random((8, 8, 3)).astype(np.float32)
+    return Sample(image, semantic, None, np.zeros((0, 4)), np.zeros(0, int), name)
+
+
+def test_copied_labels_are_those_of_the_nearest_frame_of_the_drive():
+    road, sky = np.full((8, 8), 3), np.zeros((8, 8), int)
+    known = [street("A_0010", road), street("A_0100", sky), street("B_0019", sky)]
+    assert real_data._copy_score([street("A_0020", road)], known) == 1
+    assert real_data._copy_score([street("A_0090", road)], known) == 0
+    unlabelled = np.full((8, 8), -1)
+    assert real_data._copy_score([street("A_0020", road)], [street("A_0010", unlabelled)]) == 0
+    # Of a drive that nothing is known of, what looks most like it.
+    alike = [street("A_0010", road, seed=1), street("A_0020", sky, seed=2)]
+    assert real_data._copy_score([street("C_0001", sky, seed=2)], alike) == 1
+
+
+def test_the_distance_to_the_other_class():
+    labels = np.zeros((5, 9), int)
+    labels[:, 4:] = 1
+    np.testing.assert_array_equal(real_data._to_the_boundary(labels)[2], [4, 3, 2, 1, 1, 2, 3, 4, 5])
+
+
+def test_twins_are_found_whatever_their_brightness():
+    image = datasets.cells("val", length=2, size=96, seed=1)
+    one, other = (real_data._thumbnail(sample.image) for sample in image)
+    darker = real_data._thumbnail(0.5 * image[0].image - 0.005)
+    assert one @ one == pytest.approx(1) and one @ darker > real_data.MOST_SIMILAR > one @ other
+
+
+# Without the data ---------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def nothing_here(monkeypatch, tmp_path):
+    monkeypatch.setenv("COURSE_DATA", "")
+    monkeypatch.setenv("COURSE_CACHE", str(tmp_path))
+    monkeypatch.setenv("COURSE_MIRROR", "http://127.0.0.1:9")  # whoever downloads here makes a mistake
+
+
+@pytest.mark.parametrize("name", list(real_data.MEASURES))
+def test_stand_ins_are_marked_as_drawn_and_have_the_sets_form(name, nothing_here):
+    samples, word = real_data.pictures(name, ["a", "b"])
+    assert word == "drawn: " and len(samples) == 2 and real_data.here() == ()
+    for sample in samples:
+        assert (
+            sample.image.shape[-1] == datasets.channels(name)
+            and sample.semantic.shape == sample.image.shape[:2]
+        )
+        assert 0 <= sample.image.min() and sample.image.max() <= 1
+        assert sample.semantic.max() < len(datasets.class_names(name))
+    assert not np.array_equal(samples[0].image, samples[1].image)
+    (again,), _ = real_data.pictures(name, ["c"])
+    np.testing.assert_array_equal(again.image, samples[0].image)
+
+
+def test_drawn_tissue_is_cells_apart():
+    tissue = real_data.drawn_tissue(0, size=192, cells=30)
+    np.testing.assert_array_equal(tissue.instances > 0, tissue.semantic == 1)
+    assert 0.6 < tissue.semantic.mean() < 0.9 and tissue.instances.max() > 15
+    grey = tissue.image[..., 0]
+    assert grey[tissue.semantic == 1].mean() > grey[tissue.semantic == 0].mean() + 0.15
+
+
+def test_what_is_not_here_is_said(nothing_here, tmp_path, capsys):
+    assert real_data.main([]) == 1
+    assert "None of the real sets is here" in capsys.readouterr().err
+    with pytest.raises(ValueError, match="name is 'cells'; it must be one of membranes, nuclei, camvid"):
+        real_data.measure("cells")
+    with pytest.raises(ValueError, match="name is 'cells'"):
+        real_data.read("cells")
+    with pytest.raises(ValueError, match="name is 'cells'"):
+        real_data.pictures("cells", [])
+    with pytest.raises(FileNotFoundError, match="real_data nuclei"):
+        real_data.read("nuclei", tmp_path)
+    assert real_data.main(["cells"]) == 1 and "name is 'cells'" in capsys.readouterr().err
+
+
+# The files ----------------------------------------------------------------------------------------------------
+
+
+def leaves(value):
+    if isinstance(value, dict):
+        for one in value.values():
+            yield from leaves(one)
+    elif isinstance(value, list):
+        for one in value:
+            yield from leaves(one)
+    else:
+        yield value
+
+
+@pytest.mark.parametrize("name", list(real_data.MEASURES))
+def test_the_files_hold_numbers_and_names_only(name):
+    path = real_data.FOLDER / f"{name}.json"
+    assert path.stat().st_size < 60_000
+    assert all(
+        value is None or isinstance(value, (int, float, str)) for value in leaves(real_data.read(name))
+    )
+    assert all(len(value) <= 64 for value in leaves(real_data.read(name)) if isinstance(value, str))
+
+
+def test_membranes_agree_with_the_card():
+    found, card = real_data.read("membranes"), checkpoints.card(recipes.MEMBRANES)
+    assert found["thresholds"]["digest"] == recipes.MEMBRANES.digest, (
+        "measure it again: the recipe has changed"
+    )
+    assert found["thresholds"]["chosen"] == card["chosen"]["segment_threshold"]
+    for name in ("pixel_error", "rand", "information"):
+        assert np.mean([one[name] for one in found["worst"]]) == pytest.approx(card["val"][name], abs=2e-5)
+    for name in ("pixels", "of_all_errors"):
+        assert sum(found["edges"][name]) == pytest.approx(1, abs=1e-4)
+    errors = found["membrane"]["missed"] + found["membrane"]["invented"]
+    assert errors / (4 * 512 * 512) == pytest.approx(card["val"]["pixel_error"], abs=1e-5)
+
+
+def test_nuclei_agree_with_the_card():
+    found, card = real_data.read("nuclei"), checkpoints.card(recipes.NUCLEI)
+    assert found["digest"] == recipes.NUCLEI.digest, "measure it again: the recipe has changed"
+    for name in ("ap_50", "ap_75"):
+        one = found["scores"][name]
+        assert (
+            one["pooled"] == pytest.approx(card["val"][name], abs=1e-5)
+            and one["low"] < one["pooled"] < one["high"]
+        )
+        assert np.mean([row[name] for row in found["pictures"]]) == pytest.approx(
+            one["mean_over_pictures"], abs=1e-5
+        )
+    nuclei = sum(row["nuclei"] for row in found["pictures"])
+    assert sum(found["sizes"]["count"]) == nuclei == sum(found["diameters"]["val"])
+    wrong = sum(abs(row["found"] - row["nuclei"]) for row in found["pictures"])
+    assert wrong / nuclei == pytest.approx(card["val"]["count_error"], abs=1e-5)
+    hit = np.dot(found["sizes"]["found_50"], found["sizes"]["count"])
+    both = sum(one["found_50"] * one["count"] for one in found["touching"].values())
+    assert hit == pytest.approx(both, abs=0.1) and hit == pytest.approx(round(hit), abs=0.1)
+
+
+def test_streets_agree_with_the_cards():
+    found = real_data.read("camvid")
+    assert list(found["classes"]) == list(datasets.CAMVID_CLASSES)
+    weights = real_data.median_frequency_weights(
+        *([one[key] for one in found["classes"].values()] for key in ("pixels", "pixels_where_present"))
+    )
+    np.testing.assert_allclose([one["weight"] for one in found["classes"].values()], weights, atol=1e-5)
+    assert set(found["nets"]) <= set(real_data.STREETS)
+    for name, net in found["nets"].items():
+        card = checkpoints.card(recipes.get(name))
+        assert net["digest"] == card["digest"], (
+            f"{name}: measure it again: python -m course_lib.experiments.real_data camvid"
+        )
+        assert net["mean_iou"] == pytest.approx(card["val"]["mean_iou"], abs=2e-4)
+        matrix = np.array(net["confusion"])
+        assert semantic.mean_iou(matrix) == pytest.approx(net["mean_iou"], abs=1e-5)
+        assert len(net["pictures"]) == found["pictures"]["val"]
+
+
+# With the data ------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def archives(request, tmp_path_factory):
+    """The folder of real archives, and a cache of its own for what is unpacked."""
+    folder = request.getfixturevalue("real_data")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("COURSE_DATA", str(folder))
+        patch.setenv("COURSE_CACHE", str(tmp_path_factory.mktemp("cache")))
+        yield folder
+
+
+def test_slices_of_membranes_measured_again(archives):
+    found = real_data.read("membranes")
+    (first, second), word = real_data.pictures("membranes", ["20", "21"])
+    assert word == ""
+    assert [row["membrane"] for row in found["slices"] if row["name"] in ("20", "21")] == pytest.approx(
+        [(sample.semantic == 0).mean() for sample in (first, second)], abs=1e-5
+    )
+    with pytest.raises(ValueError, match="membranes val has no picture '3'"):
+        real_data.pictures("membranes", ["3"])
+
+
+def test_drives_of_the_streets_measured_again(archives):
+    """From the lists inside the archive."""
+    both = {}
+    with zipfile.ZipFile(archives / archive.archives()["camvid"].file) as packed:
+        for split in ("train", "val"):
+            (path,) = (name for name in packed.namelist() if name.endswith(f"CamVid/{split}.txt"))
+            stems = [Path(entry).stem for entry in packed.read(path).decode().split()[::2]]
+            both[split] = [SimpleNamespace(name=stem) for stem in stems]
+    found = real_data.read("camvid")
+    assert real_data.rounded(real_data._drives(both)) == {key: found[key] for key in ("drives", "gap")}
+    assert {split: len(names) for split, names in both.items()} == found["pictures"]
+
+
+def test_a_picture_of_nuclei_measured_again(archives, tmp_path):
+    """A small one with a score between 0 and 1 at both thresholds, taken out of the archive alone."""
+    found = real_data.read("nuclei")
+    row = next(r for r in found["pictures"] if r["kind"] == "256 × 256" and 0.2 < r["ap_75"] < r["ap_50"] < 1)
+    with zipfile.ZipFile(archives / archive.archives()["nuclei"].file) as packed:
+        packed.extractall(tmp_path, [name for name in packed.namelist() if f"/{row['name']}/" in name])
+    (folder,) = tmp_path.glob(f"*/stage1_train/{row['name']}")
+    grey, instances = datasets.real._read_nuclei(folder)
+    sample = datasets.real._sample(grey, instances > 0, instances, row["name"])
+    recipe, model = recipes.NUCLEI, recipes.NUCLEI.model()
+    card = checkpoints.load(recipe, model, quiet=True)
+    answer = evaluation.answer(recipe, evaluation.predict_one(recipe, model, sample.image), card["chosen"])
+    at = {t: instance.match(sample.instances, answer, t) for t in (0.5, 0.75)}
+    again = real_data._nuclei_row(sample, answer, at)
+    assert again["nuclei"] == row["nuclei"] and abs(again["found"] - row["found"]) <= 1
+    assert again["ap_50"] == pytest.approx(row["ap_50"], abs=0.04)
+    assert again["ap_75"] == pytest.approx(row["ap_75"], abs=0.06)
+    assert again["area"] == pytest.approx(row["area"], abs=0.02)
+    assert again["contrast"] == pytest.approx(row["contrast"], abs=1e-4)
+
+
+# The notebook -------------------------------------------------------------------------------------------------
+
+
+def test_the_committed_notebook_was_run_without_the_data():
+    """So that no picture of a downloaded set is in it."""
+    notebook = json.loads(NOTEBOOK.read_text(encoding="utf-8"))
+    first = next(cell for cell in notebook["cells"] if cell["cell_type"] == "code")
+    said = "".join("".join(output.get("text", "")) for output in first["outputs"])
+    for name in real_data.MEASURES:
+        assert f"{name:<10} not here" in said, (
+            f"{name} was here when 09 was run; run it with COURSE_DATA= and COURSE_CACHE=an empty folder"
+        )
