@@ -91,7 +91,7 @@ class TestAnswers:
         model = small(stem_stride=stem_stride)
         assert model.strides == tuple(stem_stride * 2**level for level in range(5))
         found = {}
-        for height, width in ((64, 96), (33, 77)):
+        for height, width in ((64, 128), (33, 77)):
             features = model.features(np.zeros((1, height, width, 3), np.float32))
             maps = [level.shape[1:3] for level in features["pyramid"]]
             found[height] = [
@@ -365,3 +365,14 @@ class TestTruth:
         np.testing.assert_array_equal(kept, [1, 2])
         assert (instances[:, 2:] == 1).all() and (instances[:2, 1] == 2).all() and not instances[2:, :2].any()
         assert len(instance_map(found, masks, 0.8)[1]) == 1
+
+
+def test_on_sides_that_torchvision_pads_to_the_anchors_are_torchvisions():
+    model = MaskRCNN(2, 3, backbone="small", filters=8, box_units=8, mask_filters=8)
+    for size, down, across in (((96, 128), 48, 64), ((128, 128), 64, 64), ((96, 130), 64, 64)):
+        features = model.features(np.zeros((1, *size, 3), "float32"))
+        last = model.anchors(size, features)[-1]
+        shapes = len(model.settings.aspect_ratios)
+        columns = features["pyramid"][-1].shape[2]
+        assert last[shapes, 0] - last[0, 0] == across  # the next column
+        assert last[shapes * columns, 1] - last[0, 1] == down  # the next row

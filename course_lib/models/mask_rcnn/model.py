@@ -201,7 +201,10 @@ class MaskRCNN(keras.Model):
     def anchors(self, image_size: tuple[int, int], features: Mapping[str, list]) -> list[np.ndarray]:
         """The anchors of each level for pictures of this height and width, `(rows · columns · k, 4)`."""
         sizes, settings = [tuple(level.shape[1:3]) for level in features["pyramid"]], self.settings
-        return pyramid_anchors(image_size, sizes, settings.anchor_sizes, settings.aspect_ratios, self.strides)
+        # torchvision pads pictures to multiples of 32 and divides their sides by the maps', rounded down. On such sides its
+        # weights and numbers want the same: a map of stride 64 has 2 rows for 96, and its anchors stand 48 apart.
+        strides = self.strides if any(side % 32 for side in image_size) else None
+        return pyramid_anchors(image_size, sizes, settings.anchor_sizes, settings.aspect_ratios, strides)
 
     def propose(self, features: Mapping[str, list], image_size: tuple[int, int], training: bool = False):
         """Proposals: boxes `(batch, n, 4)`, logits `(batch, n)`, valid `(batch, n)`; see `stages.propose`."""
