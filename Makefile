@@ -2,7 +2,7 @@
 #   PYTHON=python3.12    the Python that .venv is built with (default: python3 if it fits, else the newest that fits)
 #   EXTRA=cpu|gpu        what is installed (default: gpu where an NVIDIA driver answers, else cpu; EXTRA=cpu,torch adds PyTorch)
 #   LAB_ARGS="…"         more arguments for JupyterLab, such as --no-browser --port 9000
-#   STAGES="…"           which stages `make test` runs: style tensorflow jax torch browser notebooks
+#   STAGES="…"           which stages `make test` runs: style arrays tensorflow jax torch browser notebooks
 #   PYTEST_ARGS="…"      more arguments for pytest in the unit and parity tests, such as -k unet
 #   WORKERS=2            how many processes run the unit and parity tests
 #   NB="…"               which notebooks `make notebooks` runs and `make slides` shows (default: all)
@@ -24,7 +24,7 @@ lab: setup  ## set up, then open JupyterLab on notebooks/00_start_here.ipynb
 	@echo "Opening JupyterLab on notebooks/00_start_here.ipynb; Ctrl-C stops it."
 	@PATH="$(CURDIR)/.venv/bin:$$PATH" $(PY) -m jupyterlab $(AS_ROOT) $(LAB_ARGS) notebooks/00_start_here.ipynb
 
-test: setup  ## set up, then run everything that CI runs: unit and parity tests on each backend, then the notebooks
+test: setup  ## set up, then run everything that CI runs: unit and parity tests on each backend, pages in Chromium, the notebooks
 	@PATH="$(CURDIR)/.venv/bin:$$PATH" $(PY) tools/check.py
 
 notebooks: setup  ## run the notebooks top to bottom and write their outputs in place

@@ -1,4 +1,5 @@
-"""The command line: `python -m course_lib COMMAND`, data, train, evaluate, predict, claims, cards, slides or posters."""
+"""The command line: `python -m course_lib COMMAND`, data, train, evaluate, predict, export, claims, cards, slides
+or posters."""
 
 from __future__ import annotations
 
@@ -45,7 +46,7 @@ def _parser() -> argparse.ArgumentParser:
         prog="python -m course_lib", description="The course's data, trainings and networks."
     )
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
-    names = ", ".join(recipes.RECIPES | recipes.UNTRAINED | recipes.FOR_A_GPU)
+    names = ", ".join(recipes.RECIPES | recipes.FOR_A_GPU)
 
     data = commands.add_parser("data", help="what real data is here; fetch it", description=run_data.__doc__)
     data.add_argument(
@@ -86,6 +87,33 @@ def _parser() -> argparse.ArgumentParser:
     predict.add_argument("--out", type=Path, required=True, metavar="DIR", help="where the label maps go")
     predict.set_defaults(run=run_predict)
 
+    export = commands.add_parser(
+        "export", help="write a trained network for other programs", description=run_export.__doc__
+    )
+    export.add_argument("recipe", metavar="RECIPE", help=names)
+    export.add_argument(
+        "--format",
+        choices=("keras", "saved_model", "onnx"),
+        default="onnx",
+        help="Keras's file, TensorFlow's folder, or ONNX, which most runtimes read (default)",
+    )
+    export.add_argument(
+        "--out",
+        type=Path,
+        required=True,
+        metavar="FILE",
+        help="what to write: .onnx or .keras at its end, a folder for saved_model",
+    )
+    export.add_argument(
+        "--size",
+        type=int,
+        nargs=2,
+        metavar=("HEIGHT", "WIDTH"),
+        help="fix the pictures' size in pixels; a Mask R-CNN needs it",
+    )
+    export.add_argument("--probabilities", action="store_true", help="probabilities come out, not logits")
+    export.set_defaults(run=run_export)
+
     claims = commands.add_parser(
         "claims", help="what the course measured of its claims", description=run_claims.__doc__
     )
@@ -123,14 +151,14 @@ def _parser() -> argparse.ArgumentParser:
     posters.add_argument("--out", type=Path, required=True, metavar="DIR", help="where they go")
     posters.set_defaults(run=run_posters)
 
-    for command in (evaluate, predict):
+    for command in (evaluate, predict, export):
         command.add_argument(
             "--checkpoints",
             type=Path,
             metavar="DIR",
             help="where the weights are (default: data/checkpoints/)",
         )
-    for command in (data, train, evaluate, predict, claims, cards, slides, posters):
+    for command in (data, train, evaluate, predict, export, claims, cards, slides, posters):
         command.add_argument(
             "--json", action="store_true", help="one JSON object as the last line of the output"
         )
@@ -163,7 +191,7 @@ def run_train(options: argparse.Namespace) -> int:
         large = recipes.FOR_A_GPU if hardware.accelerators() else {}
         chosen = [
             recipe
-            for recipe in (recipes.RECIPES | recipes.UNTRAINED | large).values()
+            for recipe in (recipes.RECIPES | large).values()
             if checkpoints.is_missing(recipe, options.checkpoints)
         ]
         if not chosen:
@@ -254,6 +282,45 @@ def run_predict(options: argparse.Namespace) -> int:
             print(f"{target}  {count} {unit}", flush=True)
     if options.json:
         print(json.dumps({"recipe": recipe.name, "written": written}))
+    return 0
+
+
+def run_export(options: argparse.Namespace) -> int:
+    """Write a recipe's trained network as a file that other programs run, and FILE.json beside it: shapes, range,
+    normalization, classes, thresholds. It is then read by its own runtime and compared with the original on a drawn
+    picture."""
+    from course_lib import datasets, export
+    from course_lib.datasets.loading import normalize
+
+    recipe, model, card = _trained(options)
+    written = export.export(
+        model,
+        options.out,
+        options.format,
+        recipe=recipe,
+        chosen=card["chosen"],
+        size=options.size,
+        probabilities=options.probabilities,
+    )
+    print(f"{written.path}: {options.format}, {written.bytes / 1e6:.1f} MB; {written.sidecar} says how to use it")
+    # Another size than the recipe trains on, where the network allows it; both sides are multiples of 32.
+    size = tuple(options.size or (96, 160))
+    draw = datasets.cells if datasets.channels(recipe.dataset) == 1 else datasets.scenes
+    picture = normalize(draw("val", 1, size)[0].image, recipe.normalization)
+    far = None
+    if missing := export.missing_runtime(options.format):
+        print(f"not compared with the original: {missing} is not installed")
+    else:
+        far = export.deviation(model, written.path, picture[None])
+        print(f"read again and compared on a drawn picture: off by {far:.1e} at most")
+        if not far <= export.TOLERANCE:
+            raise RuntimeError(
+                f"{written.path} is off by {far:.1e}, more than {export.TOLERANCE:g}; do not use it, and report it."
+            )
+    if options.json:
+        report = {"recipe": recipe.name, "format": options.format, "path": str(written.path)}
+        report |= {"sidecar": str(written.sidecar), "bytes": written.bytes, "deviation": far}
+        print(json.dumps(report))
     return 0
 
 

@@ -446,14 +446,11 @@ RECIPES: dict[str, Recipe] = {
         MASK_RCNN_SCENES,
         MASK_RCNN_NUCLEI,
         UNET_CAMVID_SMALL,
+        FCN8_CAMVID_SMALL,
+        DEEPLAB_CAMVID_SMALL,
     )
 }
 """The recipes whose trained weights are part of the course."""
-
-UNTRAINED: dict[str, Recipe] = {
-    recipe.name: recipe for recipe in (FCN8_CAMVID_SMALL, DEEPLAB_CAMVID_SMALL)
-}
-"""Recipes for a CPU, half an hour to an hour each, whose weights are not part of the course yet."""
 
 FOR_A_GPU: dict[str, Recipe] = {
     recipe.name: recipe
@@ -485,7 +482,7 @@ FOR_A_GPU: dict[str, Recipe] = {
 
 def get(name: str) -> Recipe:
     """The recipe of this name, or a `ValueError` that lists them all."""
-    known = RECIPES | UNTRAINED | FOR_A_GPU
+    known = RECIPES | FOR_A_GPU
     if name not in known:
         raise ValueError(f"recipe is {name!r}; there are {', '.join(known)}.")
     return known[name]

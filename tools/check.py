@@ -16,11 +16,33 @@ import time
 from notebooks import CELL_SECONDS, ENVIRONMENT, ROOT, find_notebooks
 
 BACKENDS = ("tensorflow", "jax", "torch")
-STAGES = ("style", *BACKENDS, "browser", "notebooks")
+STAGES = ("style", "arrays", *BACKENDS, "browser", "notebooks")
+# Tests of what is NumPy alone: they would give the same on each backend, so they run once, on a backend that does not
+# exist. A file that begins to need Keras fails there, and has to leave this list.
+WITHOUT_BACKEND = (
+    "tests/parity/test_metrics_scipy.py",
+    "tests/parity/test_metrics_skimage.py",
+    "tests/parity/test_metrics_sklearn.py",
+    "tests/parity/test_pycocotools.py",
+    "tests/unit/test_archive.py",
+    "tests/unit/test_course_map.py",
+    "tests/unit/test_house.py",
+    "tests/unit/test_notebooks_static.py",
+    "tests/unit/test_ops_anchors.py",
+    "tests/unit/test_photographs.py",
+    "tests/unit/test_procedural.py",
+    "tests/unit/test_real_data.py",
+    "tests/unit/test_slides.py",
+    "tests/unit/test_study_checker.py",
+    "tests/unit/test_study_exercises.py",
+    "tests/unit/test_targets.py",
+    "tests/unit/test_teaching.py",
+)
 # The others are part of the set-up: where one of them cannot run, that is a failure.
 OPTIONAL = ("torch", "browser")
 TITLES = {
     "style": "Style: ruff",
+    "arrays": "Unit and parity tests of what needs no backend",
     "tensorflow": "Unit and parity tests on TensorFlow",
     "jax": "Unit and parity tests on JAX",
     "torch": "Unit and parity tests on PyTorch",
@@ -48,7 +70,10 @@ def command_of(stage: str) -> list[str]:
     workers = int(os.environ.get("WORKERS") or min(os.cpu_count() or 1, 4))
     if workers > 1:
         pytest += ["-n", str(workers), "--dist", "loadfile"]
-    return [*pytest, "tests/unit", "tests/parity", *shlex.split(os.environ.get("PYTEST_ARGS", ""))]
+    paths = ["tests/unit", "tests/parity", *(f"--ignore={path}" for path in WITHOUT_BACKEND)]
+    if stage == "arrays":
+        paths = WITHOUT_BACKEND
+    return [*pytest, *paths, *shlex.split(os.environ.get("PYTEST_ARGS", ""))]
 
 
 def environment_of(stage: str) -> dict[str, str]:
@@ -58,8 +83,8 @@ def environment_of(stage: str) -> dict[str, str]:
         return environment | ENVIRONMENT
     if stage == "browser":
         environment |= {"KERAS_BACKEND": "tensorflow", "MPLBACKEND": "Agg"}
-    if stage in BACKENDS:
-        environment |= {"KERAS_BACKEND": stage, "MPLBACKEND": "Agg"}
+    if stage in (*BACKENDS, "arrays"):
+        environment |= {"KERAS_BACKEND": "none" if stage == "arrays" else stage, "MPLBACKEND": "Agg"}
     return environment
 
 

@@ -15,7 +15,7 @@ import sys
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
-SHARED_EXTRAS = ["lab", "test"]
+SHARED_EXTRAS = ["lab", "scale", "test"]
 NEEDED_GB = {"cpu": 4, "gpu": 12}
 
 NETWORK_SIGNS = (

@@ -70,7 +70,7 @@ def test_constraints_are_name_and_version_only():
 
 def test_every_dependency_is_pinned_to_a_version_that_pyproject_allows():
     pins = dict(line.split("==") for line in constraint_lines())
-    for requirement in requirements("cpu", "jax", "lab", "test", "dev"):
+    for requirement in requirements("cpu", "jax", "lab", "scale", "test", "dev"):
         name = canonicalize_name(requirement.name)
         assert name in pins, f"{name} is not in constraints.txt; run `make constraints`"
         assert pins[name] in requirement.specifier, f"{name}=={pins[name]} is not {requirement.specifier}"
@@ -138,8 +138,8 @@ FLOORS = [
     {"datasets"},
     {"models", "schedules"},
     {"recipes"},
-    {"hardware", "checkpoints", "evaluation"},
-    {"training"},
+    {"hardware", "checkpoints", "evaluation", "scaling"},
+    {"training", "export"},
     {"show"},
     {"experiments"},
     {"study"},
@@ -189,8 +189,10 @@ IMPORT_NAMES = {
 def test_every_import_is_a_declared_dependency(path):
     declared = {IMPORT_NAMES.get(r.name, r.name) for r in requirements()}
     in_notebooks = {IMPORT_NAMES.get(r.name, r.name) for r in requirements("lab")} & ONLY_IN_NOTEBOOKS
+    # What the extra `scale` brings is reached only where it is asked for, and its absence is one clear sentence.
+    at_scale = {IMPORT_NAMES.get(r.name, r.name) for r in requirements("scale")}
     used = {name.split(".")[0] for name in imported(path)} - sys.stdlib_module_names - {"course_lib"}
-    assert used <= declared | in_notebooks
+    assert used <= declared | in_notebooks | at_scale
 
 
 def test_every_declared_dependency_is_imported():
@@ -383,7 +385,7 @@ def test_an_environment_that_cannot_be_made_is_one_sentence(setup, tmp_path):
 def test_an_extra_that_does_not_exist_is_one_sentence(setup):
     with pytest.raises(setup.SetupError, match=r"EXTRA=gpuu: there is no 'gpuu'; choose from cpu, gpu, jax"):
         setup.checked_extras(PROJECT, "gpuu")
-    assert setup.checked_extras(PROJECT, "cpu,torch") == ["cpu", "torch", "lab", "test"]
+    assert setup.checked_extras(PROJECT, "cpu,torch") == ["cpu", "torch", "lab", "scale", "test"]
 
 
 def test_the_set_up_file_starts_on_a_python_too_old_for_the_course():
@@ -434,6 +436,19 @@ def test_the_summary_counts_pytests_closing_lines(monkeypatch):
     assert check.counted(line) == {"passed": 310, "failed": 3, "skipped": 4}
     assert not check.CLOSING_LINE.match("===== short test summary info =====")
     assert check.counted("") == {"passed": 0, "failed": 0, "skipped": 0}
+
+
+def test_what_needs_no_backend_runs_once_on_none(monkeypatch):
+    monkeypatch.syspath_prepend(str(PROJECT / "tools"))
+    monkeypatch.delenv("PYTEST_ARGS", raising=False)
+    check = load_tool("check")
+    assert check.environment_of("arrays")["KERAS_BACKEND"] not in check.BACKENDS
+    for path in check.WITHOUT_BACKEND:
+        assert (PROJECT / path).is_file()
+        assert path in check.command_of("arrays")
+        for backend in check.BACKENDS:
+            assert f"--ignore={path}" in check.command_of(backend)
+    assert "tests/unit" not in check.command_of("arrays")
 
 
 def test_the_browser_stage_runs_once_and_says_why_where_it_cannot(monkeypatch, capsys):
