@@ -5,13 +5,14 @@
 #   STAGES="…"           which stages `make test` runs: style arrays tensorflow jax torch browser notebooks
 #   PYTEST_ARGS="…"      more arguments for pytest in the unit and parity tests, such as -k unet
 #   WORKERS=2            how many processes run the unit and parity tests
+#   BENCH="…"            which timings `make bench` runs, such as unet_step (default: all); BENCH_ARGS="…": arguments for them
 #   NB="…"               which notebooks `make notebooks` runs and `make slides` shows (default: all)
 
 .DEFAULT_GOAL := help
 GOAL := $(firstword $(MAKECMDGOALS) setup)
 PY := .venv/bin/python
 AS_ROOT := $(shell [ "$$(id -u)" = 0 ] && echo --allow-root)
-export STAGES PYTEST_ARGS WORKERS
+export STAGES PYTEST_ARGS WORKERS BENCH BENCH_ARGS
 # TensorFlow's start-up notes would stand in the notebooks.
 export TF_CPP_MIN_LOG_LEVEL ?= 3
 
@@ -36,8 +37,8 @@ exercises: setup  ## run the solutions, make the exercises from them and run tho
 slides: setup  ## write each chapter's slides to slides/, a file each that needs no network
 	@$(PY) -m course_lib slides --out slides $(NB)
 
-bench: setup  ## run the side-by-side timings of benchmarks/
-	@set -e; for script in benchmarks/[a-z]*.py; do echo "Timing: $$script"; $(PY) "$$script"; done
+bench: setup  ## run the side-by-side timings of benchmarks/ and print their table
+	@$(PY) tools/bench.py
 
 # Newer releases: .venv/bin/python -m pip install --upgrade NAME, make test, then this.
 constraints: EXTRA = cpu,dev

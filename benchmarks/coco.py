@@ -28,6 +28,7 @@ for variable in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 import numpy as np  # noqa: E402
+from _shared import row, save  # noqa: E402
 from pycocotools import mask as rle  # noqa: E402
 from pycocotools.coco import COCO  # noqa: E402
 from pycocotools.cocoeval import COCOeval  # noqa: E402
@@ -152,6 +153,7 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=3)
     options = parser.parse_args()
 
+    rows = []
     rng = np.random.default_rng(0)
     images = [picture(rng, options) for _ in range(options.images)]
     print(
@@ -182,6 +184,10 @@ def main() -> None:
         print(
             f"{kind}: AP {scores.ap:.4f}, the twelve numbers differ by {difference:.1g} at most", flush=True
         )
+        seconds = [[watch.wall for watch in pair] for pair in rounds]
+        what = f"COCO AP of {options.images} images, {kind}"
+        rows.append(row(what, *map(list, zip(*seconds, strict=True)), "pycocotools", encoding=round(encoding, 3)))
+    save("coco", rows, **{k: v for k, v in vars(options).items()})
 
 
 if __name__ == "__main__":

@@ -19,6 +19,7 @@ for variable in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 import numpy as np  # noqa: E402
+from _shared import row, save  # noqa: E402
 
 from course_lib.metrics import DSB_THRESHOLDS, matching_scores  # noqa: E402
 
@@ -51,6 +52,7 @@ def main() -> None:
     pairs = [discs(rng, options.size, options.objects) for _ in range(options.images)]
     true, pred = [pair[0] for pair in pairs], [pair[1] for pair in pairs]
     print(f"{options.images} images of {options.size} x {options.size}, {options.objects} objects each")
+    rows = []
     for name, thresholds in (("0.50 … 0.95", DSB_THRESHOLDS), ("0.05 … 0.50", np.arange(1, 11) / 20)):
         wall, cpu = [], []
         for _ in range(options.rounds):
@@ -64,6 +66,8 @@ def main() -> None:
             f"{statistics.median(cpu):.2f} s CPU (rounds {rounds}); "
             f"mean AP {scores.average_precision.mean():.3f}"
         )
+        rows.append(row(f"matching, {options.images} images, {options.objects} objects, thresholds {name}", wall))
+    save("matching", rows, **vars(options))
 
 
 if __name__ == "__main__":

@@ -9,6 +9,8 @@ import argparse  # noqa: E402
 from statistics import median  # noqa: E402
 from time import perf_counter, process_time  # noqa: E402
 
+from _shared import row, save  # noqa: E402
+
 from course_lib.datasets.cells import cells  # noqa: E402
 from course_lib.datasets.scenes import scenes  # noqa: E402
 
@@ -36,6 +38,7 @@ def main() -> None:
     parser.add_argument("--samples", type=int, default=150, help="samples timed for each row (default 150)")
     samples = max(parser.parse_args().samples, 3)
     print(f"{'set':8} {'size':>9} {'ms of core':>11} {'ms of clock':>12} {'samples/s of core':>18}")
+    rows = []
     for make in (cells, scenes):
         for size in (64, 128, 256):
             core, clock = milliseconds(make(length=samples, size=size))
@@ -43,6 +46,8 @@ def main() -> None:
                 f"{make.__name__:8} {f'{size} x {size}':>9} {core:11.2f} {clock:12.2f} {1000.0 / core:18.0f}",
                 flush=True,
             )
+            rows.append(row(f"a sample of {make.__name__}, {size} x {size}", [clock / 1000], core_ms=round(core, 3)))
+    save("procedural", rows, samples=samples)
 
 
 if __name__ == "__main__":

@@ -243,9 +243,10 @@ def run_evaluate(options: argparse.Namespace) -> int:
 def run_predict(options: argparse.Namespace) -> int:
     """Label pictures with a recipe's trained weights. For each picture DIR gets <stem>.png, a 16-bit label map of the
     picture's own size (instances where the recipe tells objects apart, classes otherwise), and overlays/<stem>.png to
-    look at."""
+    look at. A picture of more than 40 million pixels is read and predicted in windows, and gets a map of classes as a TIFF
+    that programs can read in windows too, <stem>.tif."""
     from course_lib import evaluation
-    from course_lib.datasets.pictures import read_picture, write_labels
+    from course_lib.datasets.pictures import LARGE, LargePicture, picture_size, read_picture, write_labels
     from course_lib.show.figures import overlay, save_picture
 
     if bool(options.split) == bool(options.images):
@@ -264,14 +265,25 @@ def run_predict(options: argparse.Namespace) -> int:
                 f"two pictures are called {twice[0]!r}; their label maps would overwrite each other. Rename one."
             )
         # All are read once before the first is predicted: a bad file is named before any work is lost.
+        def read(path: Path) -> Any:
+            sides = picture_size(path)
+            large = sides is not None and sides[0] * sides[1] > LARGE
+            return (LargePicture if large else read_picture)(path, channels(recipe.dataset))
+
         for path in options.images:
-            read_picture(path, channels(recipe.dataset))
-        pictures = (read_picture(path, channels(recipe.dataset)) for path in options.images)
+            read(path)
+        pictures = map(read, options.images)
     recipe, model, card = _trained(options)
     (options.out / "overlays").mkdir(parents=True, exist_ok=True)
     unit = "objects" if recipe.detects or recipe.target.get("kind") == "three_classes" else "classes"
     written = []
     for stem, image in _progress("predicting")(zip(stems, pictures, strict=True), len(stems)):
+        if isinstance(image, LargePicture):
+            entry = _predict_large(options, recipe, model, image, stem)
+            written.append(entry)
+            if not options.json:
+                print(f"{entry['labels']}  {entry['classes']} classes", flush=True)
+            continue
         labels = evaluation.answer(recipe, evaluation.predict_one(recipe, model, image), card["chosen"])
         target = options.out / f"{stem}.png"
         write_labels(target, labels)
@@ -283,6 +295,38 @@ def run_predict(options: argparse.Namespace) -> int:
     if options.json:
         print(json.dumps({"recipe": recipe.name, "written": written}))
     return 0
+
+
+def _predict_large(options: argparse.Namespace, recipe, model, picture, stem: str) -> dict[str, Any]:
+    """Write the class map of a large picture as it is predicted, and a small overlay; returns what was written."""
+    import numpy as np
+    import tifffile
+
+    from course_lib import evaluation
+    from course_lib.show.figures import overlay, save_picture
+
+    if recipe.target.get("kind") == "three_classes":
+        print(f"{stem}: too large to number its objects; it gets a map of "
+            f"{', '.join(f'{k} = {name}' for k, name in enumerate(recipe.class_names()))}.",
+            file=sys.stderr,
+        )  # fmt: skip
+    target, unfinished = options.out / f"{stem}.tif", options.out / f".{stem}.{os.getpid()}.tif"
+    try:
+        labels = tifffile.memmap(unfinished, shape=picture.shape[:2], dtype=np.uint8)
+        evaluation.predict_large(recipe, model, picture, labels, _progress(stem))
+        labels.flush()
+        os.replace(unfinished, target)
+    finally:
+        unfinished.unlink(missing_ok=True)
+    step = -(-max(picture.shape) // 2000)  # every so many pixels: something to look at
+    small = slice(None, None, step)
+    image = np.concatenate([picture[row : row + 1, small] for row in range(0, len(labels), step)])
+    save_picture(
+        options.out / "overlays" / f"{stem}.png", overlay(image, np.asarray(labels[small, small], np.int32))
+    )
+    # Strip by strip: all of it at once would be in memory eight times as large.
+    found = set().union(*(np.unique(labels[top : top + 256]).tolist() for top in range(0, len(labels), 256)))
+    return {"image": stem, "labels": str(target), "classes": len(found)}
 
 
 def run_export(options: argparse.Namespace) -> int:

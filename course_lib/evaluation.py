@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from course_lib.datasets.detection import instance_map
-from course_lib.datasets.loading import normalize
+from course_lib.datasets.loading import normalize, window_normalizer
+from course_lib.datasets.pictures import LARGE
 from course_lib.datasets.targets import decode_three_classes
 from course_lib.metrics import COCOEvaluator, instance, partition, semantic
-from course_lib.models.predict import predict_detections, predict_probabilities
+from course_lib.models.predict import predict_classes_tiled, predict_detections, predict_probabilities
 from course_lib.ops.masks import whole_image_masks
 from course_lib.recipes import Recipe
 
@@ -20,13 +21,51 @@ if TYPE_CHECKING:
     import keras
 
 
-def predict_all(recipe: Recipe, model: keras.Model, dataset: Sequence, progress=None) -> list:
-    """What the net says of each sample's whole picture; see `predict_one`."""
-    samples = range(len(dataset))
-    return [
-        predict_one(recipe, model, dataset[index].image)
-        for index in (progress(samples) if progress else samples)
-    ]
+PREDICTION_BYTES = 256 * 2**20
+"""What `Predictions` keeps in memory."""
+
+
+class Predictions(Sequence):
+    """What the net says of each sample's whole picture, like a list of what `predict_one` returns.
+
+    The first that fit into `limit` bytes are kept, and so are predicted once. The others are predicted each time they are
+    asked for: of CamVid at full size, the probabilities of val alone are 0.8 GB.
+
+    Args:
+        recipe, model, dataset: as for `predict_one`; the model's weights must not change while this is in use.
+        progress: wraps the iteration over the samples that are kept, as `tqdm.tqdm` does.
+        limit: in bytes.
+    """
+
+    def __init__(
+        self, recipe: Recipe, model: keras.Model, dataset: Sequence, progress=None, limit: int = PREDICTION_BYTES
+    ):  # fmt: skip
+        self.recipe, self.model, self.dataset = recipe, model, dataset
+        self._kept: list = []
+        samples = range(len(dataset))
+        for index in progress(samples) if progress else samples:
+            one = self._predict(index)
+            limit -= sum(part.nbytes for part in (one.values() if isinstance(one, dict) else [one]))
+            if limit < 0:
+                break
+            self._kept.append(one)
+
+    def __len__(self) -> int:
+        return len(self.dataset)
+
+    def __getitem__(self, index: int) -> np.ndarray | dict[str, np.ndarray]:
+        if not -len(self) <= index < len(self):
+            raise IndexError(f"prediction {index}: there are {len(self)}.")
+        index %= len(self)
+        return self._kept[index] if index < len(self._kept) else self._predict(index)
+
+    def _predict(self, index: int):
+        return predict_one(self.recipe, self.model, self.dataset[index].image)
+
+
+def predict_all(recipe: Recipe, model: keras.Model, dataset: Sequence, progress=None) -> Predictions:
+    """What the net says of each sample's whole picture; see `Predictions`."""
+    return Predictions(recipe, model, dataset, progress)
 
 
 def predict_one(recipe: Recipe, model: keras.Model, image: np.ndarray) -> np.ndarray | dict[str, np.ndarray]:
@@ -38,6 +77,34 @@ def predict_one(recipe: Recipe, model: keras.Model, image: np.ndarray) -> np.nda
     if recipe.detects:
         return predict_detections(model, normalize(image, recipe.normalization))
     return predict_probabilities(model, normalize(image, recipe.normalization), recipe.prediction.average)
+
+
+def predict_large(
+    recipe: Recipe, model: keras.Model, picture, out: np.ndarray | None = None, progress=None
+) -> np.ndarray:
+    """The class of each pixel of a large picture, read and predicted a window at a time.
+
+    Classes, also where the recipe tells objects apart: an object may be anywhere in the picture, and numbering them takes
+    all of it at once.
+
+    Args:
+        recipe, model: as for `predict_one`.
+        picture: a `LargePicture`, as the file has it: normalized here, by the percentiles of the whole picture.
+        out, progress: see `predict_classes_tiled`.
+
+    Returns:
+        Class ids `(height, width)`.
+
+    Raises:
+        ValueError: for a detector, whose boxes belong to whole pictures.
+    """
+    if recipe.detects:
+        raise ValueError(
+            f"{recipe.name} finds objects in whole pictures, and {picture.shape[0]} × {picture.shape[1]} pixels are too "
+            f"many for that; cut the picture into pieces of at most {LARGE // 10**6} million pixels."
+        )
+    prepare = window_normalizer(picture, recipe.normalization)
+    return predict_classes_tiled(model, picture, out, prepare, recipe.prediction.average, progress=progress)
 
 
 def answer(recipe: Recipe, probabilities: np.ndarray, chosen: Mapping[str, float]) -> np.ndarray:
@@ -71,20 +138,21 @@ def measure(
     Returns:
         metric → value, in 0..1.
     """
-    truths = [dataset[index] for index in range(len(dataset))]
-    answers = [answer(recipe, one, chosen) for one in probabilities]
-    if recipe.detects:
-        return _instance_metrics(truths, answers) | coco_metrics(recipe, truths, probabilities)
-    if recipe.target.get("kind") == "three_classes":
-        return _instance_metrics(truths, answers)
+    if recipe.detects or recipe.target.get("kind") == "three_classes":
+        truths = [dataset[index] for index in range(len(dataset))]
+        scores = _instance_metrics(truths, [answer(recipe, one, chosen) for one in probabilities])
+        return scores | (coco_metrics(recipe, truths, probabilities) if recipe.detects else {})
     names = recipe.class_names()
+    # One picture at a time: neither the pictures of a large set nor the answers are held together.
+    indices = range(len(dataset))
     matrix = sum(
-        semantic.confusion_matrix(truth.semantic, found, len(names))
-        for truth, found in zip(truths, answers, strict=True)
+        semantic.confusion_matrix(dataset[index].semantic, answer(recipe, one, chosen), len(names))
+        for index, one in zip(indices, probabilities, strict=True)
     )
     iou = semantic.iou_per_class(matrix)
     scores: dict[str, float] = {}
     if recipe.dataset == "membranes":
+        truths = (dataset[index] for index in indices)
         rand, information = _partition_scores(truths, probabilities, chosen)
         scores |= {
             "pixel_error": 1 - semantic.pixel_accuracy(matrix),
@@ -178,7 +246,7 @@ def coco_metrics(recipe: Recipe, truths: Sequence, detections: Sequence[Mapping]
 
 
 def _partition_scores(
-    truths: Sequence, probabilities: Sequence[np.ndarray], chosen: Mapping[str, float]
+    truths: Iterable, probabilities: Sequence[np.ndarray], chosen: Mapping[str, float]
 ) -> tuple[float, float]:
     rand, information = [], []
     for truth, probability in zip(truths, probabilities, strict=True):

@@ -171,7 +171,7 @@ def claim_4_1(progress: Callable[[str], None] = print) -> Result:
     else:
         verdict, teacher = (
             "not seen here",
-            "The deepest features of these small nets did not tell the class better than the first.",
+            "Three runs do not show that the deepest features of these small nets tell the class better than the first.",
         )
     table["what_bottleneck_minus_encoder_1"], table["where_bottleneck_minus_encoder_1"] = (
         what.tolist(),
@@ -306,7 +306,7 @@ def claim_4_3(progress: Callable[[str], None] = print) -> Result:
         )
     else:
         verdict = "not seen here"
-        teacher = "Cutting the finest skip hurts outline and area alike, as far as three runs can tell."
+        teacher = "Cutting the finest skip hurts outline and area; three runs do not show that it hurts the outline more."
     return Result(
         "4.3",
         "The skips carry edges, the deep path carries context.",

@@ -258,8 +258,8 @@ def general_choice(found: dict) -> Result:
     elif unbroken:
         verdict = f"holds when at least {100 * unbroken[-1]:g} % of the pixels are foreground"
         teacher = (
-            f"Down to {100 * unbroken[-1]:g} % foreground cross-entropy is within {TOLERANCE} IoU of the best loss; at "
-            f"{100 * worst:g} % {behind}. {after}"
+            f"Down to {100 * unbroken[-1]:g} % foreground cross-entropy is, with its whole interval, within "
+            f"{TOLERANCE} IoU of the best loss; at {100 * worst:g} % {behind}. {after}"
         )
     else:
         verdict = "not seen here"

@@ -254,7 +254,8 @@ def membranes(progress: Progress = print) -> dict[str, Any]:
     Returns:
         `slices`: per slice `name`, `split`, the membrane's share, mean and deviation of the grey.
         `copied`: distance in slices → IoU of the membrane when a slice gets the labels of another one so far away.
-        `thresholds`: threshold of the probability → Rand and information F-score (means over val), `chosen`.
+        `thresholds`: threshold of the probability → Rand and information F-score (means over val), the two parts of the
+        former, `split` (falls when cells are cut) and `merge` (falls when they run together), and `chosen`.
         `worst`: per slice of val the pixel error, Rand (with what splitting and merging costs), information.
         `edges`: by distance to the nearest true boundary between membrane and cell: share of all pixels, share of these
         that are wrong, share of all errors.
@@ -289,6 +290,8 @@ def membranes(progress: Progress = print) -> dict[str, Any]:
     curve = {
         "threshold": thresholds,
         "rand": [],
+        "split": [],
+        "merge": [],
         "information": [],
         "chosen": threshold,
         "digest": recipe.digest,
@@ -296,6 +299,8 @@ def membranes(progress: Progress = print) -> dict[str, Any]:
     for value in thresholds:
         scores = [_partition(sample, one, value) for sample, one in zip(both["val"], found, strict=True)]
         curve["rand"].append(np.mean([rand.f_score for rand, _ in scores]))
+        curve["split"].append(np.mean([rand.split for rand, _ in scores]))
+        curve["merge"].append(np.mean([rand.merge for rand, _ in scores]))
         curve["information"].append(np.mean([information.f_score for _, information in scores]))
 
     worst, distances, wrong, cells, hit = [], [], [], [], []
@@ -365,7 +370,7 @@ def _to_the_boundary(labels: np.ndarray) -> np.ndarray:
 def nuclei(progress: Progress = print) -> dict[str, Any]:
     """Nuclei: what kinds of picture there are, and the errors of `unet-nuclei` on val.
 
-    A kind is the pictures of one size: they come from one microscope.
+    A kind is the pictures of one size; they often come from one source, which the archive does not say.
 
     Returns:
         `kinds`: size → for train and val the pictures, their nuclei and (train) their share of the crops when pictures are
@@ -373,8 +378,10 @@ def nuclei(progress: Progress = print) -> dict[str, Any]:
         `diameters`: `edges` in pixels, and how many nuclei of train and of val lie in each bin.
         `twins`: pictures of val that look like one of train (correlation of thumbnails above `MOST_SIMILAR`), pairs within
         train that do, and the highest correlation of val with train.
-        `pictures`: per picture of val `name`, `kind`, `nuclei`, `found`, AP at IoU 0.5 and 0.75, the nuclei's median
-        diameter, their contrast, and `area`: the median of found area over true area among the matched.
+        `pictures`: per picture of val `name`, `kind`, `nuclei`, `found` (the net's answers, right or wrong), AP at IoU 0.5
+        and 0.75, the nuclei's median diameter, their contrast, `area`: the median of an answer's area over the true one
+        among those matched at 0.5; and `bright`: the same for the bright area, without any net (`bright_share`).
+        `bright_in_train`: `bright` of each picture of train, in the set's order.
         `scores`: AP over all nuclei together, the mean over the pictures, and the 95 % interval of the former by the
         bootstrap over pictures.
         `sizes`: by diameter: how many, how many found at IoU 0.5 and 0.75; `predicted`: how many objects of that size were
@@ -419,6 +426,7 @@ def nuclei(progress: Progress = print) -> dict[str, Any]:
             "closest": across.max(),
         },
         "pictures": pictures,
+        "bright_in_train": [bright_share(one.image[..., 0], one.instances) for one in both["train"]],
         "scores": _pooled(counts),
         **_nuclei_by_size(rows),
     }
@@ -469,7 +477,42 @@ def _nuclei_row(sample: Sample, answer: np.ndarray, at: dict) -> dict:
         if len(at[0.5].pairs)
         else np.nan,
         "contrast": image[inside].mean() - image[~inside].mean(),
+        "bright": bright_share(image, sample.instances),
     }
+
+
+def bright_share(image: np.ndarray, instances: np.ndarray, margin: int = 6, least: int = 20) -> float:
+    """How wide the labels of a picture are drawn, measured without a net: the median over its objects of bright area over
+    labelled area.
+
+    Bright is what exceeds half the height between the background (the median of all pixels without a label) and the object
+    (the upper quartile of its own pixels). Where labels run along the middle of the slope the share is near 1, where they
+    run outside the slope it is below.
+
+    Args:
+        image: float `(height, width)`, bright objects on a dark background.
+        instances: int `(height, width)`: 0 background, 1..n objects.
+        margin: pixels around a label in which its bright area is looked for; another label's pixels are left out.
+        least: objects of fewer pixels are passed over, a pixel more or less would decide.
+
+    Returns:
+        The median, `nan` where no object is large enough or nothing is background.
+    """
+    if instances.all():
+        return np.nan
+    background = np.median(image[instances == 0])
+    shares = []
+    for number, box in enumerate(ndimage.find_objects(instances), start=1):
+        if box is None:
+            continue
+        box = tuple(slice(max(0, side.start - margin), side.stop + margin) for side in box)
+        own = instances[box] == number
+        if own.sum() < least:
+            continue
+        near = ndimage.binary_dilation(own, iterations=margin) & ((instances[box] == 0) | own)
+        height = (background + np.percentile(image[box][own], 75)) / 2
+        shares.append((near & (image[box] > height)).sum() / own.sum())
+    return float(np.median(shares)) if shares else np.nan
 
 
 def _pooled(counts: np.ndarray, draws: int = 2000) -> dict:

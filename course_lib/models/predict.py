@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import keras
 import numpy as np
 
@@ -80,6 +82,64 @@ def predict_probabilities(
     return total / len(AVERAGES[average])
 
 
+def predict_classes_tiled(
+    model: keras.Model,
+    picture,
+    out: np.ndarray | None = None,
+    prepare: Callable[[np.ndarray], np.ndarray] = lambda windows: windows,
+    average: str = "none",
+    tile: int = 512,
+    margin: int = 96,
+    progress: Callable | None = None,
+) -> np.ndarray:
+    """The class of each pixel of a picture too large for memory: the one with the highest probability.
+
+    Only a window of the picture and its probabilities are in memory at a time. The result is that of
+    `predict_probabilities` by tiles of the same size; views are averaged window by window.
+
+    Args:
+        model: as for `predict_probabilities`.
+        picture: float32 `(height, width, channels)` or what reads like it: an array, a memory map, or a
+            `datasets.pictures.LargePicture`.
+        out: integers `(height, width)` to write to, such as a memory map; by default a new array of uint8.
+        prepare: what happens to the windows `(batch, side, side, channels)` first, such as their normalization.
+        average: as for `predict_probabilities`.
+        tile, margin: in pixels (see `overlap_tile`); tile + 2 · margin is what the model sees.
+        progress: wraps the iteration over the tiles, as `tqdm.tqdm` does.
+
+    Returns:
+        `out`.
+
+    Raises:
+        ValueError: if `average` is unknown, the picture's channels are not the model's, or `out` has another shape than
+            the picture or cannot hold all classes.
+    """
+    if average not in AVERAGES:
+        raise ValueError(f"average is {average!r}; it must be one of {', '.join(map(repr, AVERAGES))}.")
+    channels, classes = model.input_shape[-1], max(2, model.output_shape[-1])
+    if len(picture.shape) != 3 or picture.shape[-1] != channels:
+        raise ValueError(f"picture has shape {picture.shape}; this model takes (height, width, {channels}).")
+    size = tuple(picture.shape[:2])
+    if out is None:
+        out = np.zeros(size, np.uint8 if classes <= 256 else np.uint16)
+    if out.shape != size or out.dtype.kind not in "iu" or classes - 1 > np.iinfo(out.dtype).max:
+        raise ValueError(
+            f"out is {out.dtype} {out.shape}; it must hold integers up to {classes - 1} in the shape {size}."
+        )
+
+    def predict(windows: np.ndarray) -> np.ndarray:
+        windows, total = prepare(windows), 0.0
+        for turns, flip in AVERAGES[average]:
+            view = np.rot90(windows, turns, axes=(1, 2))
+            view = np.ascontiguousarray(view[:, :, ::-1] if flip else view)
+            seen = softmax(keras.ops.convert_to_numpy(model(view, training=False)))
+            total = total + np.rot90(seen[:, :, ::-1] if flip else seen, -turns, axes=(1, 2))
+        return total.argmax(-1)[..., None]
+
+    overlap_tile(predict, picture, (tile, tile), margin, out=out[..., None], progress=progress)
+    return out
+
+
 def predict_detections(model: keras.Model, image: np.ndarray) -> dict[str, np.ndarray]:
     """What a detector finds in one picture of any size.
 
@@ -100,6 +160,7 @@ def predict_detections(model: keras.Model, image: np.ndarray) -> dict[str, np.nd
             f"image has shape {image.shape}; this model takes (height, width, {model.channels})."
         )
     # Called, not `predict`ed, as above.
-    found = {name: keras.ops.convert_to_numpy(value)[0] for name, value in model(image[None]).items()}
+    found = model.detect(model.features(image[None]), image.shape[:2], trim=True)
+    found = {name: keras.ops.convert_to_numpy(value)[0] for name, value in found.items()}
     found = {name: value[found["valid"]] for name, value in found.items()}
     return found | {"size": np.asarray(image.shape[:2])}

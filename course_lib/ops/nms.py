@@ -13,6 +13,10 @@ Since S only points downwards, this equation has one solution, the greedy one. P
 compute the left, put that in again: after k rounds the first k boxes are certainly right, so it ends; in practice after
 as many rounds as the longest chain "a removes b, which would have removed c, ...", a handful. Each round is one product
 of a matrix with a vector, with shapes that are known before: it compiles, for a whole batch at once.
+
+The matrix of 4,000 boxes has 16 million entries, most of them for nothing: what the answer needs are the first
+`max_output` boxes that are kept. So the list is taken in blocks, highest scores first. A block is compared with what has
+been kept so far, then with itself, by the equation above; and as soon as every list's places are full, it ends.
 """
 
 from __future__ import annotations
@@ -23,13 +27,15 @@ from course_lib.ops.box_coding import float32_boxes
 from course_lib.ops.boxes import box_iou
 from course_lib.ops.sampling import take_rows
 
+BLOCK = 256
+"""Boxes that are taken at once. The answer does not depend on it."""
+
 
 def nms(boxes, scores, iou_threshold: float, max_output: int, valid=None, groups=None):
     """Greedy non-maximum suppression, exact, of fixed size, for any number of lists at once.
 
     Equal scores are taken in the order of their rows, as torchvision does. No gradient goes through: what is kept is a
-    decision. It holds a matrix of n² truth values for each list; put the levels of a pyramid on an axis of their own
-    instead of into one long list.
+    decision. The work grows with n · (`max_output` + 256), n being the valid rows; it is less where the places fill up.
 
     Args:
         boxes: `(..., n, 4)`.
@@ -70,25 +76,86 @@ def nms(boxes, scores, iou_threshold: float, max_output: int, valid=None, groups
     if valid is not None:
         usable = ops.logical_and(usable, ops.cast(valid, "bool"))
     order = ops.argsort(ops.where(usable, -scores, float("inf")), axis=-1)
-    boxes, usable = take_rows(boxes, order), take_rows(usable, order)
-
-    position = ops.arange(count, dtype="int32")
-    removes = ops.logical_and(box_iou(boxes, boxes) > iou_threshold, position[:, None] < position)
+    listed = {"boxes": take_rows(boxes, order), "usable": take_rows(usable, order), "rows": order}
     if groups is not None:
-        groups = take_rows(ops.cast(ops.convert_to_tensor(groups), "int32"), order)
-        removes = ops.logical_and(removes, groups[..., :, None] == groups[..., None, :])
+        listed["groups"] = take_rows(ops.cast(ops.convert_to_tensor(groups), "int32"), order)
+    listed = {name: _in_blocks(value, len(scores.shape) - 1, BLOCK) for name, value in listed.items()}
+    blocks, size = listed["rows"].shape[0], listed["rows"].shape[-1]
+    # Usable boxes stand in front: what comes after the longest list of them need not be looked at.
+    longest = ops.max(ops.sum(ops.cast(usable, "int32"), axis=-1))
+
+    # The places of the answer, all free at first. They are made of the input, so that they have its leading axes.
+    free = ops.zeros_like(scores[..., :1]) + ops.zeros((max_output,))
+    places = {
+        "boxes": ops.zeros_like(boxes[..., :1, :]) + ops.zeros((max_output, 1)),
+        "rows": ops.cast(free, "int32"),
+        "kept": ops.cast(free, "bool"),
+    }
+    if groups is not None:
+        places["groups"] = ops.cast(free, "int32")
+
+    def unfinished(number, places):
+        return ops.logical_and(number * size < longest, ops.logical_not(ops.all(places["kept"])))
+
+    def next_block(number, places):
+        block = {name: ops.take(value, number, axis=0) for name, value in listed.items()}
+        over = ops.logical_and(places["kept"][..., None], _overlapping(places, block, iou_threshold))
+        candidates = ops.logical_and(block["usable"], ops.logical_not(ops.any(over, axis=-2)))
+        block["kept"] = _greedy(candidates, _overlapping(block, block, iou_threshold))
+        return number + 1, _first_kept(places, block)
+
+    if blocks == 1:
+        _, places = next_block(0, places)
+    else:
+        _, places = ops.while_loop(unfinished, next_block, (ops.convert_to_tensor(0), places))
+    return ops.where(places["kept"], places["rows"], 0), places["kept"]
+
+
+def _in_blocks(values, axis: int, size: int):
+    """`(..., n, ...)` as `(blocks, ..., block, ...)` along `axis`, filled up with zeros: rows that are not usable."""
+    count = values.shape[axis]
+    size = min(size, count)
+    missing = -count % size
+    if missing:
+        kind = values.dtype
+        padding = [(0, missing if k == axis else 0) for k in range(len(values.shape))]
+        values = ops.cast(ops.pad(ops.cast(values, "int32") if "bool" in str(kind) else values, padding), kind)
+    shape = ops.shape(values)
+    values = ops.reshape(values, (*shape[:axis], (count + missing) // size, size, *shape[axis + 1 :]))
+    return ops.moveaxis(values, axis, 0)
+
+
+def _overlapping(first, second, iou_threshold: float):
+    """bool `(..., n, m)`: which of the first would remove which of the second, if they are kept and higher up."""
+    found = box_iou(first["boxes"], second["boxes"]) > iou_threshold
+    if "groups" in first:
+        found = ops.logical_and(found, first["groups"][..., :, None] == second["groups"][..., None, :])
+    return found
+
+
+def _greedy(candidates, overlapping):
+    """bool `(..., n)`: which of the candidates, highest score first, are kept: the equation at the top of this file."""
+    position = ops.arange(candidates.shape[-1], dtype="int32")
+    removes = ops.logical_and(overlapping, position[:, None] < position)
 
     def next_round(keep, before):
         removed = ops.any(ops.logical_and(keep[..., :, None], removes), axis=-2)
-        return ops.logical_and(usable, ops.logical_not(removed)), keep
+        return ops.logical_and(candidates, ops.logical_not(removed)), keep
 
     keep, _ = ops.while_loop(
-        lambda keep, before: ops.any(keep != before), next_round, (usable, ops.logical_not(usable))
+        lambda keep, before: ops.any(keep != before), next_round, (candidates, ops.logical_not(candidates))
     )
+    return keep
 
-    # Kept boxes have the keys n, n - 1, ... down the list, the others 0: the largest keys are the first ones kept.
-    keys, places = ops.top_k(ops.where(keep, count - position, 0), min(max_output, count))
-    kept = keys > 0
-    indices = ops.where(kept, take_rows(order, places), 0)
-    left_over = [(0, 0)] * (len(kept.shape) - 1) + [(0, max_output - min(max_output, count))]
-    return ops.pad(indices, left_over), ops.cast(ops.pad(ops.cast(kept, "int32"), left_over), "bool")
+
+def _first_kept(places, block):
+    """The places after this block: what was kept before, then what is kept of the block, as far as there is room."""
+    room = places["kept"].shape[-1]
+    joined = {
+        name: ops.concatenate([value, block[name]], axis=len(places["kept"].shape) - 1) for name, value in places.items()
+    }
+    # What is kept has the keys n, n - 1, ... down the list, the others 0: the largest keys are the first ones kept.
+    count = joined["kept"].shape[-1]
+    keys = ops.where(joined["kept"], count - ops.arange(count, dtype="int32"), 0)
+    keys, chosen = ops.top_k(keys, room)
+    return {name: take_rows(value, chosen) for name, value in joined.items() if name != "kept"} | {"kept": keys > 0}

@@ -25,6 +25,9 @@ from keras import ops
 from course_lib.ops.box_coding import float32_boxes
 from course_lib.ops.boxes import box_area
 
+MOST_TAPS = 3
+"""Points of a bin, along one axis, up to which they are read one by one."""
+
 
 def roi_levels(
     boxes, spatial_scales: Sequence[float], canonical_size: float = 224.0, canonical_level: int = 4
@@ -148,15 +151,35 @@ def multilevel_roi_align(
         neighbours.append(_neighbours(positions, weights, length))
 
     start, width = (start + image)[..., None, None], width[..., None, None]
+    taps_y, taps_x = (_taps(found, bins) for found, bins in zip(neighbours, (bins_y, bins_x), strict=True))
     read = 0.0
-    for row, weight_y in neighbours[0]:
-        for column, weight_x in neighbours[1]:
+    for row, weight_y in taps_y:
+        for column, weight_x in taps_x:
             place = start + row[..., :, None] * width + column[..., None, :]
             weight = weight_y[..., :, None] * weight_x[..., None, :]
             read = read + ops.cast(ops.take(pyramid, place, axis=0), "float32") * weight[..., None]
     each_y, each_x = read.shape[2] // bins_y, read.shape[3] // bins_x
-    read = ops.reshape(read, (-1, count, bins_y, each_y, bins_x, each_x, channels))
-    return ops.cast(ops.sum(read, axis=(3, 5)), kind)
+    if each_y * each_x > 1:
+        read = ops.reshape(read, (-1, count, bins_y, each_y, bins_x, each_x, channels))
+        read = ops.sum(read, axis=(3, 5))
+    return ops.cast(read, kind)
+
+
+def _taps(neighbours, bins: int):
+    """The places and weights that are read one after the other, each `(batch, n, bins)`.
+
+    Summed up as they are read, the values of a bin never stand beside one another in memory, which made most of the time.
+    Where a bin has many points (adaptive sampling), that would be hundreds of steps to compile: all points of a bin stay in
+    one step then, `(batch, n, bins · points)`, and are summed up afterwards.
+    """
+    points = neighbours[0][0].shape[-1] // bins
+    if points > MOST_TAPS:
+        return neighbours
+    return [
+        tuple(ops.reshape(value, (*ops.shape(value)[:2], bins, points))[..., k] for value in pair)
+        for pair in neighbours
+        for k in range(points)
+    ]
 
 
 def sample_positions(

@@ -95,6 +95,13 @@ CHAPTERS = (
         (5, 1),
     ),
     Chapter("10_revision", "revision", "the summary, each line with its measured number", ("09",), (6, 1)),
+    Chapter(
+        "11_scaling_out",
+        "scaling\nout",
+        "from one device to many: what is sent, plans on paper, export",
+        ("05",),
+        (5, 2),
+    ),
 )
 """The course in reading order: a notebook needs only earlier ones."""
 

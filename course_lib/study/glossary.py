@@ -5,7 +5,8 @@
     glossary.compare("IoU", "Dice")   # two that are easily confused, side by side
     glossary.table()                  # all of them, by letter
 
-The file holds a list `terms`, sorted: `term`, `means` (what it is), `notebook` (the number of the one that introduces it),
+The file holds a list `terms`, sorted: `term`, `means` (what it is), `notebook` (the number of the one that
+treats it, which need not be the first to name it),
 `see` (other terms), and where there are any `also` (other names) and `forms` (the word as it stands in sentences, for
 searching). A measured number stands in no entry: those are in `data/results`.
 """
@@ -54,7 +55,7 @@ class Term:
     Attributes:
         term: the word.
         means: what it is, in a sentence.
-        notebook: the number of the notebook that introduces it, such as `"03"`.
+        notebook: the number of the notebook that treats it, such as `"03"`.
         see: other terms that explain it or differ from it.
         also: other names of the same thing.
         forms: how the word stands in sentences; not shown, but found.
@@ -207,4 +208,4 @@ def _shown(terms: Iterable[Term]) -> Table:
         see = f" <small>See: {html.escape(', '.join(term.see))}.</small>" if term.see else ""
         link = f'<a href="{CHAPTER_OF[term.notebook]}.ipynb">{term.notebook}</a>'
         rows.append((f"<b>{html.escape(term.term)}</b>{also}", html.escape(term.means) + see, link))
-    return Table("\n".join(map(str, terms)), html_table({"term": 19, "what it is": 72, "notebook": 9}, rows))
+    return Table("\n".join(map(str, terms)), html_table({"term": 19, "what it is": 72, "treated in": 9}, rows))

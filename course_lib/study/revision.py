@@ -254,6 +254,7 @@ SCORES = (
     ("Does the outline fit?", ("boundary F1", "boundary IoU", "ASSD")),
     ("Could one stray piece do harm?", ("Hausdorff distance", "HD95")),
     ("Is each object found, whole and by itself?", ("AP", "panoptic quality")),
+    ("Are neighbours kept apart?", ("Rand score",)),
     ("Is every class found, the rare ones too?", ("mean IoU", "balanced accuracy")),
     ("Which classes does the net take for which?", ("confusion matrix",)),
 )
@@ -307,17 +308,19 @@ def summary_table(entries: Sequence[Entry]) -> Table:
             rows.append(
                 (
                     first,
-                    f"{MARKS[entry.kind]} {entry.claim} {html.escape(entry.verdict)}",
-                    f"{interval_picture(entry)}{html.escape(entry.figure)}<br><small>{html.escape(effect)}</small>",
+                    f"{entry.claim} {html.escape(entry.statement)}<br>"
+                    f"<b>{MARKS[entry.kind]} {html.escape(entry.verdict)}</b>",
+                    f"{interval_picture(entry)}{html.escape(entry.figure)}<br>{html.escape(effect)}",
                     _anchor(entry.place),
                 )
             )
             text.append(f"    {MARKS[entry.kind]} {entry.claim}  {entry.figure}  {entry.verdict}")
+            text.append(f"           {entry.statement}")
             text += [f"           {effect}"] if effect else []
             text += [f"           {entry.place}"] if entry.place else []
             first = ""  # the line is said once, before its first claim
         text.append("")
-    columns = {"the notes' summary": 26, "verdict": 22, "measured": 35, "the section that made it": 17}
+    columns = {"the notes' summary": 24, "claim and verdict": 28, "measured": 33, "the section that made it": 15}
     return Table("\n".join(text).rstrip(), html_table(columns, rows))
 
 
@@ -333,7 +336,7 @@ def score_table() -> Table:
             text.append(f"    {term}")
     return Table(
         "\n".join(text),
-        html_table({"what do you ask?": 20, "score": 14, "what it is": 57, "notebook": 9}, rows),
+        html_table({"what do you ask?": 20, "score": 14, "what it is": 57, "treated in": 9}, rows),
     )
 
 

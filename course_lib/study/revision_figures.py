@@ -111,8 +111,8 @@ def loss_gaps(result: Result, measure: str = "iou") -> dict[str, dict[float, Gap
 def draw_losses(result: Result, width: float = 13.0):
     """How far each loss stays behind the best one, over the share of foreground, with the threshold 0.5 and a chosen one.
 
-    White is the best mean, dark is far behind. A dot marks the losses that the runs have not shown to be worse than the
-    best. They stand in the order of how far they stay behind in all, the least first.
+    The palest is the best mean, dark is far behind. A dot marks the losses that the runs have not shown to be worse than
+    the best. They stand in the order of how far they stay behind in all at the threshold 0.5, the least first.
 
     Args:
         result: of claim 7.4, 7.5 or 7.6, which have one table.
@@ -133,14 +133,17 @@ def draw_losses(result: Result, width: float = 13.0):
     figure, axes = plt.subplots(1, 2, figsize=(width, 0.56 * len(order) + 1.6), sharey=True)
     for axis, (title, gaps) in zip(axes, panels.items(), strict=True):
         behind = np.array([[gaps[name][share].behind for share in shares] for name in order])
-        axis.imshow(-behind, cmap="Oranges", vmin=0, vmax=-1.5 * deepest or 1, aspect="auto")
+        # Half as deep again as the deepest: the numbers stay legible on it.
+        image = axis.imshow(-behind, cmap="Oranges", vmin=0, vmax=-1.5 * deepest or 1, aspect="auto")
         for (row, column), value in np.ndenumerate(behind):
             gap = gaps[order[row]][shares[column]]
             words = f"{gap.mean:.2f} best" if value == 0 else f"−{-value:.3f}"
             axis.text(column, row, words + (" •" if gap.open else ""), ha="center", va="center", fontsize=13)
         axis.set_xticks(range(len(shares)), [f"{100 * share:g} %" for share in shares])
-        axis.set(title=f"IoU behind the best, {title}", xlabel="foreground (share of the pixels)")
+        axis.set(title=title, xlabel="foreground (share of the pixels)")
         axis.tick_params(length=0)
         axis.spines[:].set_visible(False)
     axes[0].set_yticks(range(len(order)), order)
+    bar = figure.colorbar(image, ax=axes, pad=0.01, fraction=0.03, label="IoU behind the best")
+    bar.ax.set_ylim(0, -deepest or 1)
     return figure

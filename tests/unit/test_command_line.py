@@ -19,7 +19,8 @@ needs_weights = pytest.mark.skipif(
 
 
 @pytest.mark.parametrize(
-    "command", [[], ["data"], ["train"], ["evaluate"], ["predict"], ["claims"], ["cards"], ["slides"], ["posters"]]
+    "command",
+    [[], ["data"], ["train"], ["evaluate"], ["predict"], ["export"], ["claims"], ["cards"], ["slides"], ["posters"]],
 )
 def test_help(command):
     done = subprocess.run(

@@ -5,7 +5,7 @@ import dataclasses
 import numpy as np
 import pytest
 
-from course_lib import training
+from course_lib import experiments, training
 from course_lib.experiments import Interval, limits, objects, roi
 
 MAP = np.zeros((6, 12), int)
@@ -54,10 +54,33 @@ class TestTallies:
         gain = {"components": pieces, "watershed": watershed, "border": 0.0}
         table = {
             "touching": 10,
-            "gain": {method: {"recall_touching": [x, x - 0.05, x + 0.05]} for method, x in gain.items()},
+            "gain": {
+                method: dict.fromkeys(("recall_touching", "ap_50"), [x, x - 0.05, x + 0.05])
+                for method, x in gain.items()
+            },
             "methods": {m: {"recall_touching": [0.5] * 3, "ap_50": [0.5] * 3} for m in objects.METHODS},
         }
         assert objects.judge_separation(table)[0].startswith(verdict)
+
+    @pytest.mark.parametrize(
+        ("ahead", "words"),
+        [(-0.1, "taught the borders does best"), (0.1, "goes by boxes does best"), (0.0, "do not tell the last two apart")],
+    )
+    def test_who_is_best_is_said_only_where_the_interval_leaves_zero_out(self, ahead, words):
+        table = {
+            "touching": 10,
+            "gain": {
+                method: dict.fromkeys(("recall_touching", "ap_50"), [x, x - 0.05, x + 0.05])
+                for method, x in {"components": 0.2, "watershed": 0.1, "border": ahead}.items()
+            },
+            "methods": {m: {"recall_touching": [0.5] * 3, "ap_50": [0.5] * 3} for m in objects.METHODS},
+        }
+        assert objects.judge_separation(table)[1].endswith(f"{words}.")
+
+    @pytest.mark.skipif("2.2" in experiments.NOT_YET, reason="claim 2.2 has not been measured yet")
+    def test_the_committed_sentence_follows_from_its_table(self):
+        committed = experiments.read("2.2")
+        assert objects.judge_separation(committed.table) == (committed.verdict, committed.teacher)
 
 
 class TestComplexity:

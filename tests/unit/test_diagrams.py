@@ -290,7 +290,7 @@ def test_an_fcns_stride_convolutions_and_padding_change_the_drawing():
     plans = {stride: architecture.read_fcn(small_fcn(stride=stride)) for stride in (8, 16, 32)}
     assert [[up.factor for up in plans[stride].ups] for stride in (8, 16, 32)] == [[2, 2, 8], [2, 16], [32]]
     for stride, fused in ((8, 2), (16, 1), (32, 0)):
-        assert words(architecture.draw_fcn(plans[stride])).count("score_pool") == fused
+        assert words(architecture.draw_fcn(plans[stride])).count("score of pool") == fused
 
     def bars(convolutions):
         return len(architecture.draw_fcn(small_fcn(convolutions=convolutions)).axes[0].patches)

@@ -175,6 +175,21 @@ class TestLosses:
         assert inside["loss_classifier"] == inside["loss_mask"] == inside["loss_box_reg"] == 0
 
 
+def test_trimmed_detections_are_the_same_without_the_empty_places(batch):
+    keras.utils.set_random_seed(0)
+    model = small(candidates=(24, 60), proposals=(16, 150), detections=400, score_threshold=0.15)
+    features = model.features(batch[0])
+    whole = {name: ops.convert_to_numpy(value) for name, value in model.detect(features, SIZE).items()}
+    found = {name: ops.convert_to_numpy(value) for name, value in model.detect(features, SIZE, trim=True).items()}
+    places = found["valid"].shape[1]
+    assert whole["valid"].shape[1] == 400 and places in (32, 64, 128, 256) and found["valid"].any()
+    assert not whole["valid"][:, places:].any() and np.array_equal(found["valid"], whole["valid"][:, :places])
+    for name, value in found.items():
+        np.testing.assert_allclose(
+            value[found["valid"]], whole[name][whole["valid"]], rtol=1e-4, atol=1e-4, err_msg=name
+        )
+
+
 class TestTraining:
     def test_it_learns_a_batch_and_compiles_once(self, batch):
         keras.utils.set_random_seed(0)

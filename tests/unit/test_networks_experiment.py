@@ -217,6 +217,13 @@ class TestVerdicts:
         lead = self.lead([values[k] for k in cells], [values[k] for k in scenes])
         assert networks.verdict_of(lead, networks.WHERE) == verdict
 
+    def test_small_objects_alone_never_hold_for_medical_images(self):
+        clear, none = self.lead([self.CLEAR] * 3, [self.CLEAR] * 3), self.lead([self.NONE] * 3, [self.NONE] * 3)
+        assert networks.verdict_on_small(clear) == (
+            "holds when the objects are small; medical images were not measured"
+        )
+        assert networks.verdict_on_small(none) == "not seen here"
+
     def test_leads_are_seed_by_seed(self):
         scores = {net: {"x": [0.1 * k, 0.2 * k]} for k, net in enumerate(networks.NETS)}
         lead = networks.leads({"cells": scores}, lambda nets: nets["x"])
@@ -235,7 +242,10 @@ def test_a_committed_result_follows_from_its_table(claim):
         assert (result.verdict == "holds") == (result.interval.low > 0)
         return
     assert result.recipe == "-".join(recipe.digest for recipe in networks.SETS.values())
-    assert networks.verdict_of(table["lead"], networks.WHERE) == result.verdict
+    if claim == "5.2":
+        assert networks.verdict_on_small(table["lead"]) == result.verdict
+    else:
+        assert networks.verdict_of(table["lead"], networks.WHERE) == result.verdict
     read = {
         "5.2": lambda nets: nets["recall"][networks.SIZE_NAMES[0]],
         "5.3": lambda nets: nets["boundary_f1"]["1"],

@@ -47,6 +47,10 @@ PARTS = {
         lambda boxes, scores, classes: nms(boxes, scores, 0.2, 40, groups=classes),
         (BOXES, SCORES, RNG.integers(0, 3, (2, 30))),
     ),
+    "nms of a long list": (
+        lambda boxes, scores: nms(boxes, scores, 0.4, 20),
+        (np.tile(BOXES, (1, 20, 1)) + np.arange(600, dtype=np.float32)[:, None] // 30, np.tile(SCORES, (1, 20))),
+    ),
     "roi_align": (align, PYRAMID),
     "roi_align, adaptive": (lambda level: roi_align(level, BOXES, 3, 1 / 4, 0), PYRAMID[:1]),
     "roi_pool": (pool, PYRAMID),

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from course_lib.ops import by_hand
-from course_lib.ops.nms import nms
+from course_lib.ops.nms import BLOCK, nms
 
 ROWS = 40
 
@@ -55,6 +55,35 @@ class TestAgainstTheLoop:
         for k, one in enumerate(lists):
             expected = by_hand.nms(*one, 0.4)[:10]
             assert indices[k // 3, k % 3][: len(expected)].tolist() == expected
+
+
+class TestInBlocks:
+    """Lists longer than the block that is taken at once."""
+
+    @pytest.mark.parametrize(("count", "places"), [(2 * BLOCK, 30), (2 * BLOCK + 37, 2 * BLOCK), (BLOCK + 1, 9)])
+    @pytest.mark.parametrize("per_class", [False, True])
+    def test_equal_to_the_loop(self, count, places, per_class):
+        rng = np.random.default_rng(count)
+        near = rng.integers(0, 300, (2, count, 2))
+        boxes = np.concatenate([near, near + rng.integers(10, 60, (2, count, 2))], axis=-1).astype(np.float32)
+        scores = rng.integers(0, 50, (2, count)).astype(np.float32)
+        classes, valid = rng.integers(0, 3, (2, count)), rng.random((2, count)) > 0.1
+        groups = classes if per_class else None
+        indices, kept = numpy(nms(boxes, scores, 0.3, places, valid, groups))
+        assert indices.shape == (2, places)
+        for k in range(2):
+            rows = np.flatnonzero(valid[k])
+            found = by_hand.nms(boxes[k][rows], scores[k][rows], 0.3, classes[k][rows] if per_class else None)
+            assert indices[k][kept[k]].tolist() == rows[found][:places].tolist()
+
+    def test_one_list_full_while_another_goes_on(self):
+        apart = 20 * np.arange(2 * BLOCK, dtype=np.float32)
+        spread = np.stack([apart, 0 * apart, apart + 9, 0 * apart + 9], axis=-1)
+        alike = spread.copy()
+        alike[: BLOCK + 5] = spread[0]  # the second block holds what fills the places
+        scores = -apart
+        indices, kept = numpy(nms(np.stack([spread, alike]), np.stack([scores, scores]), 0.5, 4))
+        assert indices.tolist() == [[0, 1, 2, 3], [0, BLOCK + 5, BLOCK + 6, BLOCK + 7]] and kept.all()
 
 
 class TestRules:

@@ -7,6 +7,7 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
+from scipy.ndimage import gaussian_filter
 
 from course_lib import checkpoints, datasets, evaluation, recipes
 from course_lib.datasets import archive
@@ -99,6 +100,25 @@ def test_twins_are_found_whatever_their_brightness():
     assert one @ one == pytest.approx(1) and one @ darker > real_data.MOST_SIMILAR > one @ other
 
 
+def test_bright_share_tells_labels_that_are_drawn_wide():
+    rows, columns = np.mgrid[:120, :240]
+    disc = lambda radius, x: np.hypot(rows - 60, columns - x) < radius  # noqa: E731
+    image = 0.1 + 0.5 * gaussian_filter((disc(20, 60) | disc(20, 180)).astype(float), 2)
+    exact, wide = disc(20, 60) * 1 + disc(20, 180) * 2, disc(24, 60) * 1 + disc(24, 180) * 2
+    assert real_data.bright_share(image, exact) == pytest.approx(1, abs=0.05)
+    assert real_data.bright_share(image, wide) == pytest.approx((20 / 24) ** 2, abs=0.05)
+    assert real_data.bright_share(0.2 * image + 0.3, wide) == real_data.bright_share(image, wide)
+    # A neighbour that is as bright counts for itself alone, also where the two touch.
+    halves = np.where(columns < 60, 1, 2) * disc(20, 60)
+    assert real_data.bright_share(image * (columns < 120), halves) == pytest.approx(1, abs=0.07)
+    # Numbers that no pixel has and specks are passed over.
+    gaps = np.where(exact == 2, 5, exact)
+    gaps[0, :3] = 3
+    assert real_data.bright_share(image, gaps) == real_data.bright_share(image, exact)
+    assert np.isnan(real_data.bright_share(image, (rows + columns == 0).astype(int)))
+    assert np.isnan(real_data.bright_share(image, np.ones_like(exact)))
+
+
 # Without the data ---------------------------------------------------------------------------------------------
 
 
@@ -179,6 +199,13 @@ def test_membranes_agree_with_the_card():
     assert found["thresholds"]["chosen"] == card["chosen"]["segment_threshold"]
     for name in ("pixel_error", "rand", "information"):
         assert np.mean([one[name] for one in found["worst"]]) == pytest.approx(card["val"][name], abs=2e-5)
+    curve = found["thresholds"]
+    at = curve["threshold"].index(curve["chosen"])
+    for name in ("split", "merge"):
+        assert len(curve[name]) == len(curve["threshold"])
+        assert np.mean([one[name] for one in found["worst"]]) == pytest.approx(curve[name][at], abs=2e-5)
+    # A stricter threshold cuts more and joins less.
+    assert curve["merge"][0] < curve["merge"][at] and curve["split"][at] < curve["split"][0]
     for name in ("pixels", "of_all_errors"):
         assert sum(found["edges"][name]) == pytest.approx(1, abs=1e-4)
     errors = found["membrane"]["missed"] + found["membrane"]["invented"]
@@ -201,6 +228,7 @@ def test_nuclei_agree_with_the_card():
     assert sum(found["sizes"]["count"]) == nuclei == sum(found["diameters"]["val"])
     wrong = sum(abs(row["found"] - row["nuclei"]) for row in found["pictures"])
     assert wrong / nuclei == pytest.approx(card["val"]["count_error"], abs=1e-5)
+    assert all(0.3 < row["bright"] < 1.6 for row in found["pictures"])
     hit = np.dot(found["sizes"]["found_50"], found["sizes"]["count"])
     both = sum(one["found_50"] * one["count"] for one in found["touching"].values())
     assert hit == pytest.approx(both, abs=0.1) and hit == pytest.approx(round(hit), abs=0.1)

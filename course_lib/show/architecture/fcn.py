@@ -158,7 +158,7 @@ def paint_fcn(canvas: Canvas, plan: FCNPlan, top: float = 0.0) -> None:
         below = upper + height(maps[source]) / 2 + 0.12 + 0.17 * lines(maps[source])
         tall = height(maps[name])
         canvas.arrow((x, below), (x, y - tall / 2 - 0.3), **POINTWISE)
-        canvas.map(x, y, maps[name], tall, bar, ANSWER, name=name)
+        canvas.map(x, y, maps[name], tall, bar, ANSWER, name=f"score of {source}")
         return y + tall / 2
 
     x = pools[5] + 2.05

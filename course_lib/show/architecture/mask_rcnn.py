@@ -294,12 +294,13 @@ def _paint_rpn(canvas: Canvas, plan: MaskRCNNPlan, top: float, bus: tuple[float,
         canvas.arrow((8.53, y + offset), (8.72, y + offset), **CONVOLUTION)
         _loss(canvas, plan, index, 8.72, y + offset)
     # Between the two losses: the answers themselves go on, no gradient does.
-    canvas.arrow((8.56, y), (10.37, y), **CONVOLUTION)
+    canvas.arrow((8.4, y - 0.08), (8.4, y + 0.08), line=1.2, head=0)
+    canvas.arrow((8.4, y), (10.37, y), **CONVOLUTION)
     words = f"{plan.anchors:,} anchors,\nbest {settings.candidates[1]:,} a level,\nNMS {settings.proposal_nms:g}"
     _say(canvas, 10.39, y, 1.45, words, 0.74)
     canvas.text(
         5.35,
-        top + 1.69,
+        top + 1.75,
         f"{settings.anchor_samples} anchors teach it, at most {100 * settings.anchor_positive:g} % of them objects "
         f"(IoU ≥ {settings.anchor_high:g}),\nbackground below {settings.anchor_low:g}. Training: best "
         f"{settings.candidates[0]:,} a level, {settings.proposals[0]:,} proposals",
@@ -369,7 +370,7 @@ def _paint_boxes(canvas: Canvas, plan: MaskRCNNPlan, top: float) -> None:
     for look in [DOWN] * convolutions + [DEEP] * len(units):
         canvas.block(x + 0.06, y - 0.25, pitch - 0.02, 0.5, look)
         x += pitch
-    canvas.text(8.7, y - 0.29, f"dense {units[0]}", 10, va="bottom")
+    canvas.text(8.62, y - 0.29, f"dense {units[0]}", 10, va="bottom")
     for index, (offset, words) in enumerate(((-0.25, f"{logits} classes"), (0.25, f"{deltas} deltas")), start=2):
         canvas.arrow((9.0, y), (9.16, y + offset), **CONVOLUTION)
         _say(canvas, 9.18, y + offset, 0.98, words)

@@ -303,6 +303,8 @@ TITLE = 0.45
 ROW = 1.18
 """From one row of maps to the next, in inches of the drawing."""
 LEGEND = 0.68
+SHORT = {"head": 8}
+"""Of the arrows between two levels: a head of the usual size would leave no shaft to see."""
 
 
 def unet_page(plan: UNetPlan) -> tuple[float, float]:
@@ -365,7 +367,7 @@ def paint_unet(canvas: Canvas, plan: UNetPlan, top: float = 0.0) -> None:
             _, right = bar(pooled, 2 * row, row, (DOWN, maps[pooled].channels))
             x, y = place(2 * row, row)
             above = y - step_down + tall(row - 1) / 2 + 0.08 + lines(pooled)
-            canvas.arrow((x, above), (x, y - tall(row) / 2 - 0.24), **POOL)
+            canvas.arrow((x, above), (x, y - tall(row) / 2 - 0.24), **POOL | SHORT)
         for step, part in enumerate(("_a", ""), start=1):
             start, end = bar(name + part, 2 * row + step, row, (look, maps[name].channels))
             convolve(right, start, row)
@@ -382,7 +384,7 @@ def paint_unet(canvas: Canvas, plan: UNetPlan, top: float = 0.0) -> None:
         start, right = bar(joined, column, row, *parts)
         x, y = place(column, row)
         below = y + step_down - tall(row + 1) / 2 - 0.24
-        canvas.arrow((x, below), (x, y + tall(row) / 2 + 0.08 + lines(joined)), **CLIMB)
+        canvas.arrow((x, below), (x, y + tall(row) / 2 + 0.08 + lines(joined)), **CLIMB | SHORT)
         if plan.skip != "none":
             stop = start
             if plan.skip == "add":
