@@ -34,7 +34,9 @@ class SegmentationLoss(keras.losses.Loss):
     """What all losses here share: one channel or many, ignored pixels, pixel weights, sums.
 
     A subclass writes `value(one_hot, logits, weights, counted)`. Keras's own reduction is not used: it would divide by the
-    number of all pixels, the ignored ones too, and it cannot weight pixels inside a ratio such as Dice.
+    number of all pixels, the ignored ones too, and it cannot weight pixels inside a ratio such as Dice. So nothing divides
+    by the number of devices either: under TensorFlow's `MirroredStrategy`, which adds up the devices' gradients, give it
+    the factor one over their number. With `keras.distribution` the batch is one, and nothing is to be done.
     """
 
     def __init__(self, ignore: int = -1, name: str | None = None):

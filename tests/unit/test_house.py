@@ -404,7 +404,7 @@ def test_a_set_up_runs_once_and_again_after_a_change_or_an_interruption(setup, m
     monkeypatch.setattr(setup, "make_venv", make_venv)
     monkeypatch.setattr(setup, "pip_install", lambda python, arguments, *rest: installs.append(arguments[-1]))
     setup.make_environment(tmp_path, "", "cpu", "lab")
-    assert installs == [".[cpu,lab,test]"]
+    assert installs == [".[cpu,lab,scale,test]"]
     capsys.readouterr()
 
     setup.make_environment(tmp_path, "", "", "lab")
@@ -422,7 +422,7 @@ def test_a_set_up_runs_once_and_again_after_a_change_or_an_interruption(setup, m
         patch.setattr(setup, "pip_install", interrupted)
         setup.make_environment(tmp_path, "", "cpu,torch", "lab")
     setup.make_environment(tmp_path, "", "cpu,torch", "lab")
-    assert installs[2:] == [".[cpu,torch,lab,test]"] and "Removing" in capsys.readouterr().out
+    assert installs[2:] == [".[cpu,torch,lab,scale,test]"] and "Removing" in capsys.readouterr().out
 
 
 # `make test` counts what pytest says
