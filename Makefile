@@ -4,7 +4,7 @@
 #   LAB_ARGS="…"         more arguments for JupyterLab, such as --no-browser --port 9000
 #   STAGES="…"           which stages `make test` runs: style arrays tensorflow jax torch browser notebooks
 #   PYTEST_ARGS="…"      more arguments for pytest in the unit and parity tests, such as -k unet
-#   WORKERS=2            how many processes run the unit and parity tests
+#   WORKERS=2            how many processes run the tests and the notebooks
 #   BENCH="…"            which timings `make bench` runs, such as unet_step (default: all); BENCH_ARGS="…": arguments for them
 #   NB="…"               which notebooks `make notebooks` runs and `make slides` shows (default: all)
 

@@ -1,6 +1,6 @@
 """Mask R-CNN: a prediction, a training step, and where the time goes; beside torchvision's where it runs.
 
-    python benchmarks/mask_rcnn.py [--rounds 5] [--net small|resnet50] [--sides 128,256] [--proposals 50,200]
+    python benchmarks/mask_rcnn.py [--rounds 5] [--net small|resnet50] [--sides 128,256] [--proposals 100,1000]
 
 Without a GPU: the small network of `maskrcnn-nuclei`. With one: ResNet-50-FPN beside torchvision's
 `maskrcnn_resnet50_fpn`, the same picture size, batch and number of proposals. The network's weights are random, so it
@@ -79,7 +79,7 @@ def network(kind: str, proposals: int):
     if kind == "small":
         arguments = dict(recipes.get("maskrcnn-nuclei").network_arguments)
         settings = dict(arguments.pop("settings"))
-        settings["proposals"] = (proposals, settings["proposals"][1])
+        settings["proposals"] = (proposals, proposals)
         return MaskRCNN(2, channels=1, settings=settings, **arguments)
     return MaskRCNN(91, backbone="resnet50", settings={"proposals": (proposals, proposals)})
 
@@ -90,7 +90,7 @@ def main() -> None:
         "--net", choices=("small", "resnet50"), help="small without a GPU, resnet50 with one"
     )
     options.add_argument("--sides", help="picture sides (default: 128,256; on a GPU 512,800)")
-    options.add_argument("--proposals", default="50,200", help="training proposals (default 50,200)")
+    options.add_argument("--proposals", default="100,1000", help="proposals of a picture (default 100,1000)")
     options.add_argument("--batch", type=int, default=2)
     options = options.parse_args()
 

@@ -120,7 +120,8 @@ def main() -> int:
 
     from course_lib.checkpoints import write_json
 
-    report: dict = {"machine": machine(), "rows": []}
+    command = " ".join(["python", "benchmarks/memory.py", *sys.argv[1:]])
+    report: dict = {"command": command, "machine": machine(), "rows": []}
     print(f"{'':34} {'peak MB':>8} {'of it before':>13} {'seconds':>8}")
     for side in sorted({min(SMALL, options.side), options.side}):
         with tempfile.TemporaryDirectory() as folder:

@@ -1,7 +1,7 @@
 """Everything that CI runs, stage by stage, with a summary at the end (`make test`).
 
 Reads from the environment: STAGES (which stages, default all), PYTEST_ARGS (for the unit and parity tests),
-WORKERS (processes for them, default the number of cores up to 4).
+WORKERS (processes for them and for the notebooks, default the number of cores up to 4).
 """
 
 import importlib.util
@@ -64,15 +64,16 @@ def command_of(stage: str) -> list[str]:
     if stage == "style":
         return [sys.executable, "-m", "ruff", "check", "."]
     pytest = [sys.executable, "-m", "pytest", "--color=no"]
-    if stage == "notebooks":
-        paths = [str(path.relative_to(ROOT)) for path in find_notebooks()]
-        return [*pytest, "--nbval", "--nbval-current-env", f"--nbval-cell-timeout={CELL_SECONDS}", *paths]
     if stage == "browser":
         return [*pytest, "tests/browser"]
     workers = int(os.environ.get("WORKERS") or min(os.cpu_count() or 1, 4))
     if workers > 1:
-        pytest += ["-n", str(workers), "--dist", "loadfile"]
-    paths = ["tests/unit", "tests/parity", *(f"--ignore={path}" for path in WITHOUT_BACKEND)]
+        pytest += ["-n", str(workers), "--dist", "loadfile", "--no-loadscope-reorder"]
+    if stage == "notebooks":
+        paths = [str(path.relative_to(ROOT)) for path in find_notebooks()]
+        return [*pytest, "--nbval", "--nbval-current-env", f"--nbval-cell-timeout={CELL_SECONDS}", *paths]
+    # Parity first, and in this order: the longest file of all, which trains and measures checkpoints, must not be the last.
+    paths = ["tests/parity", "tests/unit", *(f"--ignore={path}" for path in WITHOUT_BACKEND)]
     if stage == "arrays":
         paths = WITHOUT_BACKEND
     return [*pytest, *paths, *shlex.split(os.environ.get("PYTEST_ARGS", ""))]
@@ -87,6 +88,11 @@ def environment_of(stage: str) -> dict[str, str]:
         environment |= {"KERAS_BACKEND": "tensorflow", "MPLBACKEND": "Agg"}
     if stage in (*BACKENDS, "arrays"):
         environment |= {"KERAS_BACKEND": "none" if stage == "arrays" else stage, "MPLBACKEND": "Agg"}
+    if stage == "jax":
+        # JAX compiles each operation for each shape: that is most of this stage, and machine code that is less polished
+        # takes half as long to make. The programs are the same.
+        flags = (environment.get("XLA_FLAGS", ""), "--xla_backend_optimization_level=0")
+        environment["XLA_FLAGS"] = " ".join(filter(None, flags))
     return environment
 
 

@@ -66,5 +66,6 @@ def test_committed_numbers_are_those_of_a_benchmark_that_exists(shared, path):
     content = json.loads(path.read_text(encoding="utf8"))
     name = path.stem.removeprefix("bench-").replace("-", "_")
     assert (PROJECT / "benchmarks" / f"{name}.py").is_file() and content["rows"]
+    assert content["command"].startswith(f"python benchmarks/{name}.py")
     assert shared.lines(content["rows"])
     assert str(PROJECT) not in path.read_text(encoding="utf8")
