@@ -1,8 +1,6 @@
 """What all tests share: where the real data lies, and the backend that Keras runs on."""
 
-import gc
 import os
-import sys
 from pathlib import Path
 
 import pytest
@@ -20,22 +18,3 @@ def real_data(tmp_path_factory) -> Path:
             f"no real data: COURSE_DATA is not set and {folder.parent.name}/{folder.name} beside the project is missing"
         )
     return folder
-
-
-@pytest.fixture(scope="module", autouse=True)
-def bounded_memory():
-    """JAX keeps every program that it compiled: thousands of small ones, some gigabytes after a few hundred tests."""
-    yield
-    jax = sys.modules.get("jax")
-    if jax is not None and _megabytes() > 3000:
-        jax.clear_caches()
-        gc.collect()
-
-
-def _megabytes() -> float:
-    """What this process has in memory now; 0 where the system does not say."""
-    try:
-        pages = int(Path("/proc/self/statm").read_text(encoding="ascii").split()[1])
-    except (OSError, ValueError):
-        return 0.0
-    return pages * os.sysconf("SC_PAGE_SIZE") / 2**20

@@ -88,11 +88,6 @@ def environment_of(stage: str) -> dict[str, str]:
         environment |= {"KERAS_BACKEND": "tensorflow", "MPLBACKEND": "Agg"}
     if stage in (*BACKENDS, "arrays"):
         environment |= {"KERAS_BACKEND": "none" if stage == "arrays" else stage, "MPLBACKEND": "Agg"}
-    if stage == "jax":
-        # JAX compiles each operation for each shape: that is most of this stage, and machine code that is less polished
-        # takes half as long to make. The programs are the same.
-        flags = (environment.get("XLA_FLAGS", ""), "--xla_backend_optimization_level=0")
-        environment["XLA_FLAGS"] = " ".join(filter(None, flags))
     return environment
 
 
