@@ -21,7 +21,6 @@ from time import perf_counter
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 SMALL = 1000
-RESULT = Path(__file__).resolve().parents[1] / "data" / "results" / "bench-memory.json"
 
 
 def peak() -> int:
@@ -106,7 +105,6 @@ def measured(what: str, *arguments: str) -> dict:
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--side", type=int, default=20_000, help="of the picture in pixels (default 20000)")
-    parser.add_argument("--out", type=Path, default=RESULT, metavar="FILE", help="where the raw numbers go")
     parser.add_argument("--child", nargs="+", help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.child:
@@ -116,35 +114,34 @@ def main() -> int:
     if options.side < 1:
         parser.error(f"--side {options.side} is below 1")
 
-    from _shared import machine
+    from _shared import save
 
-    from course_lib.checkpoints import write_json
-
-    command = " ".join(["python", "benchmarks/memory.py", *sys.argv[1:]])
-    report: dict = {"command": command, "machine": machine(), "rows": []}
+    rows = []
     print(f"{'':34} {'peak MB':>8} {'of it before':>13} {'seconds':>8}")
     for side in sorted({min(SMALL, options.side), options.side}):
         with tempfile.TemporaryDirectory() as folder:
             draw(Path(folder) / "picture.tif", side)
             found = measured("predict", folder)
-        report["rows"].append(row(f"predict {side} x {side}", found | {"side": side}))
+        rows.append(line(f"predict {side} x {side}", found, side=side))
         show(f"predict {side} x {side}", found)
     worked = "skipped" not in found
     found = measured("camvid")
-    report["rows"].append(row("an epoch of CamVid, full size", found))
+    rows.append(line("an epoch of CamVid, full size", found))
     show("an epoch of CamVid, full size", found)
     if "whole_set" in found:
         print(f"(the whole set in memory: {found['whole_set'] / 1e6:.0f} MB)")
-    write_json(options.out, report)
+    save("memory", rows)
     return int(not worked)
 
 
-def row(what: str, found: dict) -> dict:
+def line(what: str, found: dict, **more: int) -> dict:
     """A row of the table that `make bench` prints; bytes and seconds are raw."""
+    from _shared import row
+
     if "skipped" in found:
-        return {"what": what, "ours": [], "ratio": None, "why": found["skipped"]}
+        return row(what, [], why=found["skipped"], **more)
     why = f"{found['peak'] / 1e6:.0f} MB at most, {found['before'] / 1e6:.0f} MB before it began"
-    return {"what": what, "ours": [found["seconds"]], "ratio": None, "why": why} | found
+    return row(what, [found["seconds"]], why=why, **found, **more)
 
 
 def show(what: str, found: dict) -> None:
