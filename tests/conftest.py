@@ -18,3 +18,34 @@ def real_data(tmp_path_factory) -> Path:
             f"no real data: COURSE_DATA is not set and {folder.parent.name}/{folder.name} beside the project is missing"
         )
     return folder
+
+
+@pytest.fixture(scope="module", autouse=True)
+def numpy_draws_the_first_weights():
+    """On JAX, which compiles the drawing of random numbers anew for every shape of kernel: seconds for a small net.
+
+    They come from the same distribution and follow from the same seed, so the tests mean what they mean elsewhere.
+    """
+    if os.environ.get("KERAS_BACKEND") != "jax":
+        yield
+        return
+    import keras
+    import numpy as np
+    from scipy.special import ndtr, ndtri
+
+    def draw(self, shape, dtype=None):
+        fans = np.prod(shape[:-2], dtype=float) * np.array([shape[-2] if len(shape) > 1 else shape[0], shape[-1]])
+        fan = {"fan_in": fans[0], "fan_out": fans[1], "fan_avg": fans.mean()}[self.mode]
+        deviation = np.sqrt(self.scale / max(1.0, fan))
+        rng = np.random.default_rng(self.seed)
+        if self.distribution == "truncated_normal":  # cut off at two standard deviations of the normal that is drawn
+            values = ndtri(rng.uniform(ndtr(-2), ndtr(2), shape)) * deviation / 0.8796256610342398
+        elif self.distribution == "uniform":
+            values = rng.uniform(-1, 1, shape) * deviation * np.sqrt(3)
+        else:
+            values = rng.normal(0, deviation, shape)
+        return keras.ops.convert_to_tensor(values, dtype=dtype or keras.config.floatx())
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(keras.initializers.VarianceScaling, "__call__", draw)
+        yield

@@ -9,13 +9,14 @@ Read top to bottom: five stages of convolutions and pooling, the classifier as c
 
 from __future__ import annotations
 
-import functools
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import keras
 import numpy as np
 from keras import layers, ops
+
+from course_lib.models.width import nearest_width
 
 STRIDES = (32, 16, 8)
 PADDINGS = ("same", "paper")
@@ -253,29 +254,19 @@ def matched_width(parameters: int, build: Callable[[int], keras.Model]) -> int:
     Args:
         parameters: number of trainable parameters to come near to; fixed bilinear kernels and the statistics of a
             normalization learn nothing and are not counted.
-        build: makes the model of a width, a whole number from 1 on; more width, more parameters.
+        build: makes the model of a width, a whole number from 1 on, of which all numbers of channels are multiples.
 
     Returns:
         int, at least 1.
 
     Raises:
-        ValueError: if `parameters` is less than 1.
+        ValueError: if `parameters` is less than 1, or the parameters are no quadratic of the width.
     """
-    if parameters < 1:
-        raise ValueError(f"parameters is {parameters}; it must be at least 1.")
 
-    @functools.cache
     def count(width: int) -> int:
         return sum(int(np.prod(weight.shape)) for weight in build(width).trainable_weights)
 
-    width = 8
-    for _ in range(3):  # parameters grow about as the square of the width
-        width = max(1, round(width * (parameters / count(width)) ** 0.5))
-    while width > 1 and count(width) > parameters:
-        width -= 1
-    while count(width + 1) <= parameters:
-        width += 1
-    return min(width, width + 1, key=lambda width: abs(count(width) - parameters))
+    return nearest_width(parameters, count)
 
 
 def bilinear_kernel(size: int) -> np.ndarray:

@@ -26,6 +26,17 @@ def softmax(logits: np.ndarray) -> np.ndarray:
     return exponential / exponential.sum(axis=-1, keepdims=True)
 
 
+def logits_of(model: keras.Model, images: np.ndarray) -> np.ndarray:
+    """What a network of one output says of a batch `(batch, height, width, channels)`, whatever its size.
+
+    For each size JAX compiles the whole network, which takes it less time than its layers one by one. TensorFlow and
+    PyTorch need not compile anything for a picture that comes once, and TensorFlow would warn of the third size.
+    """
+    if keras.backend.backend() == "jax":
+        return model.predict_on_batch(images)
+    return keras.ops.convert_to_numpy(model(images, training=False))
+
+
 def predict_probabilities(
     model: keras.Model,
     image: np.ndarray,
@@ -62,8 +73,7 @@ def predict_probabilities(
         raise ValueError(f"image has shape {image.shape}; this model takes (height, width, {channels}).")
 
     def predict(windows: np.ndarray) -> np.ndarray:
-        # Called, not `predict`ed: every picture size would compile another graph, and TensorFlow would warn of it.
-        return softmax(keras.ops.convert_to_numpy(model(windows, training=False)))
+        return softmax(logits_of(model, windows))
 
     def whole(view: np.ndarray) -> np.ndarray:
         height, width = view.shape[:2]
@@ -132,7 +142,7 @@ def predict_classes_tiled(
         for turns, flip in AVERAGES[average]:
             view = np.rot90(windows, turns, axes=(1, 2))
             view = np.ascontiguousarray(view[:, :, ::-1] if flip else view)
-            seen = softmax(keras.ops.convert_to_numpy(model(view, training=False)))
+            seen = softmax(logits_of(model, view))
             total = total + np.rot90(seen[:, :, ::-1] if flip else seen, -turns, axes=(1, 2))
         return total.argmax(-1)[..., None]
 
@@ -159,7 +169,7 @@ def predict_detections(model: keras.Model, image: np.ndarray) -> dict[str, np.nd
         raise ValueError(
             f"image has shape {image.shape}; this model takes (height, width, {model.channels})."
         )
-    # Called, not `predict`ed, as above.
+    # Called, not `predict`ed: how many regions there are to look at shows on the way.
     found = model.detect(model.features(image[None]), image.shape[:2], trim=True)
     found = {name: keras.ops.convert_to_numpy(value)[0] for name, value in found.items()}
     found = {name: value[found["valid"]] for name, value in found.items()}

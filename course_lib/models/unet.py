@@ -9,6 +9,8 @@ from __future__ import annotations
 import keras
 from keras import layers
 
+from course_lib.models.width import nearest_width
+
 SKIPS = ("concat", "add", "none")
 UPS = ("transpose", "interpolate")
 NORMALIZATIONS = (None, "batch", "group")
@@ -136,21 +138,15 @@ def matched_base_filters(parameters: int, input_shape: tuple = (None, None, 1), 
 
     Returns:
         int, at least 1.
+
+    Raises:
+        ValueError: if `parameters` is less than 1.
     """
-    if parameters < 1:
-        raise ValueError(f"parameters is {parameters}; it must be at least 1.")
 
     def count(filters: int) -> int:
         return unet(input_shape, base_filters=filters, **arguments).count_params()
 
-    high = 1
-    while count(high) < parameters:
-        high *= 2
-    low = high // 2
-    while high - low > 1:
-        middle = (low + high) // 2
-        low, high = (middle, high) if count(middle) < parameters else (low, middle)
-    return high if low == 0 or abs(count(high) - parameters) <= abs(count(low) - parameters) else low
+    return nearest_width(parameters, count)
 
 
 def fits(size: int, depth: int = 4, padding: str = "same") -> bool:

@@ -107,7 +107,7 @@ def nms(boxes, scores, iou_threshold: float, max_output: int, valid=None, groups
     if blocks == 1:
         _, places = next_block(0, places)
     else:
-        _, places = ops.while_loop(unfinished, next_block, (ops.convert_to_tensor(0), places))
+        _, places = _while(unfinished, next_block, (ops.convert_to_tensor(0), places))
     return ops.where(places["kept"], places["rows"], 0), places["kept"]
 
 
@@ -142,10 +142,22 @@ def _greedy(candidates, overlapping):
         removed = ops.any(ops.logical_and(keep[..., :, None], removes), axis=-2)
         return ops.logical_and(candidates, ops.logical_not(removed)), keep
 
-    keep, _ = ops.while_loop(
+    keep, _ = _while(
         lambda keep, before: ops.any(keep != before), next_round, (candidates, ops.logical_not(candidates))
     )
     return keep
+
+
+def _while(unfinished, step, values):
+    """`ops.while_loop`; outside a compiled function a plain loop, of which JAX would compile a new one at every call."""
+    try:
+        going_on = bool(unfinished(*values))
+    except TypeError:  # so JAX and TensorFlow say that in a compiled function this is not known yet
+        return ops.while_loop(unfinished, step, values)
+    while going_on:
+        values = step(*values)
+        going_on = bool(unfinished(*values))
+    return values
 
 
 def _first_kept(places, block):

@@ -13,6 +13,7 @@ from course_lib.models.fcn import (
     fcn,
     matched_width,
 )
+from course_lib.models.width import nearest_width
 from course_lib.show.measure import receptive_fields
 
 NARROW = {"widths": (2, 2, 2, 2, 2), "head_filters": 2}  # VGG-16 with next to no channels
@@ -226,6 +227,21 @@ def test_matched_width():
     assert matched_width(1, build) == 1
     with pytest.raises(ValueError, match="parameters is 0"):
         matched_width(0, build)
+
+
+@pytest.mark.parametrize("least", [2, 4])
+def test_matched_width_refuses_what_does_not_grow_with_the_width_alone(least):
+    def build(width):
+        return fcn((96, 96, 1), 4, 16, "small", widths=[max(least, width)] * 5, head_filters=8)
+
+    with pytest.raises(ValueError, match="all numbers of channels multiples of the width"):
+        matched_width(50_000, build)
+
+
+def test_nearest_width_looks_whether_it_found_what_it_expected():
+    assert nearest_width(170, lambda width: width * width) == 13
+    with pytest.raises(ValueError, match="width of 13 has 170 parameters .* expect 169"):
+        nearest_width(170, lambda width: width * width + (width > 5))
 
 
 def test_one_step_of_training_changes_the_scores():

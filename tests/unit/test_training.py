@@ -43,6 +43,11 @@ def weights_of(root):
         return {name: file[name] for name in file.files}
 
 
+@pytest.fixture(scope="module", autouse=True)
+def numpy_draws_the_first_weights():
+    """Not here: some of these trainings run in a process of their own and have to begin with the same weights."""
+
+
 @pytest.fixture(scope="module")
 def trained(tmp_path_factory):
     """The tiny recipe, trained without a break."""
