@@ -88,8 +88,9 @@ def environment_of(stage: str) -> dict[str, str]:
         environment |= {"KERAS_BACKEND": "tensorflow", "MPLBACKEND": "Agg"}
     if stage in (*BACKENDS, "arrays"):
         environment |= {"KERAS_BACKEND": "none" if stage == "arrays" else stage, "MPLBACKEND": "Agg"}
-    if stage == "jax":
-        # Most tests run what they compile once: XLA takes longer to make it quick than it then gains.
+    if stage in ("tensorflow", "jax"):
+        # Most tests run what they compile once: XLA takes longer to make it quick than it then gains. (At level 0 it makes
+        # it so slow that an FCN's transposed convolutions take a minute.)
         environment.setdefault("XLA_FLAGS", "--xla_backend_optimization_level=1")
     return environment
 

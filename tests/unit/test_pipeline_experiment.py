@@ -5,8 +5,8 @@ import dataclasses
 import numpy as np
 import pytest
 
-from course_lib import training
 from course_lib.experiments import pipeline
+from course_lib.models import MaskRCNN
 
 # A few steps of a smaller net: enough to see that it runs, not that it learns.
 QUICK = dataclasses.replace(
@@ -80,11 +80,11 @@ def test_without_positive_regions_the_heads_see_no_object():
 
 
 def test_a_loss_that_is_not_finite_is_reported_in_words(monkeypatch):
-    class Spoilt(training.StopWhenDiverged):
-        def on_epoch_end(self, epoch, logs=None):
-            super().on_epoch_end(epoch, logs | {"loss_mask": float("nan")})
+    def fit(self, *_, callbacks, **__):  # an epoch that ends badly, without the minute that compiling one takes
+        for callback in callbacks:
+            callback.on_epoch_end(0, {"loss": 1.0, "loss_mask": float("nan")})
 
-    monkeypatch.setattr(training, "StopWhenDiverged", Spoilt)
+    monkeypatch.setattr(MaskRCNN, "fit", fit)
     *_, raised = pipeline.train(pipeline.FAULTS["nothing"], QUICK)
     assert "loss_mask was not a finite number" in raised and "learning_rate" in raised
 
