@@ -86,6 +86,19 @@ class TestInBlocks:
         assert indices.tolist() == [[0, 1, 2, 3], [0, BLOCK + 5, BLOCK + 6, BLOCK + 7]] and kept.all()
 
 
+def test_outside_a_compiled_function_there_is_no_loop_to_compile(monkeypatch):
+    """JAX would compile a `while_loop` anew at every call, which took it longer than all else that a detector does."""
+    boxes, scores, _ = crowded(0)
+    many, high = np.tile(boxes, (BLOCK // ROWS + 1, 1)), np.tile(scores, BLOCK // ROWS + 1)
+    expected = by_hand.nms(many, high, 0.5)
+
+    def refuse(*_, **__):
+        pytest.fail("nms made a loop for a compiler although its arrays are at hand.")
+
+    monkeypatch.setattr(keras.ops, "while_loop", refuse)
+    assert len(many) > BLOCK and kept_rows(many, high, 0.5, len(many)) == expected
+
+
 class TestRules:
     def test_what_is_removed_removes_nothing(self):
         # The first removes the second, which alone overlaps the third.
