@@ -24,10 +24,11 @@ def real_data(tmp_path_factory) -> Path:
 def numpy_draws_the_first_weights():
     """On JAX, which compiles the drawing of random numbers anew for every shape of kernel: seconds for a small net.
 
-    They come from the same distribution and follow from the same seed, so the tests mean what they mean elsewhere.
+    Same distribution, and from the same seed the same weights, so the tests mean what they mean elsewhere; one that is
+    about the drawing itself uses `keras_draws_the_first_weights`. Yields Keras's own way, `None` where it is in use.
     """
     if os.environ.get("KERAS_BACKEND") != "jax":
-        yield
+        yield None
         return
     import keras
     import numpy as np
@@ -46,6 +47,16 @@ def numpy_draws_the_first_weights():
             values = rng.normal(0, deviation, shape)
         return keras.ops.convert_to_tensor(values, dtype=dtype or keras.config.floatx())
 
+    own = keras.initializers.VarianceScaling.__call__
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(keras.initializers.VarianceScaling, "__call__", draw)
-        yield
+        yield own
+
+
+@pytest.fixture
+def keras_draws_the_first_weights(numpy_draws_the_first_weights, monkeypatch):
+    """Keras's initializers as they are, for one test."""
+    if own := numpy_draws_the_first_weights:
+        import keras
+
+        monkeypatch.setattr(keras.initializers.VarianceScaling, "__call__", own)

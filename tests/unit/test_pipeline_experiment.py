@@ -80,7 +80,7 @@ def test_without_positive_regions_the_heads_see_no_object():
 
 
 def test_a_loss_that_is_not_finite_is_reported_in_words(monkeypatch):
-    def fit(self, *_, callbacks, **__):  # an epoch that ends badly, without the minute that compiling one takes
+    def fit(self, *_, callbacks, **__):  # an epoch that ends badly, without compiling a step for it
         for callback in callbacks:
             callback.on_epoch_end(0, {"loss": 1.0, "loss_mask": float("nan")})
 

@@ -128,6 +128,7 @@ def test_the_skip_without_which_detail_is_lost_is_really_connected():
     )
 
 
+@pytest.mark.usefixtures("keras_draws_the_first_weights")
 def test_he_initialisation():
     keras.utils.set_random_seed(0)
     kernel = keras.ops.convert_to_numpy(
@@ -137,15 +138,15 @@ def test_he_initialisation():
 
 
 def test_matched_base_filters():
-    target = unet((None, None, 1), base_filters=16, depth=2).count_params()
-    for skip in ("none", "add"):
-        filters = matched_base_filters(target, depth=2, skip=skip)
+    target = unet((None, None, 1), base_filters=16).count_params()
+    for skip in ("none", "add", "concat"):
+        filters = matched_base_filters(target, skip=skip)
         matched = [
-            unet((None, None, 1), base_filters=f, depth=2, skip=skip).count_params()
+            unet((None, None, 1), base_filters=f, skip=skip).count_params()
             for f in (filters - 1, filters, filters + 1)
         ]
         assert np.argmin(np.abs(np.array(matched) - target)) == 1
-    assert matched_base_filters(target, depth=2) == 16
+    assert matched_base_filters(target) == 16
     with pytest.raises(ValueError, match="parameters is 0"):
         matched_base_filters(0)
 
