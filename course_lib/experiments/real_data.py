@@ -34,8 +34,17 @@ STREETS = ("unet-camvid-small", "fcn8-camvid-small", "deeplab-camvid-small")
 """The recipes that are compared on CamVid."""
 COUNTABLE = ("pole", "sign", "car", "pedestrian", "cyclist")
 """Classes of CamVid of which a connected piece is a thing, or nearly."""
+OTHER = "nuclei-stardist"
+"""StarDist's answers on the nuclei: version and settings, `chosen` thresholds, `scores` as those of the nuclei, and of each
+of the same `pictures` of val `name`, `nuclei`, `found`, `right_50`, `right_75`."""
 MOST_SIMILAR = 0.95
 """Correlation of two thumbnails from which two pictures are called twins."""
+WIDE = 0.75
+"""Bright share (`bright_share`) below which a picture's labels are called wide."""
+CROWDED = 20
+"""Nuclei from which a picture of the commonest kind is among those of which `habit_by_look` asks: the wide ones all are."""
+HABITS = (0.03, 0.06, 0.1, 0.15, 0.2, 0.25, 0.3, 0.35, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9)
+"""Mask thresholds at which the answers on the nuclei are read off once more."""
 
 Progress = Callable[[str], None]
 
@@ -46,19 +55,18 @@ def here() -> tuple[str, ...]:
 
 
 def read(name: str, folder: Path | None = None) -> dict[str, Any]:
-    """What was measured on a set.
+    """What was measured on a set, or of it by a method of others (`OTHER`, which `tools/stardist_nuclei.py` measures).
 
     Raises:
         ValueError: if there is no such set.
         FileNotFoundError: if it has not been measured; the message says how to.
     """
-    if name not in MEASURES:
-        raise ValueError(f"name is {name!r}; it must be one of {', '.join(MEASURES)}.")
+    if name not in (*MEASURES, OTHER):
+        raise ValueError(f"name is {name!r}; it must be one of {', '.join((*MEASURES, OTHER))}.")
     path = (folder or FOLDER) / f"{name}.json"
     if not path.is_file():
-        raise FileNotFoundError(
-            f"{name} has not been measured; with the data here: python -m course_lib.experiments.real_data {name}"
-        )
+        command = f"-m course_lib.experiments.real_data {name}" if name in MEASURES else "tools/stardist_nuclei.py"
+        raise FileNotFoundError(f"{name} has not been measured; with the data here: python {command}")
     return json.loads(path.read_text(encoding="utf8"))
 
 
@@ -378,13 +386,23 @@ def nuclei(progress: Progress = print) -> dict[str, Any]:
         `diameters`: `edges` in pixels, and how many nuclei of train and of val lie in each bin.
         `twins`: pictures of val that look like one of train (correlation of thumbnails above `MOST_SIMILAR`), pairs within
         train that do, and the highest correlation of val with train.
-        `pictures`: per picture of val `name`, `kind`, `nuclei`, `found` (the net's answers, right or wrong), AP at IoU 0.5
-        and 0.75, the nuclei's median diameter, their contrast, `area`: the median of an answer's area over the true one
-        among those matched at 0.5; and `bright`: the same for the bright area, without any net (`bright_share`).
-        `bright_in_train`: `bright` of each picture of train, in the set's order.
+        `pictures`: per picture of val `name`, `kind`, `nuclei`, `found` (the net's answers, right or wrong), `right_50` and
+        `right_75` (how many of them match at IoU 0.5 and 0.75), AP at both, the nuclei's median diameter, their contrast,
+        `area`: the median of an answer's area over the true one among those matched at 0.5; and `bright`: the same for the
+        bright area, without any net (`bright_share`).
+        `in_train`: the net on the pictures that it was trained on: `scores` as below, and `pictures`: a list over
+        all of them for each of some keys of `pictures` above.
         `scores`: AP over all nuclei together, the mean over the pictures, and the 95 % interval of the former by the
-        bootstrap over pictures.
-        `sizes`: by diameter: how many, how many found at IoU 0.5 and 0.75; `predicted`: how many objects of that size were
+        bootstrap over pictures (see `pooled`).
+        `habits`: the same answers read off at other thresholds of the mask: for the pictures whose labels are drawn `wide`
+        (`bright` below `WIDE`) and for the others how many there are, AP at 0.5 and 0.75 at each of the `thresholds`, and
+        at the one that the card has `chosen`; and `told`: both APs of all pictures together if each of the two groups had
+        the threshold of its own highest AP at 0.75. The net is not told which group a picture belongs to, so `told` is no
+        score of it: it says what not knowing costs. `guessed`: both APs if the pictures that `habit_by_look` picks had the
+        `threshold` that has the highest AP at 0.75 over those that it picks in train, and the others the chosen one.
+        `look`: whether a picture's look tells that its labels are wide; see `habit_by_look`.
+        `sizes`: by diameter: how many, how many found at IoU 0.5 and 0.75 (`found_75_others`: of those in pictures whose
+        labels are not wide); `predicted`: how many objects of that size were
         found in all, and how many of them are true at 0.5.
         `touching`: the same two shares for nuclei that touch another one, and that do not.
     """
@@ -407,15 +425,33 @@ def nuclei(progress: Progress = print) -> dict[str, Any]:
     model = recipe.model()
     card = checkpoints.load(recipe, model, quiet=True)
     progress("nuclei: predicting val")
-    pictures, counts, rows = [], [], []
+    pictures, counts, rows, read_off = [], [], [], []
     for sample in both["val"]:
         one = evaluation.predict_one(recipe, model, sample.image)
-        answer = evaluation.answer(recipe, one, card["chosen"])
-        at = {t: instance.match(sample.instances, answer, t) for t in (0.5, 0.75)}
-        counts.append([(m.true_positives, m.false_positives, m.false_negatives) for m in at.values()])
+        answer, at, count = _answer(recipe, sample, one, card["chosen"])
         pictures.append(_nuclei_row(sample, answer, at))
+        counts.append(count)
         rows.append((sample, answer, at))
-    counts = np.array(counts)
+        settings = [card["chosen"], *(card["chosen"] | {"mask_threshold": value} for value in HABITS)]
+        read_off.append([_answer(recipe, sample, one, setting)[2] for setting in settings])
+    progress("nuclei: asking whether the look tells how wide the labels are")
+    crowded = {split: _crowded(samples) for split, samples in both.items()}
+    by_look, *picks = habit_by_look(*crowded["train"][1:], *crowded["val"][1:])
+    picked = {
+        name for one, pick in zip(crowded.values(), picks, strict=True) for name in np.array(one[0])[pick].tolist()
+    }
+    wide = np.array([row["bright"] for row in pictures]) < WIDE
+    progress("nuclei: predicting train")
+    seen, seen_counts, lower = [], [], 0
+    for sample in both["train"]:
+        one = evaluation.predict_one(recipe, model, sample.image)
+        answer, at, count = _answer(recipe, sample, one, card["chosen"])
+        row = _nuclei_row(sample, answer, at)
+        seen.append(row)
+        seen_counts.append(count)
+        if sample.name in picked:
+            settings = [card["chosen"] | {"mask_threshold": value} for value in HABITS]
+            lower = lower + np.array([_answer(recipe, sample, one, setting)[2] for setting in settings])
     return {
         "digest": recipe.digest,
         "kinds": kinds,
@@ -426,10 +462,65 @@ def nuclei(progress: Progress = print) -> dict[str, Any]:
             "closest": across.max(),
         },
         "pictures": pictures,
-        "bright_in_train": [bright_share(one.image[..., 0], one.instances) for one in both["train"]],
-        "scores": _pooled(counts),
-        **_nuclei_by_size(rows),
+        "in_train": {
+            "pictures": {
+                key: [row[key] for row in seen]
+                for key in ("nuclei", "found", "right_50", "right_75", "area", "bright")
+            },
+            "scores": pooled(np.array(seen_counts)),
+        },
+        "scores": pooled(np.array(counts)),
+        "look": by_look,
+        "habits": _habits(
+            np.array(read_off), wide, np.array([row["name"] in picked for row in pictures]), lower
+        ),
+        **_nuclei_by_size(rows, wide),
     }
+
+
+def _crowded(samples: Sequence[Sample]) -> tuple[list[str], list[np.ndarray], np.ndarray]:
+    """The crowded pictures of the commonest kind, by name, and which of them have wide labels."""
+    crowded = [s for s in samples if s.semantic.shape == (256, 256) and len(s.classes) >= CROWDED]
+    images = [s.image[..., 0] for s in crowded]
+    wide = np.array([bright_share(i, s.instances) for i, s in zip(images, crowded, strict=True)]) < WIDE
+    return [s.name for s in crowded], images, wide
+
+
+def _answer(recipe: recipes.Recipe, sample: Sample, probabilities: np.ndarray, chosen) -> tuple:
+    """The instance map, its matchings at IoU 0.5 and 0.75, and their true positives, false positives, false negatives."""
+    answer = evaluation.answer(recipe, probabilities, chosen)
+    at = {t: instance.match(sample.instances, answer, t) for t in (0.5, 0.75)}
+    return answer, at, [(m.true_positives, m.false_positives, m.false_negatives) for m in at.values()]
+
+
+def _habits(counts: np.ndarray, wide: np.ndarray, picked: np.ndarray, known: np.ndarray) -> dict:
+    """From int `(pictures, 1 + thresholds, 2, 3)`, the chosen threshold first; which pictures are wide, and which the trees
+    pick as such; and int `(thresholds, 2, 3)` of the pictures of train that they pick."""
+    groups, told = {"thresholds": HABITS}, 0
+    lower = _best(known)
+    guessed = np.where(picked[:, None, None], counts[:, 1 + lower], counts[:, 0]).sum(0)
+    for name, mask in (("wide", wide), ("others", ~wide)):
+        total = counts[mask].sum(0)
+        precision = total[..., 0] / np.maximum(1, total.sum(-1))
+        best = 1 + _best(total[1:])
+        told = told + total[best]
+        groups[name] = {
+            "pictures": int(mask.sum()),
+            "ap_50": precision[1:, 0],
+            "ap_75": precision[1:, 1],
+            "chosen": {"ap_50": precision[0, 0], "ap_75": precision[0, 1]},
+            "best": HABITS[best - 1],
+        }
+    return groups | {
+        "told": dict(zip(("ap_50", "ap_75"), told[:, 0] / told.sum(-1), strict=True)),
+        "guessed": dict(zip(("ap_50", "ap_75"), guessed[:, 0] / guessed.sum(-1), strict=True))
+        | {"threshold": HABITS[lower]},
+    }
+
+
+def _best(counts: np.ndarray) -> int:
+    """Of int `(thresholds, 2, 3)`, the threshold with the highest AP at IoU 0.75."""
+    return int((counts[:, 1, 0] / np.maximum(1, counts[:, 1].sum(-1))).argmax())
 
 
 def _kinds(both: dict[str, list[Sample]]) -> dict[str, dict]:
@@ -470,6 +561,8 @@ def _nuclei_row(sample: Sample, answer: np.ndarray, at: dict) -> dict:
         "kind": f"{height} × {width}",
         "nuclei": len(areas),
         "found": int(answer.max()),
+        "right_50": at[0.5].true_positives,
+        "right_75": at[0.75].true_positives,
         "ap_50": precision(at[0.5]),
         "ap_75": precision(at[0.75]),
         "diameter": np.median(diameter(areas)),
@@ -515,8 +608,103 @@ def bright_share(image: np.ndarray, instances: np.ndarray, margin: int = 6, leas
     return float(np.median(shares)) if shares else np.nan
 
 
-def _pooled(counts: np.ndarray, draws: int = 2000) -> dict:
-    """From `(pictures, thresholds, 3)` true positives, false positives, false negatives."""
+def look(image: np.ndarray) -> np.ndarray:
+    """What a picture looks like, in numbers that know nothing of its labels.
+
+    Args:
+        image: float `(height, width)`, 0..1.
+
+    Returns:
+        float64 `(28,)`: percentiles of the grey (13); of the stretched picture the steepness of its edges (5 percentiles of
+        Sobel's gradient) and how its power is spread over ten rings of frequency, from coarse to fine (logarithms).
+    """
+    grey = np.percentile(image, (0, 0.1, 1, 5, 10, 25, 50, 75, 90, 95, 99, 99.8, 100))
+    stretched = (image - grey[2]) / max(grey[11] - grey[2], 1 / 255)
+    steep = np.percentile(np.hypot(*(ndimage.sobel(stretched, axis) for axis in (0, 1))), (50, 75, 90, 95, 99))
+    power = np.abs(np.fft.fft2(stretched - stretched.mean())) ** 2
+    frequency = np.hypot(*np.meshgrid(*(np.fft.fftfreq(side) for side in image.shape), indexing="ij"))
+    rings = [power[(frequency >= low) & (frequency < low + 0.05)].mean() for low in np.arange(0, 0.5, 0.05)]
+    return np.concatenate([grey, steep, np.log(np.array(rings) / (power.mean() + 1e-12) + 1e-9)])
+
+
+def habit_by_look(
+    images: Sequence[np.ndarray],
+    wide: np.ndarray,
+    new_images: Sequence[np.ndarray] = (),
+    new_wide: Sequence[bool] = (),
+    trees: int = 500,
+    draws: int = 2000,
+) -> tuple[dict[str, Any], np.ndarray, np.ndarray]:
+    """How well a picture's look tells whether its labels are drawn wide.
+
+    Extremely randomized trees (Geurts et al. 2006; scikit-learn) on `look`, each picture judged by trees that were grown
+    without it (ten-fold cross-validation), and the area under the ROC curve: the probability that of a wide and another
+    picture, drawn at random, the wide one gets the higher score.
+
+    Args:
+        images: float `(height, width)` each.
+        wide: bool, one for each, at least ten of either sort.
+        new_images, new_wide: others, which trees judge that were grown on all of `images`.
+        trees: how many.
+        draws: of the bootstrap over the pictures.
+
+    Returns:
+        A report; and which of the pictures, and of the new ones, the trees pick: score above 0.5, the share of (weighted)
+        votes for wide, bool. The report has `pictures`, `wide`, `picked`, `picked_right` (how many, and how many of the
+        picked ones are wide), `auc` with its 95 % interval `low`, `high`; 0.5 is chance. With new pictures, `new` has the
+        same of these but for the interval.
+
+    Raises:
+        ValueError: if there are not ten of either sort, or not as many answers as pictures.
+        ModuleNotFoundError: without scikit-learn, which the extra `test` brings.
+    """
+    wide = np.asarray(wide, bool)
+    if len(wide) != len(images) or min(wide.sum(), (~wide).sum()) < 10:
+        raise ValueError(
+            f"wide has {len(wide)} answers for {len(images)} pictures, {wide.sum()} of them True; it must have one for "
+            "each, and ten or more of either sort, one for each fold."
+        )
+    from sklearn.ensemble import ExtraTreesClassifier
+    from sklearn.metrics import roc_auc_score
+    from sklearn.model_selection import StratifiedKFold, cross_val_predict
+
+    forest = ExtraTreesClassifier(trees, min_samples_leaf=2, class_weight="balanced", random_state=0)
+    folds = StratifiedKFold(10, shuffle=True, random_state=0)
+    features = np.array([look(image) for image in images])
+    score = cross_val_predict(forest, features, wide, cv=folds, method="predict_proba")[:, 1]
+    rng = np.random.default_rng(0)
+    drawn = [rng.integers(0, len(wide), len(wide)) for _ in range(draws)]
+    # A draw of one kind alone has no curve.
+    areas = [roc_auc_score(wide[d], score[d]) for d in drawn if 0 < wide[d].sum() < len(d)]
+    low, high = np.quantile(areas, (0.025, 0.975))
+    new_score = np.zeros(0)
+    if len(new_images):
+        new_score = forest.fit(features, wide).predict_proba([look(image) for image in new_images])[:, 1]
+    reports = [
+        {
+            "pictures": len(truth),
+            "wide": int(truth.sum()),
+            "picked": int((values > 0.5).sum()),
+            "picked_right": int(truth[values > 0.5].sum()),
+            "auc": roc_auc_score(truth, values),
+        }
+        for truth, values in ((wide, score), (np.asarray(new_wide, bool), new_score))
+        if len(truth)
+    ]
+    report = reports[0] | {"low": low, "high": high} | ({"new": reports[1]} if len(new_images) else {})
+    return report, score > 0.5, new_score > 0.5
+
+
+def pooled(counts: np.ndarray, draws: int = 2000) -> dict[str, dict[str, float]]:
+    """AP over all objects together, its 95 % interval by the bootstrap over pictures, and the mean over the pictures.
+
+    Args:
+        counts: int `(pictures, 2, 3)`: at IoU 0.5 and 0.75 the true positives, false positives, false negatives.
+        draws: of the bootstrap.
+
+    Returns:
+        `ap_50` and `ap_75`, each with `pooled`, `low`, `high`, `mean_over_pictures`.
+    """
 
     def precision(one: np.ndarray) -> np.ndarray:
         return one[..., 0] / np.maximum(1, one.sum(-1))
@@ -524,14 +712,15 @@ def _pooled(counts: np.ndarray, draws: int = 2000) -> dict:
     rng = np.random.default_rng(0)
     drawn = counts[rng.integers(0, len(counts), (draws, len(counts)))].sum(1)
     low, high = np.quantile(precision(drawn), (0.025, 0.975), axis=0)
-    pooled, means = precision(counts.sum(0)), precision(counts).mean(0)
+    together, means = precision(counts.sum(0)), precision(counts).mean(0)
     return {
-        name: {"pooled": pooled[k], "low": low[k], "high": high[k], "mean_over_pictures": means[k]}
+        name: {"pooled": together[k], "low": low[k], "high": high[k], "mean_over_pictures": means[k]}
         for k, name in enumerate(("ap_50", "ap_75"))
     }
 
 
-def _nuclei_by_size(rows: Sequence[tuple]) -> dict:
+def _nuclei_by_size(rows: Sequence[tuple], wide: np.ndarray) -> dict:
+    in_wide = np.repeat(wide, [sample.instances.max() for sample, *_ in rows])
     sizes, hits, touching, predicted, right = [], {0.5: [], 0.75: []}, [], [], []
     for sample, answer, at in rows:
         areas = np.bincount(sample.instances.ravel())[1:]
@@ -547,6 +736,7 @@ def _nuclei_by_size(rows: Sequence[tuple]) -> dict:
     found_50, found_75 = (np.concatenate(hits[t]).astype(float) for t in (0.5, 0.75))
     edges = equal_bins(sizes, 6)
     table = size_table(sizes, edges, found_50=found_50, found_75=found_75)
+    table["found_75_others"] = size_table(sizes[~in_wide], edges, found=found_75[~in_wide])["found"]
     extra = size_table(np.concatenate(predicted), edges, right=np.concatenate(right).astype(float))
     return {
         "sizes": table,

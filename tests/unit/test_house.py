@@ -176,6 +176,8 @@ ONLY_IN_NOTEBOOKS = {"IPython", "ipywidgets", "jupyterquiz", "jupytercards"} | {
     "nbformat",
     "pygments",
 }
+# Of the extra `test`, what an experiment needs that measures anew; reading its results needs nothing.
+ONLY_TO_MEASURE = {"sklearn"}
 IMPORT_NAMES = {
     "beautifulsoup4": "bs4",
     "pillow": "PIL",
@@ -191,6 +193,9 @@ def test_every_import_is_a_declared_dependency(path):
     in_notebooks = {IMPORT_NAMES.get(r.name, r.name) for r in requirements("lab")} & ONLY_IN_NOTEBOOKS
     # What the extra `scale` brings is reached only where it is asked for, and its absence is one clear sentence.
     at_scale = {IMPORT_NAMES.get(r.name, r.name) for r in requirements("scale")}
+    to_measure = {IMPORT_NAMES.get(r.name, r.name) for r in requirements("test")} & ONLY_TO_MEASURE
+    if path.parent.name == "experiments":
+        declared |= to_measure
     used = {name.split(".")[0] for name in imported(path)} - sys.stdlib_module_names - {"course_lib"}
     assert used <= declared | in_notebooks | at_scale
 

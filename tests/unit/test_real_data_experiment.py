@@ -1,6 +1,8 @@
 """The real sets as numbers: how they are measured, that they agree with the cards, and that no picture is committed."""
 
+import importlib.util
 import json
+import sys
 import zipfile
 from pathlib import Path
 from types import SimpleNamespace
@@ -251,6 +253,135 @@ def test_streets_agree_with_the_cards():
         matrix = np.array(net["confusion"])
         assert semantic.mean_iou(matrix) == pytest.approx(net["mean_iou"], abs=1e-5)
         assert len(net["pictures"]) == found["pictures"]["val"]
+
+
+def test_what_the_answers_would_be_if_the_habit_were_known():
+    """Three pictures, of which the second is wide; by hand."""
+    thresholds = len(real_data.HABITS)
+    counts = np.zeros((3, 1 + thresholds, 2, 3), int)
+    counts[..., 0], counts[..., 2] = 1, 3  # one of four found, whatever the threshold …
+    counts[1, 1 + 2, 1] = 4, 0, 0  # … but all of the wide ones at the third one, at IoU 0.75
+    counts[[0, 2], 1 + 5, 1] = 3, 0, 1
+    known = np.zeros((thresholds, 2, 3), int)
+    known[..., 2] = 4
+    known[4, 1] = 1, 0, 3  # in train, what is picked does best at the fifth threshold …
+    counts[:, 1 + 4, 1] = 2, 0, 2  # … where of each picture two of four are found
+    found = real_data._habits(counts, np.array([False, True, False]), np.array([True, True, False]), known)
+    assert found["wide"]["pictures"] == 1 and found["others"]["pictures"] == 2
+    assert found["wide"]["best"] == real_data.HABITS[2] and found["others"]["best"] == real_data.HABITS[5]
+    assert found["wide"]["chosen"] == {"ap_50": 0.25, "ap_75": 0.25}
+    assert found["others"]["ap_75"][5] == 0.75 and found["others"]["ap_75"][4] == 0.5
+    assert found["guessed"] == {"ap_50": 3 / 12, "ap_75": (2 + 2 + 1) / 12, "threshold": real_data.HABITS[4]}
+    assert found["told"] == {"ap_50": 3 / 12, "ap_75": 10 / 12}
+
+
+def test_pooled_scores_by_hand():
+    """Two pictures, eleven objects: together and picture by picture are two numbers."""
+    counts = np.array([[[1, 0, 0], [1, 0, 0]], [[5, 2, 3], [0, 7, 8]]])
+    found = real_data.pooled(counts)
+    assert found["ap_50"]["pooled"] == 6 / 11 and found["ap_50"]["mean_over_pictures"] == 0.75
+    assert found["ap_75"]["pooled"] == 1 / 16 and found["ap_75"]["mean_over_pictures"] == 0.5
+    assert found["ap_50"]["low"] == 0.5 and found["ap_50"]["high"] == 1
+
+
+def test_the_look_of_a_picture_knows_nothing_of_its_exposure_but_the_grey_does():
+    rng = np.random.default_rng(0)
+    image = 0.2 + 0.4 * gaussian_filter(rng.random((64, 80)), 2)
+    seen, brighter = real_data.look(image), real_data.look(1.5 * image)
+    assert seen.shape == (28,) and np.isfinite(seen).all()
+    np.testing.assert_allclose(brighter[:13], 1.5 * seen[:13])
+    np.testing.assert_allclose(brighter[13:], seen[13:], rtol=1e-6)
+    # Sharper: more of the power in the fine rings, steeper edges.
+    sharper = real_data.look(0.2 + 0.4 * gaussian_filter(rng.random((64, 80)), 0.5))
+    assert sharper[-1] > seen[-1] + 1 and (sharper[13:18] > seen[13:18]).all()
+    assert np.isfinite(real_data.look(np.full((32, 32), 0.1))).all()
+
+
+def test_a_habit_that_shows_is_recognised_and_one_that_does_not_is_not():
+    rng = np.random.default_rng(1)
+    wide = np.arange(40) % 2 == 0
+    images = [gaussian_filter(rng.random((48, 48)), 1.5 if one else 0.8) for one in wide]
+    shows, picked, _ = real_data.habit_by_look(images, wide, trees=30, draws=200)
+    assert shows["pictures"] == 40 and shows["wide"] == shows["picked"] == shows["picked_right"] == 20
+    assert shows["auc"] == 1 and (picked == wide).all() and "new" not in shows
+    new = [gaussian_filter(rng.random((48, 48)), sigma) for sigma in (0.8, 1.5, 0.8)]
+    again, _, picked = real_data.habit_by_look(images, wide, new, [False, True, False], trees=30, draws=20)
+    assert again["new"] == {"pictures": 3, "wide": 1, "picked": 1, "picked_right": 1, "auc": 1}
+    assert picked.tolist() == [False, True, False]
+    hidden, *_ = real_data.habit_by_look(images, rng.permutation(wide), trees=30, draws=200)
+    assert hidden["low"] < 0.5 < hidden["high"] and hidden["low"] <= hidden["auc"] <= hidden["high"]
+    with pytest.raises(ValueError, match="wide has 40 answers for 40 pictures, 3 of them True"):
+        real_data.habit_by_look(images, np.arange(40) < 3)
+    with pytest.raises(ValueError, match="wide has 39 answers for 40 pictures"):
+        real_data.habit_by_look(images, wide[1:])
+
+
+# Beside another method ----------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def beside_stardist():
+    """tools/stardist_nuclei.py, which is no part of a package."""
+    path = NOTEBOOK.parents[1] / "tools" / "stardist_nuclei.py"
+    spec = importlib.util.spec_from_file_location("stardist_nuclei", path)
+    module = importlib.util.module_from_spec(spec)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(sys, "path", list(sys.path))
+        spec.loader.exec_module(module)
+    return module
+
+
+def test_another_method_is_reported_as_the_course_s_net_is(beside_stardist):
+    truth = np.zeros((20, 30), int)
+    truth[2:8, 2:8], truth[12:18, 2:8], truth[2:8, 20:26] = 1, 2, 3
+    answer = np.zeros_like(truth)
+    answer[2:8, 2:8], answer[12:18, 2:6] = 1, 2  # one exact, one at IoU 2/3, one missed
+    report = beside_stardist.report(["a", "b"], [truth, truth], [answer, truth])
+    assert report["pictures"] == [
+        {"name": "a", "nuclei": 3, "found": 2, "right_50": 2, "right_75": 1},
+        {"name": "b", "nuclei": 3, "found": 3, "right_50": 3, "right_75": 3},
+    ]
+    assert report["scores"]["ap_50"]["pooled"] == 5 / 6 and report["scores"]["ap_75"]["pooled"] == 4 / 7
+
+
+def test_the_other_method_s_rate_falls_and_its_labels_move_with_the_picture(beside_stardist):
+    rates = [beside_stardist.rate(epoch, 40) for epoch in range(40)]
+    assert rates == sorted(rates, reverse=True)
+    assert 0.99 < rates[0] / beside_stardist.RATE <= 1 and 0.01 < rates[-1] / beside_stardist.RATE < 0.02
+    labels = np.arange(48).reshape(6, 8)
+    for seed in range(8):
+        image, moved = beside_stardist.augmented(
+            labels.astype(float), labels, np.random.default_rng(seed)
+        )
+        assert image.shape == moved.shape and sorted(moved.ravel()) == list(range(48))
+        assert np.corrcoef(image.ravel(), moved.ravel())[0, 1] > 0.999
+
+
+def test_without_the_other_method_one_is_told_how_to_get_it(beside_stardist, monkeypatch, capsys, tmp_path):
+    with pytest.raises(FileNotFoundError, match="with the data here: python tools/stardist_nuclei.py"):
+        real_data.read("nuclei-stardist", tmp_path)
+    monkeypatch.setenv("TF_USE_LEGACY_KERAS", "1")  # which main sets: not for the tests after this one
+    monkeypatch.setitem(sys.modules, "stardist", None)
+    assert beside_stardist.main([]) == 1
+    said = capsys.readouterr().err
+    assert "stardist is not installed" in said and "pip install" in said and "Traceback" not in said
+
+
+def test_the_other_method_was_measured_on_the_same_pictures():
+    ours, theirs = real_data.read("nuclei"), real_data.read("nuclei-stardist")
+    assert [(row["name"], row["nuclei"]) for row in ours["pictures"]] == [
+        (row["name"], row["nuclei"]) for row in theirs["pictures"]
+    ]
+    for found in (ours, theirs):
+        for key in ("50", "75"):
+            right = sum(row[f"right_{key}"] for row in found["pictures"])
+            either = sum(row["nuclei"] + row["found"] for row in found["pictures"]) - right
+            assert right / either == pytest.approx(found["scores"][f"ap_{key}"]["pooled"], abs=1e-5)
+    low, high = (found["in_train"]["scores"]["ap_75"][end] for found in (ours,) for end in ("low", "high"))
+    assert low < ours["in_train"]["scores"]["ap_75"]["pooled"] < high
+    groups = ours["habits"]
+    assert groups["wide"]["pictures"] + groups["others"]["pictures"] == len(ours["pictures"])
+    assert groups["told"]["ap_75"] >= ours["scores"]["ap_75"]["pooled"]
 
 
 # With the data ------------------------------------------------------------------------------------------------
