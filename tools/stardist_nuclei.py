@@ -28,6 +28,8 @@ from typing import Any
 import numpy as np
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # this checkout, whose results are written
+if __name__ == "__main__":
+    os.environ.setdefault("TF_USE_LEGACY_KERAS", "1")  # TensorFlow looks when it is imported, with Keras
 
 from course_lib import datasets, hardware
 from course_lib.checkpoints import write_json
@@ -164,7 +166,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--epochs", type=int, default=40)
     parser.add_argument("--steps", type=int, default=100, help="in an epoch")
     options = parser.parse_args(arguments)
-    os.environ.setdefault("TF_USE_LEGACY_KERAS", "1")  # before StarDist brings TensorFlow
     try:
         import stardist
     except ModuleNotFoundError as missing:

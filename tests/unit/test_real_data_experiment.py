@@ -360,7 +360,6 @@ def test_the_other_method_s_rate_falls_and_its_labels_move_with_the_picture(besi
 def test_without_the_other_method_one_is_told_how_to_get_it(beside_stardist, monkeypatch, capsys, tmp_path):
     with pytest.raises(FileNotFoundError, match="with the data here: python tools/stardist_nuclei.py"):
         real_data.read("nuclei-stardist", tmp_path)
-    monkeypatch.setenv("TF_USE_LEGACY_KERAS", "1")  # which main sets: not for the tests after this one
     monkeypatch.setitem(sys.modules, "stardist", None)
     assert beside_stardist.main([]) == 1
     said = capsys.readouterr().err
