@@ -63,6 +63,9 @@ def chromium(folder):
         "Emulation.setDeviceMetricsOverride",
         {"width": WIDTH, "height": HEIGHT, "deviceScaleFactor": 1, "mobile": False},
     )
+    # A window nobody sees need not have the focus, and some versions leave it with their own first page: JupyterLab then
+    # takes no notebook for the current one, and says nothing of its kernel.
+    driver.execute_cdp_cmd("Emulation.setFocusEmulationEnabled", {"enabled": True})
     driver.set_page_load_timeout(60)
     driver.set_script_timeout(60)
     return driver
