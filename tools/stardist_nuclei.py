@@ -2,8 +2,9 @@
 
 StarDist (Schmidt et al. 2018, Cell Detection with Star-convex Polygons, https://arxiv.org/abs/1806.03535) learns for each
 pixel the distances to the outline of its object in 32 directions, and keeps the best of the polygons by non-maximum
-suppression: no border class, no watershed. Here its authors' own package is trained on the course's train split with its
-defaults for one channel; its two thresholds are chosen on val by the same score as those of `unet-nuclei`.
+suppression: no border class, no watershed. Here its authors' own package is trained on the course's train split with the
+settings of their examples, but for a learning rate that falls along a cosine; the epoch is chosen by its loss on val, the
+two thresholds by the same score as those of `unet-nuclei`.
 
 The package wants the Keras of before version 3, so it gets an environment of its own:
 

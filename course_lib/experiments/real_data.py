@@ -402,8 +402,8 @@ def nuclei(progress: Progress = print) -> dict[str, Any]:
         `threshold` that has the highest AP at 0.75 over those that it picks in train, and the others the chosen one.
         `look`: whether a picture's look tells that its labels are wide; see `habit_by_look`.
         `sizes`: by diameter: how many, how many found at IoU 0.5 and 0.75 (`found_75_others`: of those in pictures whose
-        labels are not wide); `predicted`: how many objects of that size were
-        found in all, and how many of them are true at 0.5.
+        labels are not wide); `predicted`: how many objects of that size were found in all, and how many of them are true
+        at 0.5.
         `touching`: the same two shares for nuclei that touch another one, and that do not.
     """
     recipe = recipes.NUCLEI
@@ -425,6 +425,7 @@ def nuclei(progress: Progress = print) -> dict[str, Any]:
     model = recipe.model()
     card = checkpoints.load(recipe, model, quiet=True)
     progress("nuclei: predicting val")
+    cuts = [card["chosen"] | {"mask_threshold": value} for value in HABITS]
     pictures, counts, rows, read_off = [], [], [], []
     for sample in both["val"]:
         one = evaluation.predict_one(recipe, model, sample.image)
@@ -432,8 +433,7 @@ def nuclei(progress: Progress = print) -> dict[str, Any]:
         pictures.append(_nuclei_row(sample, answer, at))
         counts.append(count)
         rows.append((sample, answer, at))
-        settings = [card["chosen"], *(card["chosen"] | {"mask_threshold": value} for value in HABITS)]
-        read_off.append([_answer(recipe, sample, one, setting)[2] for setting in settings])
+        read_off.append([count, *(_answer(recipe, sample, one, cut)[2] for cut in cuts)])
     progress("nuclei: asking whether the look tells how wide the labels are")
     crowded = {split: _crowded(samples) for split, samples in both.items()}
     by_look, *picks = habit_by_look(*crowded["train"][1:], *crowded["val"][1:])
@@ -450,8 +450,7 @@ def nuclei(progress: Progress = print) -> dict[str, Any]:
         seen.append(row)
         seen_counts.append(count)
         if sample.name in picked:
-            settings = [card["chosen"] | {"mask_threshold": value} for value in HABITS]
-            lower = lower + np.array([_answer(recipe, sample, one, setting)[2] for setting in settings])
+            lower = lower + np.array([_answer(recipe, sample, one, cut)[2] for cut in cuts])
     return {
         "digest": recipe.digest,
         "kinds": kinds,
