@@ -2,7 +2,7 @@
 #   PYTHON=python3.12    the Python that .venv is built with (default: python3 if it fits, else the newest that fits)
 #   EXTRA=cpu|gpu        what is installed (default: gpu where an NVIDIA driver answers, else cpu; EXTRA=cpu,torch adds PyTorch)
 #   LAB_ARGS="…"         more arguments for JupyterLab, such as --no-browser --port 9000
-#   STAGES="…"           which stages `make test` runs: style arrays tensorflow jax torch browser notebooks
+#   STAGES="…"           which stages `make test` runs: style tensorflow jax torch browser notebooks
 #   PYTEST_ARGS="…"      more arguments for pytest in the unit and parity tests, such as -k unet
 #   WORKERS=2            how many processes run the tests and the notebooks
 #   BENCH="…"            which timings `make bench` runs, such as unet_step (default: all); BENCH_ARGS="…": arguments for them

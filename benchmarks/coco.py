@@ -186,7 +186,9 @@ def main() -> None:
         )
         seconds = [[watch.wall for watch in pair] for pair in rounds]
         what = f"COCO AP of {options.images} images, {kind}"
-        rows.append(row(what, *map(list, zip(*seconds, strict=True)), "pycocotools", encoding=round(encoding, 3)))
+        rows.append(
+            row(what, *map(list, zip(*seconds, strict=True)), "pycocotools", encoding=round(encoding, 3))
+        )
     save("coco", rows, **{k: v for k, v in vars(options).items()})
 
 

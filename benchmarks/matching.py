@@ -66,7 +66,9 @@ def main() -> None:
             f"{statistics.median(cpu):.2f} s CPU (rounds {rounds}); "
             f"mean AP {scores.average_precision.mean():.3f}"
         )
-        rows.append(row(f"matching, {options.images} images, {options.objects} objects, thresholds {name}", wall))
+        rows.append(
+            row(f"matching, {options.images} images, {options.objects} objects, thresholds {name}", wall)
+        )
     save("matching", rows, **vars(options))
 
 

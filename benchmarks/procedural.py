@@ -46,7 +46,9 @@ def main() -> None:
                 f"{make.__name__:8} {f'{size} x {size}':>9} {core:11.2f} {clock:12.2f} {1000.0 / core:18.0f}",
                 flush=True,
             )
-            rows.append(row(f"a sample of {make.__name__}, {size} x {size}", [clock / 1000], core_ms=round(core, 3)))
+            rows.append(
+                row(f"a sample of {make.__name__}, {size} x {size}", [clock / 1000], core_ms=round(core, 3))
+            )
     save("procedural", rows, samples=samples)
 
 

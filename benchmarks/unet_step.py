@@ -50,8 +50,8 @@ def batch_of(side: int, batch: int):
 def keras_step(side: int, batch: int, base: int, mixed: bool):
     import keras
 
+    from course_lib.models.analysis import costs
     from course_lib.models.unet import unet
-    from course_lib.show.measure import costs
 
     keras.utils.set_random_seed(0)
     keras.config.set_dtype_policy("mixed_float16" if mixed else "float32")

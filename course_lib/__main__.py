@@ -56,7 +56,8 @@ def _parser() -> argparse.ArgumentParser:
 
     train = commands.add_parser("train", help="train a recipe", description=run_train.__doc__)
     train.add_argument("recipes", nargs="*", metavar="RECIPE", help=names)
-    train.add_argument("--all",
+    train.add_argument(
+        "--all",
         action="store_true",
         help="every recipe whose weights are missing or stale; the large ones only where a GPU is found",
     )
@@ -247,7 +248,7 @@ def run_predict(options: argparse.Namespace) -> int:
     that programs can read in windows too, <stem>.tif."""
     from course_lib import evaluation
     from course_lib.datasets.pictures import LARGE, LargePicture, picture_size, read_picture, write_labels
-    from course_lib.show.figures import overlay, save_picture
+    from course_lib.plot import overlay, save_picture
 
     if bool(options.split) == bool(options.images):
         raise ValueError("give either IMAGE files or --split, not both and not neither.")
@@ -264,6 +265,7 @@ def run_predict(options: argparse.Namespace) -> int:
             raise ValueError(
                 f"two pictures are called {twice[0]!r}; their label maps would overwrite each other. Rename one."
             )
+
         # All are read once before the first is predicted: a bad file is named before any work is lost.
         def read(path: Path) -> Any:
             sides = picture_size(path)
@@ -303,7 +305,7 @@ def _predict_large(options: argparse.Namespace, recipe, model, picture, stem: st
     import tifffile
 
     from course_lib import evaluation
-    from course_lib.show.figures import overlay, save_picture
+    from course_lib.plot import overlay, save_picture
 
     if recipe.target.get("kind") == "three_classes":
         print(f"{stem}: too large to number its objects; it gets a map of "
@@ -346,7 +348,9 @@ def run_export(options: argparse.Namespace) -> int:
         size=options.size,
         probabilities=options.probabilities,
     )
-    print(f"{written.path}: {options.format}, {written.bytes / 1e6:.1f} MB; {written.sidecar} says how to use it")
+    print(
+        f"{written.path}: {options.format}, {written.bytes / 1e6:.1f} MB; {written.sidecar} says how to use it"
+    )
     # Another size than the recipe trains on, where the network allows it; both sides are multiples of 32.
     size = tuple(options.size or (96, 160))
     draw = datasets.cells if datasets.channels(recipe.dataset) == 1 else datasets.scenes
@@ -372,13 +376,13 @@ def run_claims(options: argparse.Namespace) -> int:
     """Print what was measured of the notes' claims: the effect with its 95 % interval, and the verdict."""
     from dataclasses import asdict
 
-    from course_lib import experiments
+    from course_lib.teaching import discovery, ledger
 
-    if unknown := [claim for claim in options.claims or () if claim not in experiments.MODULES]:
-        raise ValueError(f"--run {unknown[0]}: there are experiments for {', '.join(experiments.MODULES)}.")
+    if unknown := [claim for claim in options.claims or () if claim not in discovery.claims()]:
+        raise ValueError(f"--run {unknown[0]}: there are experiments for {', '.join(discovery.claims())}.")
     for claim in options.claims or ():
-        experiments.run(claim, lambda line: print(line, file=sys.stderr, flush=True))
-    results = [experiments.read(path.stem) for path in sorted(experiments.FOLDER.glob("[0-9].[0-9].json"))]
+        ledger.run(claim, lambda line: print(line, file=sys.stderr, flush=True))
+    results = [ledger.read(path.stem) for path in sorted(ledger.FOLDER.glob("[0-9].[0-9].json"))]
     for result in results:
         print(f"{result.claim}  {result.statement}\n     {result.verdict}: {result.teacher}")
         if result.interval is None:
@@ -392,7 +396,7 @@ def run_claims(options: argparse.Namespace) -> int:
 
 def run_cards(options: argparse.Namespace) -> int:
     """Write the flashcards of all chapters as a deck that Anki imports; imported again, no card is there twice."""
-    from course_lib.study import anki
+    from course_lib.teaching import anki
 
     count = anki.write(options.out)
     print(f"{options.out}: {count} cards")
@@ -405,7 +409,7 @@ def run_posters(options: argparse.Namespace) -> int:
     """Draw a poster of each network, read off the live model as published: DIR/<name>.svg and DIR/<name>.pdf, a page of
     size A3 each, with its shapes, its numbers and how to read it. The networks are built for it, one after the other; the
     largest takes about 1 GB of memory."""
-    from course_lib.show import posters
+    from course_lib.teaching import posters
 
     written = []
     for path in posters.write(options.out, options.names):
@@ -419,7 +423,7 @@ def run_posters(options: argparse.Namespace) -> int:
 def run_slides(options: argparse.Namespace) -> int:
     """Write notebooks as slides, with the outputs that they hold: for each DIR/<stem>.html, one file with its pictures,
     formulas and speaker notes inside, which any browser shows without a network. Press ? in it for the keys."""
-    from course_lib.study import slides
+    from course_lib.teaching import slides
 
     # All are read before the first is written: a notebook that cannot become slides is named before anything changes.
     decks = [(path, slides.read(path)) for path in slides.chapters(options.notebooks)]

@@ -15,12 +15,13 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from course_lib import resources
 from course_lib.recipes import Recipe
 
 if TYPE_CHECKING:
     import keras
 
-FOLDER = Path(__file__).resolve().parents[1] / "data" / "checkpoints"
+FOLDER = resources.DATA / "checkpoints"
 
 
 class CheckpointError(RuntimeError):

@@ -27,7 +27,7 @@ from typing import Any
 import keras
 import numpy as np
 
-from course_lib import __version__
+from course_lib import __version__, resources
 from course_lib.checkpoints import write_json
 from course_lib.models import MaskRCNN
 from course_lib.recipes import Recipe
@@ -433,7 +433,7 @@ def _convert_elsewhere(
     """The same on any backend: a process whose Keras runs on TensorFlow reads a Keras file and writes the format."""
     source = folder / "source.keras"
     model.save(source)
-    root = str(Path(__file__).resolve().parents[1])
+    root = str(resources.PROJECT)
     _child(
         CONVERT, root, str(source), str(made), format, json.dumps(card),
         doing=f"writing {model.name} with format={format!r}",

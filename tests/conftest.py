@@ -35,11 +35,15 @@ def numpy_draws_the_first_weights():
     from scipy.special import ndtr, ndtri
 
     def draw(self, shape, dtype=None):
-        fans = np.prod(shape[:-2], dtype=float) * np.array([shape[-2] if len(shape) > 1 else shape[0], shape[-1]])
+        fans = np.prod(shape[:-2], dtype=float) * np.array(
+            [shape[-2] if len(shape) > 1 else shape[0], shape[-1]]
+        )
         fan = {"fan_in": fans[0], "fan_out": fans[1], "fan_avg": fans.mean()}[self.mode]
         deviation = np.sqrt(self.scale / max(1.0, fan))
         rng = np.random.default_rng(self.seed)
-        if self.distribution == "truncated_normal":  # cut off at two standard deviations of the normal that is drawn
+        if (
+            self.distribution == "truncated_normal"
+        ):  # cut off at two standard deviations of the normal that is drawn
             values = ndtri(rng.uniform(ndtr(-2), ndtr(2), shape)) * deviation / 0.8796256610342398
         elif self.distribution == "uniform":
             values = rng.uniform(-1, 1, shape) * deviation * np.sqrt(3)

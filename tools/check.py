@@ -16,38 +16,15 @@ import time
 from notebooks import CELL_SECONDS, ENVIRONMENT, ROOT, find_notebooks
 
 BACKENDS = ("tensorflow", "jax", "torch")
-STAGES = ("style", "arrays", *BACKENDS, "browser", "notebooks")
-# Tests of what is NumPy alone: they would give the same on each backend, so they run once, on a backend that does not
-# exist. A file that begins to need Keras fails there, and has to leave this list.
-WITHOUT_BACKEND = (
-    "tests/parity/test_metrics_scipy.py",
-    "tests/parity/test_metrics_skimage.py",
-    "tests/parity/test_metrics_sklearn.py",
-    "tests/parity/test_pycocotools.py",
-    "tests/unit/test_archive.py",
-    "tests/unit/test_benchmarks.py",
-    "tests/unit/test_course_map.py",
-    "tests/unit/test_house.py",
-    "tests/unit/test_notebooks_static.py",
-    "tests/unit/test_ops_anchors.py",
-    "tests/unit/test_photographs.py",
-    "tests/unit/test_procedural.py",
-    "tests/unit/test_real_data.py",
-    "tests/unit/test_scaling.py",
-    "tests/unit/test_slides.py",
-    "tests/unit/test_study_checker.py",
-    "tests/unit/test_study_exercises.py",
-    "tests/unit/test_targets.py",
-    "tests/unit/test_teaching.py",
-)
+# The first backend takes all tests; the others those marked `backend`, for the rest would give the same there.
+STAGES = ("style", *BACKENDS, "browser", "notebooks")
 # The others are part of the set-up: where one of them cannot run, that is a failure.
 OPTIONAL = ("torch", "browser")
 TITLES = {
     "style": "Style: ruff",
-    "arrays": "Unit and parity tests of what needs no backend",
-    "tensorflow": "Unit and parity tests on TensorFlow",
-    "jax": "Unit and parity tests on JAX",
-    "torch": "Unit and parity tests on PyTorch",
+    "tensorflow": "All tests, on TensorFlow",
+    "jax": "Tests of what uses the backend, on JAX",
+    "torch": "Tests of what uses the backend, on PyTorch",
     "browser": "What a browser shows: the slides of every chapter, JupyterLab",
     "notebooks": "Notebooks: every cell runs and gives its committed output",
 }
@@ -72,10 +49,10 @@ def command_of(stage: str) -> list[str]:
     if stage == "notebooks":
         paths = [str(path.relative_to(ROOT)) for path in find_notebooks()]
         return [*pytest, "--nbval", "--nbval-current-env", f"--nbval-cell-timeout={CELL_SECONDS}", *paths]
-    # Parity first, and in this order: the longest file of all, which trains and measures checkpoints, must not be the last.
-    paths = ["tests/parity", "tests/unit", *(f"--ignore={path}" for path in WITHOUT_BACKEND)]
-    if stage == "arrays":
-        paths = WITHOUT_BACKEND
+    if stage != BACKENDS[0]:
+        pytest += ["-m", "backend"]
+    # Parity first: the longest file of all, which measures the checkpoints, must not be the last.
+    paths = ["tests/parity", "tests", "--ignore=tests/browser"]
     return [*pytest, *paths, *shlex.split(os.environ.get("PYTEST_ARGS", ""))]
 
 
@@ -86,8 +63,8 @@ def environment_of(stage: str) -> dict[str, str]:
         return environment | ENVIRONMENT
     if stage == "browser":
         environment |= {"KERAS_BACKEND": "tensorflow", "MPLBACKEND": "Agg"}
-    if stage in (*BACKENDS, "arrays"):
-        environment |= {"KERAS_BACKEND": "none" if stage == "arrays" else stage, "MPLBACKEND": "Agg"}
+    if stage in BACKENDS:
+        environment |= {"KERAS_BACKEND": stage, "MPLBACKEND": "Agg"}
     if stage in ("tensorflow", "jax"):
         # Most tests run what they compile once: XLA takes longer to make it quick than it then gains. (At level 0 it makes
         # it so slow that an FCN's transposed convolutions take a minute.)

@@ -12,7 +12,7 @@ import notebooks
 
 sys.path.insert(0, str(notebooks.ROOT))
 
-from course_lib.study import exercises
+from course_lib.teaching import exercises
 
 
 def main(arguments: list[str]) -> int:

@@ -29,7 +29,7 @@ def checks_of(solution: dict) -> dict[str, dict]:
     for cell in notebooks.code_cells(solution):
         if found := CHECK.search(notebooks.source(cell)):
             # Asked for anew, so that a `check` of the student's own is not the one that answers.
-            call = f"from course_lib.study import check\n{found[0]}"
+            call = f"from course_lib.teaching import check\n{found[0]}"
             cells[f"{found[1]}.{found[2]}"] = {**cell, "source": call}
     return cells
 

@@ -33,8 +33,8 @@ if __name__ == "__main__":
     os.environ.setdefault("TF_USE_LEGACY_KERAS", "1")  # TensorFlow looks when it is imported, with Keras
 
 from course_lib import datasets, hardware
+from course_lib.chapters.ch09_real_data.real_data import FOLDER, pooled, rounded
 from course_lib.checkpoints import write_json
-from course_lib.experiments.real_data import FOLDER, pooled, rounded
 from course_lib.metrics import instance
 
 RATE = 3e-4
@@ -49,7 +49,9 @@ def rate(epoch: int, epochs: int) -> float:
     return RATE * (0.01 + 0.99 * 0.5 * (1 + np.cos(np.pi * (epoch + 0.5) / epochs)))
 
 
-def augmented(image: np.ndarray, labels: np.ndarray, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
+def augmented(
+    image: np.ndarray, labels: np.ndarray, rng: np.random.Generator
+) -> tuple[np.ndarray, np.ndarray]:
     """Right-angle turns, flips, brightness and noise, as in the examples of StarDist's authors."""
     turns, flip = rng.integers(4), rng.random() < 0.5
     image, labels = np.rot90(image, turns), np.rot90(labels, turns)
@@ -112,7 +114,9 @@ def train(folder: Path, epochs: int, steps: int, progress: Callable[[str], None]
 
     model.callbacks.append(Epochs())
     model.train(
-        *sets["train"], validation_data=sets["val"], augmenter=lambda image, labels: augmented(image, labels, rng)
+        *sets["train"],
+        validation_data=sets["val"],
+        augmenter=lambda image, labels: augmented(image, labels, rng),
     )
     return model, time.perf_counter() - begun
 
@@ -157,7 +161,9 @@ def report(names: Sequence[str], truths: Sequence[np.ndarray], found: Sequence[n
         counts.append([(m.true_positives, m.false_positives, m.false_negatives) for m in at])
         right = {f"right_{key}": m.true_positives for key, m in zip((50, 75), at, strict=True)}
         nuclei = at[0].true_positives + at[0].false_negatives
-        rows.append({"name": name, "nuclei": nuclei, "found": at[0].true_positives + at[0].false_positives} | right)
+        rows.append(
+            {"name": name, "nuclei": nuclei, "found": at[0].true_positives + at[0].false_positives} | right
+        )
     return {"pictures": rows, "scores": pooled(np.array(counts))}
 
 
@@ -178,7 +184,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     with tempfile.TemporaryDirectory() as folder:
         model, seconds = train(Path(folder), options.epochs, options.steps, say)
         found = answers(model, [sample.image[..., 0] for sample in val], say)
-    means = {pair: np.mean(instance.average_precision(truths, maps, THRESHOLDS)) for pair, maps in found.items()}
+    means = {
+        pair: np.mean(instance.average_precision(truths, maps, THRESHOLDS)) for pair, maps in found.items()
+    }
     best = max(means, key=means.get)
     content = {
         "stardist": stardist.__version__,

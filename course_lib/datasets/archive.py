@@ -36,6 +36,7 @@ from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
 
+from course_lib import resources
 from course_lib.datasets import disk
 from course_lib.datasets.download import CHUNK, MAX_BYTES, download_zip
 from course_lib.datasets.errors import ArchiveDamaged, DataError, DataUnavailable, SplitUnavailable
@@ -56,7 +57,7 @@ __all__ = [
     "status",
 ]
 
-MANIFEST = Path(__file__).resolve().parents[2] / "data" / "archives.json"
+MANIFEST = resources.DATA / "archives.json"
 PUBLIC = "https://github.com"
 MARKER = ".complete"
 """The file that an unpacked copy has once it is whole and verified; it says what the copy holds."""

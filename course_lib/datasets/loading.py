@@ -299,9 +299,7 @@ class Batches(keras.utils.PyDataset):
         with self._cache_lock:
             if index not in self._cache and size <= self._cache_room:
                 # A view would keep all that it looks at in memory, uncounted.
-                self._cache[index] = tuple(
-                    part if part.base is None else part.copy() for part in encoded
-                )
+                self._cache[index] = tuple(part if part.base is None else part.copy() for part in encoded)
                 self._cache_room -= size
         return encoded
 

@@ -8,14 +8,14 @@ stand before it in the list.
 from __future__ import annotations
 
 import json
-from pathlib import Path
 
 import numpy as np
 from skimage import data
 
+from course_lib import resources
 from course_lib.datasets.sample import Sample, boxes_from_instances
 
-POLYGONS = Path(__file__).resolve().parents[2] / "data" / "polygons"
+POLYGONS = resources.DATA / "polygons"
 
 CLASS_NAMES = {
     "cat": ("background", "cat"),

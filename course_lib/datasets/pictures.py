@@ -54,7 +54,9 @@ OUT_OF_RANGE = "holds {} outside 0..1; save it with 8 or 16 bits, or as floats i
 
 def _check_pixels(path: Path, shape: tuple[int, ...], dtype: np.dtype) -> None:
     if len(shape) != 3 or shape[-1] > 4:
-        raise ValueError(f"{path}: has shape {shape}; give one picture (height, width) or (height, width, 3).")
+        raise ValueError(
+            f"{path}: has shape {shape}; give one picture (height, width) or (height, width, 3)."
+        )
     if dtype not in (bool, np.uint8, np.uint16) and np.dtype(dtype).kind != "f":
         raise ValueError(f"{path}: {OUT_OF_RANGE.format(dtype)}")
 
@@ -118,9 +120,15 @@ class LargePicture:
             ) from error
         window = self._pixels[:1, :1]
         shape = (*self._pixels.shape[:2], *(window.shape[2:] or (1,)))
-        _check_pixels(path, (*shape[:2], *self._pixels.shape[2:]) if len(self._pixels.shape) > 3 else shape, window.dtype)
+        _check_pixels(
+            path,
+            (*shape[:2], *self._pixels.shape[2:]) if len(self._pixels.shape) > 3 else shape,
+            window.dtype,
+        )
         if window.dtype.kind == "f":
-            raise ValueError(f"{path}: holds {window.dtype}; save a picture as large as this with 8 or 16 bits.")
+            raise ValueError(
+                f"{path}: holds {window.dtype}; save a picture as large as this with 8 or 16 bits."
+            )
         self.shape = (*shape[:2], channels)
 
     def __getitem__(self, key) -> np.ndarray:

@@ -140,7 +140,12 @@ def camvid(split: str = "train", shrink: int = 1) -> Dataset:
         ArchiveDamaged: if the archive is not what it should be.
     """
     _check_split(split)
-    if isinstance(shrink, bool) or not isinstance(shrink, int) or shrink < 1 or math.gcd(*CAMVID_SIZE) % shrink:
+    if (
+        isinstance(shrink, bool)
+        or not isinstance(shrink, int)
+        or shrink < 1
+        or math.gcd(*CAMVID_SIZE) % shrink
+    ):
         raise ValueError(
             f"shrink is {shrink!r}; it must be a whole number that divides {CAMVID_SIZE[0]} and {CAMVID_SIZE[1]}, "
             "such as 1, 2 or 4."

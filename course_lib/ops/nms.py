@@ -119,7 +119,9 @@ def _in_blocks(values, axis: int, size: int):
     if missing:
         kind = values.dtype
         padding = [(0, missing if k == axis else 0) for k in range(len(values.shape))]
-        values = ops.cast(ops.pad(ops.cast(values, "int32") if "bool" in str(kind) else values, padding), kind)
+        values = ops.cast(
+            ops.pad(ops.cast(values, "int32") if "bool" in str(kind) else values, padding), kind
+        )
     shape = ops.shape(values)
     values = ops.reshape(values, (*shape[:axis], (count + missing) // size, size, *shape[axis + 1 :]))
     return ops.moveaxis(values, axis, 0)
@@ -164,10 +166,13 @@ def _first_kept(places, block):
     """The places after this block: what was kept before, then what is kept of the block, as far as there is room."""
     room = places["kept"].shape[-1]
     joined = {
-        name: ops.concatenate([value, block[name]], axis=len(places["kept"].shape) - 1) for name, value in places.items()
+        name: ops.concatenate([value, block[name]], axis=len(places["kept"].shape) - 1)
+        for name, value in places.items()
     }
     # What is kept has the keys n, n - 1, ... down the list, the others 0: the largest keys are the first ones kept.
     count = joined["kept"].shape[-1]
     keys = ops.where(joined["kept"], count - ops.arange(count, dtype="int32"), 0)
     keys, chosen = ops.top_k(keys, room)
-    return {name: take_rows(value, chosen) for name, value in joined.items() if name != "kept"} | {"kept": keys > 0}
+    return {name: take_rows(value, chosen) for name, value in joined.items() if name != "kept"} | {
+        "kept": keys > 0
+    }

@@ -19,7 +19,7 @@ from pathlib import Path
 
 import pytest
 
-from course_lib.study import questions
+from course_lib.teaching import questions
 
 PROJECT = Path(__file__).resolve().parents[2]
 FIRST, CHAPTER = "00_start_here.ipynb", "01_detection_vs_segmentation.ipynb"
@@ -512,6 +512,8 @@ def test_the_page_asks_no_host_but_this_one(chapter):
     elsewhere = [
         address
         for address in asked
-        if not re.match(r"(file|data|blob|chrome|chrome-untrusted|about):|https?://(localhost|127\.0\.0\.1)[:/]", address)
+        if not re.match(
+            r"(file|data|blob|chrome|chrome-untrusted|about):|https?://(localhost|127\.0\.0\.1)[:/]", address
+        )
     ]
     assert elsewhere == []

@@ -11,7 +11,7 @@ from selenium.webdriver.common.by import By
 from selenium.webdriver.common.keys import Keys
 from selenium.webdriver.support.ui import WebDriverWait
 
-from course_lib.study import slides
+from course_lib.teaching import slides
 
 # What is wrong with the slide that is shown, one sentence each. Sizes are in pixels of the window, 1280 x 720.
 LOOK = """

@@ -4,6 +4,8 @@ import pytest
 
 from course_lib import checkpoints, evaluation, recipes
 
+pytestmark = pytest.mark.backend
+
 SHIPPED = [
     recipe for recipe in recipes.RECIPES.values() if (checkpoints.folder(recipe) / "card.json").is_file()
 ]

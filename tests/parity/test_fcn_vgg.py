@@ -12,6 +12,8 @@ from keras import layers, ops
 
 from course_lib.models.fcn import fcn, load_vgg16
 
+pytestmark = pytest.mark.backend
+
 WIDTHS = (6, 8, 12, 16, 16)
 CONVOLUTIONS = (2, 2, 3, 3, 3)
 

@@ -7,6 +7,8 @@ from keras import ops
 
 from course_lib.losses import CrossEntropy, Dice, Focal, SegmentationLoss, Tversky
 
+pytestmark = pytest.mark.backend
+
 RNG = np.random.default_rng(0)
 LOGITS = RNG.normal(scale=3, size=(2, 5, 6, 4)).astype("float32")
 LABELS = RNG.integers(0, 4, (2, 5, 6)).astype("int32")

@@ -21,6 +21,8 @@ from course_lib.losses import (
     signed_distances,
 )
 
+pytestmark = pytest.mark.backend
+
 RNG = np.random.default_rng(1)
 CLASSES = 4
 LOGITS = RNG.normal(scale=1.5, size=(3, 7, 6, CLASSES)).astype("float32")

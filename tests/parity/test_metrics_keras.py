@@ -6,6 +6,8 @@ import pytest
 
 from course_lib import metrics
 
+pytestmark = pytest.mark.backend
+
 CLASSES = 4
 
 

@@ -13,6 +13,8 @@ from course_lib.models.backbone import IMAGENET_MEAN, IMAGENET_STD, resnet50
 from course_lib.models.mask_rcnn.fpn import fpn
 from course_lib.models.mask_rcnn.torchvision_weights import torchvision_shapes
 
+pytestmark = pytest.mark.backend
+
 TOLERANCE = 1e-4
 
 

@@ -13,6 +13,8 @@ from course_lib.models.mask_rcnn import LOSSES, MaskRCNN
 from course_lib.models.mask_rcnn.torchvision_weights import torchvision_shapes
 from course_lib.ops.masks import whole_image_masks
 
+pytestmark = pytest.mark.backend
+
 GRADIENTS = {
     "rpn.head.conv.0.0.weight": "rpn-head-conv-0-0/kernel",
     "roi_heads.mask_predictor.conv5_mask.weight": "roi_heads-mask_predictor-conv5_mask/kernel",

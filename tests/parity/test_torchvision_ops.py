@@ -20,6 +20,8 @@ from course_lib.ops.nms import nms
 from course_lib.ops.roi import multilevel_roi_align, roi_align, roi_pool
 from course_lib.ops.sampling import sample_balanced
 
+pytestmark = pytest.mark.backend
+
 ROI_ALIGN = r"roi_align_(\d+)x(\d+)_scale(\d+)_sampling(\d+)_aligned([01])"
 ROI_POOL = r"roi_pool_(\d+)x(\d+)_scale(\d+)"
 NMS = r"(batched_)?nms_keep_iou(0\.\d+)"

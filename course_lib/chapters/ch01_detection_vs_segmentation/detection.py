@@ -1,0 +1,510 @@
+"""Chapter 1 of the claims: what a box answers, what a mask answers, and what each of them costs."""
+
+from __future__ import annotations
+
+import io
+import json
+from collections.abc import Callable, Iterable
+
+import numpy as np
+from keras import ops
+from PIL import Image
+from scipy import ndimage
+from skimage import color, data, feature, filters
+
+from course_lib.datasets import (
+    CAMVID_CLASSES,
+    DataError,
+    Sample,
+    boxes_from_instances,
+    camvid,
+    cells,
+    nuclei,
+    photographs,
+    scenes,
+)
+from course_lib.ops.boxes import box_iou
+from course_lib.teaching.ledger import Result, interval
+
+SEEDS = tuple(range(10))
+ELONGATIONS = (1.0, 1.5, 2.0, 3.0, 4.0, 6.0, 8.0)
+"""Length of an object divided by its width."""
+ROTATIONS = (0, 15, 30, 45, 60, 75, 90)
+"""Degrees between an object's length and the picture's rows."""
+SHAPES = ("ellipse", "rectangle")
+AREAS = (200.0, 2000.0)
+"""Objects of all sizes between these, in pixels."""
+FINE = 8
+"""What is called the object itself is drawn this many times finer than the picture."""
+NO_GAIN = 0.01
+"""A mask whose IoU is better than the box's by no more than this is called no better."""
+SMALLEST_PERSON = 50
+"""Pieces of pedestrian of fewer pixels are left out: the pictures are 360 × 480, these cannot be told from errors."""
+
+
+# A mask as bytes --------------------------------------------------------------------------------------------
+
+
+def run_lengths(mask: np.ndarray) -> np.ndarray:
+    """A mask as the lengths of its runs, column by column: off, on, off, on, … (COCO's uncompressed RLE).
+
+    Args:
+        mask: bool `(height, width)`.
+
+    Returns:
+        uint32 `(runs,)`; the first run is one of "off", of length 0 if the first pixel is on.
+    """
+    line = np.asarray(mask, bool).ravel(order="F")
+    changes = np.flatnonzero(np.diff(line, prepend=False))
+    return np.diff(changes, prepend=0, append=line.size).astype(np.uint32)
+
+
+def from_run_lengths(runs: np.ndarray, size: tuple[int, int]) -> np.ndarray:
+    """The mask of `size` `(height, width)` that `run_lengths` gave these runs for.
+
+    Raises:
+        ValueError: if the runs are longer or shorter than the mask.
+    """
+    if np.sum(runs) != size[0] * size[1]:
+        raise ValueError(f"runs cover {np.sum(runs)} pixels, but size {size} has {size[0] * size[1]}.")
+    line = np.repeat(np.arange(len(runs)) % 2 == 1, runs)
+    return line.reshape(size, order="F")
+
+
+def mask_bytes(mask: np.ndarray) -> dict[str, int]:
+    """How many bytes one mask takes, in the forms that it is stored and sent in.
+
+    Args:
+        mask: bool `(height, width)`.
+
+    Returns:
+        form → bytes. All of them give back the mask to the pixel.
+    """
+    png = io.BytesIO()
+    Image.fromarray(mask).save(png, format="PNG", optimize=True)  # of a bool array: one bit per pixel
+    return {
+        "label map, int32": mask.size * 4,
+        "one byte per pixel": mask.size,
+        "one bit per pixel": np.packbits(mask).nbytes,
+        "run lengths, uint32": run_lengths(mask).nbytes,
+        "PNG file": png.getbuffer().nbytes,
+    }
+
+
+# A box as a mask --------------------------------------------------------------------------------------------
+
+
+def drawn(
+    shape: str, length: float, width: float, degrees: float, offset: tuple[float, float] = (0.0, 0.0)
+) -> np.ndarray:
+    """How much of each pixel an object covers.
+
+    Args:
+        shape: `"ellipse"` or `"rectangle"`.
+        length, width: its two axes or sides, in pixels.
+        degrees: how far its length is turned from the x axis.
+        offset: `(x, y)` of the centre within its pixel, 0..1.
+
+    Returns:
+        float64 `(side, side)` in 0..1, just large enough.
+
+    Raises:
+        ValueError: for another shape.
+    """
+    if shape not in SHAPES:
+        raise ValueError(f"shape is {shape!r}; there are {', '.join(SHAPES)}.")
+    side = int(np.ceil(np.hypot(length, width))) + 4
+    centre = (side // 2 + offset[0], side // 2 + offset[1])
+    at = (np.arange(side * FINE) + 0.5) / FINE
+    x, y = at[None, :] - centre[0], at[:, None] - centre[1]
+    angle = np.deg2rad(degrees)
+    along = (np.cos(angle) * x + np.sin(angle) * y) / (length / 2)
+    across = (np.cos(angle) * y - np.sin(angle) * x) / (width / 2)
+    inside = along**2 + across**2 < 1 if shape == "ellipse" else np.maximum(abs(along), abs(across)) < 1
+    return inside.reshape(side, FINE, side, FINE).mean((1, 3))
+
+
+def overlap(mask: np.ndarray, coverage: np.ndarray) -> float:
+    """IoU of whole pixels with an object that also covers parts of pixels.
+
+    Args:
+        mask: bool `(height, width)`.
+        coverage: float `(height, width)`, the share of each pixel that the object covers.
+    """
+    shared = coverage[mask].sum()
+    return float(shared / (mask.sum() + coverage.sum() - shared))
+
+
+def as_mask(box: np.ndarray, size: tuple[int, int]) -> np.ndarray:
+    """The pixels in a box `x1, y1, x2, y2` with whole edges, as bool `(height, width)`."""
+    x1, y1, x2, y2 = (int(edge) for edge in box)
+    mask = np.zeros(size, bool)
+    mask[y1:y2, x1:x2] = True
+    return mask
+
+
+def answers(coverage: np.ndarray) -> dict[str, float]:
+    """The IoU with an object of the best mask of whole pixels, and of the tight box around that mask."""
+    mask = coverage > 0.5
+    (box,) = boxes_from_instances(mask.astype(np.int32))
+    return {"mask": overlap(mask, coverage), "box": overlap(as_mask(box, mask.shape), coverage)}
+
+
+def formula(shape: str, elongation: float, degrees: float) -> float:
+    """The IoU of an object with the tight box around it, by geometry: the share of the box that the object fills.
+
+    An ellipse with axes a and b fills (π / 4) a b; its box is √(a² cos² + b² sin²) by √(a² sin² + b² cos²). A rectangle
+    fills a b; its box is a cos + b sin by a sin + b cos.
+    """
+    a, b = elongation, 1.0
+    c, s = abs(np.cos(np.deg2rad(degrees))), abs(np.sin(np.deg2rad(degrees)))
+    if shape == "ellipse":
+        return float(np.pi / 4 * a * b / (np.hypot(a * c, b * s) * np.hypot(a * s, b * c)))
+    return float(a * b / ((a * c + b * s) * (a * s + b * c)))
+
+
+def filled_shares(samples: Iterable[Sample]) -> dict[str, list[float]]:
+    """For each class, the share of its tight box that each object fills: the IoU of the box, taken as a mask, with it.
+
+    Args:
+        samples: with instances and classes.
+
+    Returns:
+        class id as text → one share for each object.
+    """
+    shares: dict[str, list[float]] = {}
+    for sample in samples:
+        areas = np.bincount(sample.instances.ravel(), minlength=len(sample.classes) + 1)[1:]
+        sides = sample.boxes[:, 2:] - sample.boxes[:, :2]
+        for kind, share in zip(sample.classes, areas / sides.prod(1), strict=True):
+            shares.setdefault(str(kind), []).append(float(share))
+    return shares
+
+
+def _summary(shares: list[float]) -> dict[str, float]:
+    return {
+        "objects": len(shares),
+        "least": float(np.min(shares)),
+        "median": float(np.median(shares)),
+        "greatest": float(np.max(shares)),
+    }
+
+
+def real_shapes(progress: Callable[[str], None] = print) -> dict[str, dict[str, float]]:
+    """How much of its box an object fills, in photographs and in our data sets; real nuclei where they are here."""
+    found = {}
+    for name in ("cat", "astronaut", "cell", "coins", "retina"):
+        for kind, shares in filled_shares([getattr(photographs, name)()]).items():
+            found[f"photograph: {photographs.CLASS_NAMES[name][int(kind)]}"] = _summary(shares)
+    del found["photograph: retina"]  # its outline is that of the camera's view
+    for dataset in (cells("val", 64), scenes("val", 64)):
+        for kind, shares in sorted(filled_shares(dataset).items()):
+            found[f"{dataset.name}: {dataset.class_names[int(kind)]}"] = _summary(shares)
+    try:
+        found["real nuclei (val)"] = _summary(filled_shares(nuclei("val"))["1"])
+    except DataError as problem:
+        progress(f"without real nuclei: {problem}")
+    return found
+
+
+# The claims -------------------------------------------------------------------------------------------------
+
+
+def must(shown: bool, what: str) -> None:
+    """A demonstration that does not show what it says is an error.
+
+    Raises:
+        AssertionError: says what was not so.
+    """
+    if not shown:
+        raise AssertionError(f"not shown: {what}")
+
+
+def claim_1_1(progress: Callable[[str], None] = print) -> Result:
+    """Detection answers with box + class, segmentation with a class per pixel: shapes and bytes for the cat."""
+    cat = photographs.cat()
+    mask = cat.semantic == 1
+    (box,) = cat.boxes
+    sizes = mask_bytes(mask)
+    outline = json.loads((photographs.POLYGONS / "chelsea.json").read_text(encoding="utf-8"))
+    corners = sum(len(one["polygon"]) for one in outline["objects"])
+    sizes["the polygon it was drawn as"] = corners * 2 * 4
+    box_bytes = cat.boxes.nbytes + cat.classes.nbytes
+    box_area = int(np.prod(box[2:] - box[:2]))
+    centroid = ndimage.center_of_mass(mask)
+    progress(f"box and class: {box_bytes} bytes; mask: {', '.join(f'{n} {b:,}' for n, b in sizes.items())}")
+
+    must(cat.boxes.shape == (1, 4) and cat.classes.shape == (1,), "one object, one box, one class")
+    must(cat.semantic.shape == cat.image.shape[:2], "a class for each pixel")
+    must(np.array_equal(from_run_lengths(run_lengths(mask), mask.shape), mask), "runs give back the mask")
+    must(np.array_equal(boxes_from_instances(mask.astype(np.int32))[0], box), "the mask gives the box")
+    must(not np.array_equal(as_mask(box, mask.shape), mask), "the box does not give the mask")
+    must(box_bytes < min(sizes.values()), "box and class take fewer bytes than any form of the mask")
+    return Result(
+        "1.1",
+        "Detection answers with a box and a class, segmentation with a class for each pixel.",
+        "shapes and bytes of both answers for one photograph, the cat",
+        None,
+        "holds",
+        "A few numbers for each object, or one for each pixel. The mask gives the box for free; the box does not give "
+        "the mask back.",
+        1,
+        {
+            "picture": {"name": "cat", "shape": list(cat.image.shape)},
+            "detection": {
+                "boxes": {"shape": list(cat.boxes.shape), "dtype": str(cat.boxes.dtype)},
+                "classes": {"shape": list(cat.classes.shape), "dtype": str(cat.classes.dtype)},
+                "box": [int(edge) for edge in box],
+                "bytes": box_bytes,
+            },
+            "segmentation": {
+                "labels": {"shape": list(cat.semantic.shape), "dtype": str(cat.semantic.dtype)},
+                "bytes": sizes,
+                "runs": len(run_lengths(mask)),
+                "corners": corners,
+            },
+            "questions": {
+                "centre x, y": {
+                    "detection": [float(box[0] + box[2]) / 2, float(box[1] + box[3]) / 2],
+                    "segmentation": [round(float(centroid[1]) + 0.5, 1), round(float(centroid[0]) + 0.5, 1)],
+                },
+                "area in pixels": {"detection": box_area, "segmentation": int(mask.sum())},
+                "share of the box that is no cat": {
+                    "detection": None,
+                    "segmentation": 1 - float(mask.sum()) / box_area,
+                },
+            },
+        },
+    )
+
+
+def claim_1_2(progress: Callable[[str], None] = print) -> Result:
+    """A box is coarse, a mask is fine: both against the object itself, over shape, elongation and rotation.
+
+    Each repetition draws every shape, elongation and rotation once, of random area and at a random place within the pixel.
+    """
+    scores = {
+        name: np.zeros((len(SEEDS), len(SHAPES), len(ELONGATIONS), len(ROTATIONS)))
+        for name in ("mask", "box")
+    }
+    for seed in SEEDS:
+        rng = np.random.default_rng(seed)
+        for place in np.ndindex(len(SHAPES), len(ELONGATIONS), len(ROTATIONS)):
+            shape, elongation, degrees = (
+                levels[k] for levels, k in zip((SHAPES, ELONGATIONS, ROTATIONS), place, strict=True)
+            )
+            area = np.exp(rng.uniform(*np.log(AREAS)))
+            width = np.sqrt(area / elongation * (4 / np.pi if shape == "ellipse" else 1))
+            coverage = drawn(shape, elongation * width, width, degrees, tuple(rng.random(2)))
+            for name, score in answers(coverage).items():
+                scores[name][(seed, *place)] = score
+        progress(f"seed {seed}: mask {scores['mask'][seed].mean():.3f}, box {scores['box'][seed].mean():.3f}")
+
+    gain = scores["mask"] - scores["box"]
+    gains = gain.mean((1, 2, 3))
+    effect = interval(gains)
+    without = [
+        [SHAPES[shape], ELONGATIONS[elongation], ROTATIONS[rotation]]
+        for shape, elongation, rotation in np.ndindex(gain.shape[1:])
+        if interval(gain[:, shape, elongation, rotation]).low <= NO_GAIN
+    ]
+    verdict, teacher = _judged(effect.low, without, scores["box"].mean(0))
+    geometry = np.array([[[formula(s, e, r) for r in ROTATIONS] for e in ELONGATIONS] for s in SHAPES])
+    return Result(
+        "1.2",
+        "A box is a coarse answer, a mask a fine one.",
+        "IoU with the object itself, best mask minus tight box, mean over shapes, elongations and rotations",
+        effect,
+        verdict,
+        teacher,
+        len(SEEDS),
+        {
+            "mask_minus_box": gains.tolist(),
+            "mask": scores["mask"].mean((1, 2, 3)).tolist(),
+            "box": scores["box"].mean((1, 2, 3)).tolist(),
+            "levels": {"elongation": list(ELONGATIONS), "rotation": list(ROTATIONS)},
+            "by_shape": {
+                shape: {
+                    "mask": scores["mask"][:, k].mean(0).tolist(),
+                    "box": scores["box"][:, k].mean(0).tolist(),
+                    "formula": geometry[k].tolist(),
+                }
+                for k, shape in enumerate(SHAPES)
+            },
+            "without_gain": {"gain_at_most": NO_GAIN, "shape, elongation, rotation": without},
+            "box_minus_formula": {
+                "mean": float((scores["box"].mean(0) - geometry).mean()),
+                "largest": float(abs(scores["box"].mean(0) - geometry).max()),
+            },
+            "share_of_the_box_that_is_object": real_shapes(progress),
+        },
+    )
+
+
+def _judged(low: float, without: list[list], box: np.ndarray) -> tuple[str, str]:
+    """Verdict and teacher's sentence.
+
+    Args:
+        low: the effect's lower end.
+        without: the objects for which a mask is no better.
+        box: the box's IoU by shape, elongation and rotation.
+    """
+    if low <= NO_GAIN:
+        return "not seen here", "Over these objects, the box came as near to the object as the mask did."
+    if not without:
+        return (
+            "holds",
+            "Even the best box holds what is not the object; a mask of pixels follows the outline.",
+        )
+    if all(shape == "rectangle" and rotation % 90 == 0 for shape, _, rotation in without):
+        return (
+            "holds when the object is no rectangle along the picture's sides",
+            f"An upright rectangle fills its box. A disc fills {box[SHAPES.index('ellipse'), 0].mean():.0%} of it, a thing "
+            f"{ELONGATIONS[-1]:g} times as long as wide that lies askew {box[:, -1, ROTATIONS.index(45)].mean():.0%}.",
+        )
+    return (
+        "holds when the object does not happen to fill its box",
+        "For most objects the mask was nearer; the table lists those for which it was not.",
+    )
+
+
+def faces() -> dict:
+    """A face detector from before deep nets, at work on a real photograph: scikit-image's cascade on the astronaut."""
+    sample = photographs.astronaut()
+    detector = feature.Cascade(data.lbp_frontal_face_cascade_filename())
+    found = detector.detect_multi_scale(
+        img=data.astronaut(), scale_factor=1.2, step_ratio=1, min_size=(60, 60), max_size=(200, 200)
+    )
+    boxes = np.array(
+        [[one["c"], one["r"], one["c"] + one["width"], one["r"] + one["height"]] for one in found], np.float32
+    ).reshape(-1, 4)
+    must(len(boxes) == 1, f"the detector finds the one face; it found {len(boxes)}")
+    iou = float(ops.convert_to_numpy(box_iou(boxes, sample.boxes)).item())
+    must(iou >= 0.5, f"its box is on the face; the IoU is {iou:.2f}")
+    return {
+        "picture": "the astronaut, from scikit-image",
+        "question": "Is there a face, how many, and where?",
+        "answer": "box",
+        "boxes": boxes.astype(int).tolist(),
+        "drawn_by_hand": sample.boxes.astype(int).tolist(),
+        "iou": iou,
+    }
+
+
+def medicine() -> dict:
+    """Two questions of a physician, asked of a box and of a mask: how large is it, and how much of it is there?"""
+    retina = photographs.retina()
+    disc = photographs.CLASS_NAMES["retina"].index("optic disc")
+    (fills,) = filled_shares([retina])[str(disc)]
+    stained = stained_tissue(data.immunohistochemistry())
+    (box,) = boxes_from_instances(stained.astype(np.int32))
+    held = as_mask(box, stained.shape)
+    must(1 / fills > 1.1, "the box overstates the optic disc's area by more than a tenth")
+    must(stained[held].mean() < 0.9, "more than a tenth of the box around the stain is not stained")
+    return {
+        "optic disc": {
+            "picture": "a retina, from scikit-image",
+            "question": "How large is the optic disc?",
+            "answer": "mask",
+            "pixels": int((retina.semantic == disc).sum()),
+            "box_area_over_mask_area": 1 / fills,
+        },
+        "stained tissue": {
+            "picture": "stained tissue under the microscope, from scikit-image",
+            "question": "What share of the tissue is stained brown?",
+            "answer": "mask",
+            "share_by_mask": float(stained.mean()),
+            "share_by_box": float(held.mean()),
+        },
+    }
+
+
+def stained_tissue(image: np.ndarray) -> np.ndarray:
+    """Where tissue took the brown stain (DAB): its share of the colour, cut by Otsu's threshold.
+
+    The stains are told apart by how they absorb light (Ruifrok and Johnston 2001).
+
+    Args:
+        image: uint8 or float `(height, width, 3)`.
+
+    Returns:
+        bool `(height, width)`.
+    """
+    brown = color.rgb2hed(image)[..., 2]
+    return brown > filters.threshold_otsu(brown)
+
+
+def street() -> dict:
+    """Pedestrians and the road in CamVid's val pictures, as numbers.
+
+    Raises:
+        DataError: if CamVid is not here.
+    """
+    pedestrian, road = CAMVID_CLASSES.index("pedestrian"), CAMVID_CLASSES.index("road")
+    fills, centred, off_road, uncountable, labelled = [], [], [], 0, 0
+    countable = [CAMVID_CLASSES.index(name) for name in ("pole", "sign", "car", "pedestrian", "cyclist")]
+    pictures = camvid("val")
+    for sample in pictures:
+        pieces, _ = ndimage.label(sample.semantic == pedestrian, structure=np.ones((3, 3)))
+        for number, box in enumerate(boxes_from_instances(pieces), start=1):
+            window = as_mask(box, pieces.shape)
+            if (pixels := (pieces == number).sum()) >= SMALLEST_PERSON:
+                fills.append(float(pixels / window.sum()))
+                x, y = int((box[0] + box[2]) / 2), int((box[1] + box[3]) / 2)
+                centred.append(bool(pieces[y, x] == number))
+        if (sample.semantic == road).any():
+            (box,) = boxes_from_instances((sample.semantic == road).astype(np.int32))
+            inside = sample.semantic[as_mask(box, pieces.shape)]
+            off_road.append(float((inside[inside >= 0] != road).mean()))
+        known = sample.semantic[sample.semantic >= 0]
+        uncountable += int((~np.isin(known, countable)).sum())
+        labelled += known.size
+    must(
+        len(centred) > 0 and np.mean(centred) > 0.5,
+        "the middle of a pedestrian's box is mostly on the pedestrian",
+    )
+    must(float(np.median(off_road)) > 0.1, "more than a tenth of the box around the road is not road")
+    return {
+        "pedestrians": {
+            "picture": f"CamVid, {len(pictures)} street scenes of val",
+            "question": "Is somebody there, and where?",
+            "answer": "box",
+            "pieces": len(fills),
+            "share_of_the_box_that_is_person": _summary(fills),
+            "middle_of_the_box_on_the_person": float(np.mean(centred)),
+        },
+        "driving": {
+            "picture": f"CamVid, {len(pictures)} street scenes of val",
+            "question": "Which part of what lies ahead is road?",
+            "answer": "mask",
+            "share_of_the_box_around_the_road_that_is_not": _summary(off_road),
+            "share_of_pixels_in_classes_that_nobody_counts": uncountable / labelled,
+        },
+    }
+
+
+def claim_1_3(progress: Callable[[str], None] = print) -> Result:
+    """Detection serves faces and pedestrians, segmentation medicine and driving: a real picture for each use."""
+    table = {"faces": faces()}
+    progress(f"face: IoU {table['faces']['iou']:.2f}")
+    table["medicine"] = medicine()
+    teacher = (
+        "Ask what the answer is for. Where and how many: a box will do. How large, what shape, which part: it takes a "
+        "mask. A car asks both."
+    )
+    try:
+        table |= street()
+    except DataError as problem:
+        progress(f"without street scenes: {problem}")
+        table["not shown"] = {"pedestrians, driving": "CamVid is not here: python -m course_lib data camvid"}
+        teacher += " (Shown for faces and medicine alone: the street scenes were not here.)"
+    return Result(
+        "1.3",
+        "Detection serves faces and pedestrians, segmentation serves medicine and driving.",
+        "for each use, its question put to a box and to a mask in real pictures",
+        None,
+        "holds",
+        teacher,
+        1,
+        table,
+    )

@@ -1,0 +1,614 @@
+"""Chapter 5 of the claims, and 3.1: U-Net beside FCN-32s, FCN-16s, FCN-8s and DeepLabV3+, all else equal.
+
+The same pictures, loss, schedule, optimizer and seeds, no dropout, and as many trainable parameters as whole channels
+allow. Five nets, each trained from three seeds on cells and on scenes (5.2, 5.3); two nets on ever fewer pictures (3.1).
+The rate and the number of steps were tried beforehand on another seed, with FCN-32s and FCN-16s on cells alone; for no
+net were they tuned.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import keras
+import numpy as np
+from skimage.segmentation import expand_labels
+
+from course_lib import checkpoints, recipes, resources, training
+from course_lib.chapters.ch01_detection_vs_segmentation.detection import must
+from course_lib.chapters.ch03_unet_encoder.encoder_decoder import in_batches
+from course_lib.datasets.augmentation import Augmentation
+from course_lib.datasets.loading import normalize
+from course_lib.datasets.sample import Sample
+from course_lib.metrics import semantic
+from course_lib.metrics.boundary import boundary_f1
+from course_lib.models.fcn import matched_width
+from course_lib.models.predict import softmax
+from course_lib.teaching.ledger import Interval, Result, interval
+
+SEEDS = (0, 1, 2)
+FCNS = ("FCN-32s", "FCN-16s", "FCN-8s")
+OTHERS = (*FCNS, "DeepLabV3+")
+NETS = (*OTHERS, "U-Net")
+BASE_FILTERS = 6
+"""Of the U-Net, with the published depth of four; the others are made as large as it is."""
+
+SIZES = (0, 8, 16, 32, math.inf)
+"""Limits of the bins of an object's size, the root of its visible pixels: FCN-8s, 16s and 32s give one score per 8, 16
+and 32 pixels, so that an object of the first bin is smaller than what any of the three has a score for."""
+SIZE_NAMES = ("under 8", "8 to 16", "16 to 32", "32 and more")
+SURROUNDINGS = 4
+"""Pixels around an object that count when it is asked whether it was found."""
+TOLERANCES = (1, 2, 4)
+"""Of the boundary F1, in pixels."""
+FEW = (2, 4, 8)
+IMAGES = (*FEW, 16, 32, 64)
+"""Training pictures of claim 3.1, and those of them that are called few."""
+
+CELLS = recipes.Recipe(
+    name="nets-cells",
+    title="Five networks on cells of many sizes, for chapter 5",
+    dataset="cells",
+    train_data={"length": 256, "size": 96, "seed": 6, "radius": (2.0, 14.0)},
+    val_data={"length": 64, "size": 96, "seed": 6, "radius": (2.0, 14.0)},
+    network_arguments={"base_filters": BASE_FILTERS, "depth": 4, "normalization": "batch"},
+    augmentation=Augmentation(flip=True, turn=True, gain=0.1, offset=0.05),
+    losses={"CrossEntropy": 1.0, "Dice": 1.0},
+    epochs=1,
+    steps=300,
+    batch_size=8,
+    crop=(96, 96),
+    learning_rate=3e-3,
+)
+
+SCENES = replace(
+    CELLS,
+    name="nets-scenes",
+    title="Five networks on scenes, for chapter 5",
+    dataset="scenes",
+    train_data={"length": 1024, "size": 96, "seed": 6, "contrast": (0.3, 0.5)},
+    val_data={"length": 96, "size": 96, "seed": 6, "contrast": (0.3, 0.5)},
+    steps=400,
+)
+
+SETS = {"cells": CELLS, "scenes": SCENES}
+
+SHIPPED = resources.DATA / "networks"
+"""The weights of the five nets of the first seed on each set: what notebook 05 looks at."""
+
+# As many steps on two pictures as on sixty-four, so that nothing but the data changes.
+FEW_CELLS = replace(CELLS, name="few-cells", title="U-Net and FCN-8s on few cells, for claim 3.1", steps=200)
+
+
+# Networks of one size ----------------------------------------------------------------------------------------
+
+
+def network(net: str, width: int) -> tuple[str, dict[str, Any]]:
+    """Builder and arguments of a net of this width, the channels of its finest level (DeepLabV3+: of C2).
+
+    Raises:
+        ValueError: for a name that is none of `NETS`.
+    """
+    if net == "U-Net":
+        return "unet", {"base_filters": width, "depth": 4, "normalization": "batch"}
+    if net in FCNS:
+        return "fcn", {
+            "stride": int(net.removeprefix("FCN-").removesuffix("s")),
+            "backbone": "small",
+            "widths": tuple(width * factor for factor in (1, 2, 4, 8, 8)),
+            "head_filters": 8 * width,
+            "normalization": "batch",
+            "dropout": 0.0,
+        }
+    if net == "DeepLabV3+":
+        return "deeplab", {
+            "backbone": "small",
+            "output_stride": 8,
+            "widths": tuple(width * factor for factor in (1, 2, 4, 8)),
+            "aspp_filters": 4 * width,
+            "decoder_filters": (2 * width, 4 * width),
+            # The map has a side of 12: as published for 513 pixels (33), in proportion.
+            "rates": (2, 4, 6),
+            "dropout": 0.0,
+        }
+    raise ValueError(f"net is {net!r}; it must be one of {', '.join(map(repr, NETS))}.")
+
+
+@cache
+def width_of(net: str, dataset: str) -> int:
+    """The width with which a net comes nearest to the U-Net's number of trainable parameters."""
+    recipe = SETS[dataset]
+    if net == "U-Net":
+        return BASE_FILTERS
+
+    def build(width: int) -> keras.Model:
+        return _with(recipe, net, width).model(recipe.crop)
+
+    return matched_width(trainable_parameters(recipe.model(recipe.crop)), build)
+
+
+def _with(recipe: recipes.Recipe, net: str, width: int) -> recipes.Recipe:
+    builder, arguments = network(net, width)
+    return replace(recipe, name=f"{recipe.name}-{net.lower()}", network=builder, network_arguments=arguments)
+
+
+def with_net(recipe: recipes.Recipe, net: str, seed: int = 0, images: int | None = None) -> recipes.Recipe:
+    """The recipe with another of the five nets and another seed; or with `images` training pictures, drawn by the seed."""
+    own = _with(recipe, net, width_of(net, recipe.dataset))
+    if images is not None:
+        own = replace(own, train_data={**own.train_data, "length": images, "seed": 100 + seed})
+    return replace(own, seed=seed)
+
+
+def trainable_parameters(model: keras.Model) -> int:
+    """Parameters that training changes: without fixed bilinear kernels and the statistics of normalizations."""
+    return sum(math.prod(variable.shape) for variable in model.trainable_variables)
+
+
+# Training ----------------------------------------------------------------------------------------------------
+
+
+def trained(variants: Sequence[recipes.Recipe], progress: Callable[[str], None] = print) -> list:
+    """The nets of recipes that differ in seed and data alone, trained; `(recipe, model)` each.
+
+    The net is compiled once for all of them: XLA takes as long over a small net as a third of its training. What has
+    been trained is kept in `runs/`, and read from there the next time; ten of the nets are part of the course.
+
+    Raises:
+        ValueError: if the recipes differ in anything else.
+    """
+    first = variants[0]
+    for other in variants:
+        if replace(other, seed=0, train_data={}, name="") != replace(first, seed=0, train_data={}, name=""):
+            raise ValueError(
+                f"variants: {other.name} differs from {first.name} in more than seed and training data; compile it apart."
+            )
+    learner, fresh = None, None
+    found = []
+    for recipe in variants:
+        path = weights_of(recipe)
+        if not path.is_file():
+            if learner is None:
+                learner = first.model(first.crop)
+                training.compile_model(learner, first, jit=training.JIT)
+                learner.optimizer.build(learner.trainable_variables)
+                fresh = [np.array(keras.ops.convert_to_numpy(one)) for one in learner.optimizer.variables]
+            learner.set_weights(recipe.model(recipe.crop).get_weights())
+            for variable, value in zip(learner.optimizer.variables, fresh, strict=True):
+                variable.assign(value)
+            history = learner.fit(recipe.batches("train"), epochs=recipe.epochs, verbose=0, shuffle=False)
+            checkpoints.save_weights(learner, path)
+            progress(f"{recipe.name}, seed {recipe.seed}: loss {history.history['loss'][-1]:.3f}")
+        model = recipe.model(recipe.crop)
+        checkpoints.load_weights(model, path)
+        found.append((recipe, model))
+    return found
+
+
+def weights_of(recipe: recipes.Recipe) -> Path:
+    """The file of a net's weights: the shipped one if there is one, else the place for it in `runs/`."""
+    name = f"{recipe.name}-{recipe.digest}.npz"
+    return SHIPPED / name if (SHIPPED / name).is_file() else training.RUNS / name
+
+
+def ship() -> list[Path]:
+    """Copies the trained nets of the first seed to where the course keeps them. Returns the files."""
+    copied = []
+    for recipe in SETS.values():
+        for net in NETS:
+            own = with_net(recipe, net, SEEDS[0])
+            source, target = weights_of(own), SHIPPED / f"{own.name}-{own.digest}.npz"
+            if source != target:
+                checkpoints.write_atomically(target, source.read_bytes())
+            copied.append(target)
+    return copied
+
+
+def net_of(net: str, dataset: str) -> tuple[recipes.Recipe, keras.Model]:
+    """One of the five nets as it is shipped: trained on `"cells"` or `"scenes"`, from the first seed."""
+    return trained([with_net(SETS[dataset], net, SEEDS[0])])[0]
+
+
+# What is measured --------------------------------------------------------------------------------------------
+
+
+def probabilities(recipe: recipes.Recipe, model: keras.Model, dataset: Sequence[Sample]) -> np.ndarray:
+    """Of pictures of one size, float32 `(pictures, height, width, classes)`."""
+    images = np.stack([normalize(sample.image, recipe.normalization) for sample in dataset])
+    return softmax(in_batches(model, images)[0])
+
+
+def found_objects(sample: Sample, mask: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Which objects of a picture a mask of all objects finds.
+
+    Of each object only its surroundings count: its own pixels and those up to `SURROUNDINGS` pixels away that are no
+    other object's and nearer to none. There, mask and object must have an IoU of at least 0.5, so that neither a blot
+    over everything nor a blank finds it.
+
+    Args:
+        sample: with its instance map, ids 1..n.
+        mask: boolean `(height, width)`.
+
+    Returns:
+        Sizes (roots of the visible pixels), float `(n,)`, and whether each was found, bool `(n,)`.
+    """
+    count = int(sample.instances.max())
+    around = expand_labels(sample.instances, SURROUNDINGS)
+    size = np.bincount(sample.instances.ravel(), minlength=count + 1)[1:]
+    hit = np.bincount(sample.instances[mask], minlength=count + 1)[1:]
+    claimed = np.bincount(around[mask], minlength=count + 1)[1:]
+    return np.sqrt(size), hit / np.maximum(size + claimed - hit, 1) >= 0.5
+
+
+def measured(recipe: recipes.Recipe, model: keras.Model, dataset: Sequence[Sample]) -> dict[str, Any]:
+    """How good a net is, as a whole, at the boundary, and by size of object.
+
+    Returns:
+        `mean_iou` over the classes, all pixels together; of objects against background (called an object where the
+        background is given less than half): `foreground_iou`, `boundary_f1` (tolerance → mean over the pictures) and
+        `recall` (name of the bin of size → share of its objects that were found).
+    """
+    classes = len(recipe.class_names())
+    matrix, scores = 0, {tolerance: [] for tolerance in TOLERANCES}
+    inside, sizes, found = np.zeros(2), [], []
+    for sample, one in zip(dataset, probabilities(recipe, model, dataset), strict=True):
+        matrix = matrix + semantic.confusion_matrix(sample.semantic, one.argmax(-1).astype(np.int32), classes)
+        truth, mask = sample.semantic > 0, one[..., 0] < 0.5
+        inside += (truth & mask).sum(), (truth | mask).sum()
+        for tolerance, values in scores.items():
+            values.append(boundary_f1(truth, mask, tolerance))
+        size, hit = found_objects(sample, mask)
+        sizes.append(size)
+        found.append(hit)
+    bins = np.digitize(np.concatenate(sizes), SIZES) - 1
+    hits = np.concatenate(found)
+    return {
+        "mean_iou": float(np.nanmean(semantic.iou_per_class(matrix))),
+        "foreground_iou": float(inside[0] / inside[1]),
+        "boundary_f1": {str(tolerance): float(np.nanmean(values)) for tolerance, values in scores.items()},
+        "recall": {
+            name: float(hits[bins == k].mean()) for k, name in enumerate(SIZE_NAMES) if (bins == k).any()
+        },
+    }
+
+
+def together(runs: Sequence[dict[str, Any]]) -> dict[str, Any]:
+    """The same nested table with a list of one value per run in place of each value."""
+    return {
+        key: together([run[key] for run in runs])
+        if isinstance(value, dict)
+        else [float(run[key]) for run in runs]
+        for key, value in runs[0].items()
+    }
+
+
+@cache
+def compared(dataset: str, progress: Callable[[str], None] = print) -> dict[str, Any]:
+    """Net → what `measured` says of it, one value per seed; and its trainable parameters, under `"parameters"`."""
+    recipe = SETS[dataset]
+    val = list(recipe.data("val"))
+    table: dict[str, Any] = {}
+    for net in NETS:
+        nets = trained([with_net(recipe, net, seed) for seed in SEEDS], progress)
+        table[net] = together([measured(own, model, val) for own, model in nets])
+        table[net]["parameters"] = trainable_parameters(nets[0][1])
+        progress(f"{dataset}, {net}: {table[net]}")
+    return table
+
+
+def _seedwise(*values: Sequence[float]) -> list[float]:
+    """The mean of several lists, seed by seed."""
+    return [float(value) for value in np.mean(values, axis=0)]
+
+
+def _minus(one: Sequence[float], other: Sequence[float]) -> list[float]:
+    return [float(value) for value in np.subtract(one, other)]
+
+
+def _points(value: float) -> str:
+    return f"{100 * value:.0f} %"
+
+
+# The claims --------------------------------------------------------------------------------------------------
+
+
+@cache
+def learning_curves(progress: Callable[[str], None] = print) -> dict[str, Any]:
+    """Net → number of training pictures → what `measured` says, one value per seed; each seed draws its own pictures."""
+    val = list(FEW_CELLS.data("val"))
+    table: dict[str, Any] = {}
+    for net in ("U-Net", "FCN-8s"):
+        variants = [with_net(FEW_CELLS, net, seed, images) for images in IMAGES for seed in SEEDS]
+        nets = trained(variants, progress)
+        table[net] = {
+            str(images): together(
+                [measured(*one, val) for one in nets[k * len(SEEDS) : (k + 1) * len(SEEDS)]]
+            )
+            for k, images in enumerate(IMAGES)
+        }
+        progress(f"{net}: {table[net]}")
+    return table
+
+
+def claim_3_1(progress: Callable[[str], None] = print) -> Result:
+    """U-Net localises precisely from few training images: learning curves beside FCN-8s."""
+    curves = learning_curves(progress)
+    gains = {
+        str(images): _minus(*(curves[net][str(images)]["boundary_f1"]["2"] for net in ("U-Net", "FCN-8s")))
+        for images in IMAGES
+    }
+    few = _seedwise(*(gains[str(images)] for images in FEW))
+    effect = interval(few)
+    means = {
+        net: {images: float(np.mean(one["boundary_f1"]["2"])) for images, one in curves[net].items()}
+        for net in curves
+    }
+    reached = [images for images in IMAGES if means["FCN-8s"][str(images)] >= means["U-Net"][str(FEW[0])]]
+    late = interval(gains[str(IMAGES[-1])])
+    if effect.low > 0:
+        needs = (
+            f"FCN-8s needs {reached[0]} to come to the same"
+            if reached
+            else f"FCN-8s does not come to that even with {IMAGES[-1]}"
+        )
+        teacher = (
+            f"From {FEW[0]} pictures U-Net draws outlines with a boundary F1 of {means['U-Net'][str(FEW[0])]:.2f} within "
+            f"2 pixels; {needs}."
+        )
+        verdict = "holds"
+        if late.low > 0:
+            teacher += f" The lead stays with {IMAGES[-1]} pictures: it is the outline, not only the number of pictures."
+    else:
+        verdict = "not seen here"
+        teacher = (
+            "From few pictures U-Net drew no better outlines than FCN-8s, as far as these runs can tell."
+        )
+    return Result(
+        "3.1",
+        "U-Net localises precisely from few training images.",
+        f"boundary F1 within 2 pixels, U-Net minus FCN-8s, mean over {', '.join(map(str, FEW))} training pictures",
+        effect,
+        verdict,
+        teacher,
+        len(SEEDS),
+        {"few": few, "gain": gains, "curves": curves},
+        FEW_CELLS.digest,
+    )
+
+
+def structure(model: keras.Model) -> dict[str, Any]:
+    """What a net of pictures does on its way down and up, read off its layers in the order in which they stand.
+
+    Returns:
+        `parameters`; `down` and `up`, the parameters of the layers before and after the coarsest map was last made
+        (1 × 1 score layers on a skip, as FCN's, belong to the way up); `deepest`, `(side, channels)` of that map;
+        `merges`, one `{"kind", "stride", "skip_channels", "other_channels"}` for each place where a finer map of the way
+        down joins, from coarse to fine; `learned_up`, the trainable parameters of transposed convolutions.
+    """
+    side = model.input.shape[1]
+    if side is None:
+        raise ValueError(
+            "model: it was built for any size; build it with a height and a width, to see its maps."
+        )
+    maps = [layer for layer in model.layers if len(getattr(layer.output, "shape", ())) == 4]
+    coarsest = min(layer.output.shape[1] for layer in maps)
+    last = max(k for k, layer in enumerate(maps) if layer.output.shape[1] == coarsest)
+    merges = []
+    for layer in maps[last + 1 :]:
+        if isinstance(layer, (keras.layers.Concatenate, keras.layers.Add)):
+            skip, other = _skip_first(layer, coarsest)
+            merges.append(
+                {
+                    "kind": type(layer).__name__.lower(),
+                    "stride": round(side / layer.output.shape[1]),
+                    "skip_channels": int(skip.shape[-1]),
+                    "other_channels": int(other.shape[-1]),
+                }
+            )
+    up = {layer.name for layer in maps[last + 1 :]} | {
+        layer.name for layer in maps if layer.name.startswith("score_")
+    }
+    count = {name: 0 for name in ("down", "up")}
+    for layer in maps:
+        count["up" if layer.name in up else "down"] += layer.count_params()
+    transposed = [layer for layer in maps if isinstance(layer, keras.layers.Conv2DTranspose)]
+    return {
+        "parameters": model.count_params(),
+        **count,
+        "deepest": [
+            int(coarsest),
+            max(int(one.output.shape[-1]) for one in maps if one.output.shape[1] == coarsest),
+        ],
+        "merges": merges,
+        "learned_up": sum(math.prod(v.shape) for layer in transposed for v in layer.trainable_variables),
+    }
+
+
+def _skip_first(layer: keras.layers.Layer, coarsest: int) -> tuple:
+    """The two inputs of a merge: first the one that comes from the way down, which has seen no coarser map."""
+    one, other = layer.input
+    return (one, other) if not _comes_from(one, coarsest) else (other, one)
+
+
+def _comes_from(tensor, side: int) -> bool:
+    """Whether a map of this side lies on some way from the picture to this map."""
+    seen, ahead = set(), [tensor]
+    while ahead:
+        one = ahead.pop()
+        if id(one) in seen:
+            continue
+        seen.add(id(one))
+        if len(one.shape) == 4 and one.shape[1] == side:
+            return True
+        source = one._keras_history.operation
+        inputs = source.input if not isinstance(source, keras.layers.InputLayer) else []
+        ahead += inputs if isinstance(inputs, (list, tuple)) else [inputs]
+    return False
+
+
+PUBLISHED_SIDES = {"U-Net": 256, "FCN-8s": 256}
+"""Both with maps of the picture's size, so that their shapes can be laid side by side."""
+
+
+def claim_5_1(progress: Callable[[str], None] = print) -> Result:
+    """U-Net is symmetric with concatenation; FCN interpolates and fuses few features: read off the published nets."""
+    from course_lib.models import fcn, unet
+
+    side = PUBLISHED_SIDES
+    table = {
+        "U-Net": structure(unet((side["U-Net"], side["U-Net"], 3), 21)),
+        "FCN-8s": structure(fcn((side["FCN-8s"], side["FCN-8s"], 3), 21)),
+    }
+    ours, theirs = table["U-Net"], table["FCN-8s"]
+    must([one["stride"] for one in ours["merges"]] == [8, 4, 2, 1], "U-Net merges at every stride down to 1")
+    must({one["kind"] for one in ours["merges"]} == {"concatenate"}, "U-Net concatenates")
+    must(
+        all(one["skip_channels"] == one["other_channels"] for one in ours["merges"]),
+        "U-Net's halves are alike",
+    )
+    must([one["stride"] for one in theirs["merges"]] == [16, 8], "FCN-8s merges at strides 16 and 8 alone")
+    must({one["kind"] for one in theirs["merges"]} == {"add"}, "FCN-8s adds")
+    must({one["skip_channels"] for one in theirs["merges"]} == {21}, "FCN-8s adds scores, one map per class")
+    share = {net: one["up"] / one["parameters"] for net, one in table.items()}
+    return Result(
+        "5.1",
+        "U-Net is symmetric and concatenates; FCN interpolates and fuses few features.",
+        "where, how and with how many channels finer maps join the way up, read off the published nets",
+        None,
+        "holds",
+        f"U-Net's way up holds {_points(share['U-Net'])} of its parameters and takes in {len(ours['merges'])} skips of "
+        f"{ours['merges'][0]['skip_channels']} to {ours['merges'][-1]['skip_channels']} channels, down to stride 1; that "
+        f"of FCN-8s holds {100 * share['FCN-8s']:.1f} %, adds {len(theirs['merges'])} score maps and interpolates the last "
+        f"{theirs['merges'][-1]['stride']} pixels.",
+        1,
+        table,
+    )
+
+
+def leads(
+    table: dict[str, dict], read: Callable[[dict], Sequence[float]]
+) -> dict[str, dict[str, list[float]]]:
+    """Set → other net → U-Net minus that net in one score, seed by seed."""
+    return {
+        dataset: {net: _minus(read(nets["U-Net"]), read(nets[net])) for net in OTHERS}
+        for dataset, nets in table.items()
+    }
+
+
+def ahead(lead: dict[str, dict[str, list[float]]]) -> dict[str, list[str]]:
+    """Set → the nets that U-Net is better than, with an interval that excludes zero."""
+    return {
+        dataset: [net for net, values in nets.items() if interval(values).low > 0]
+        for dataset, nets in lead.items()
+    }
+
+
+def verdict_of(lead: dict[str, dict[str, list[float]]], where: dict[str, str]) -> str:
+    """The verdict on "U-Net is better than FCN", from its leads over the three FCNs on each set.
+
+    Args:
+        lead: from `leads`.
+        where: set → how it is called in "holds when …".
+    """
+    over = {dataset: [net for net in nets if net in FCNS] for dataset, nets in ahead(lead).items()}
+    if all(len(nets) == len(FCNS) for nets in over.values()):
+        return "holds"
+    complete = [dataset for dataset, nets in over.items() if len(nets) == len(FCNS)]
+    if complete:
+        return f"holds when the pictures are {where[complete[0]]}"
+    everywhere = [net for net in FCNS if all(net in nets for nets in over.values())]
+    if everywhere:
+        return f"holds when the FCN is {' or '.join(everywhere)}"
+    return "not seen here"
+
+
+def verdict_on_small(lead: dict[str, dict[str, list[float]]]) -> str:
+    """The verdict on claim 5.2, from U-Net's leads on small objects: it cannot hold as a whole.
+
+    The claim speaks of medical images too, and both sets are drawn: the better half of it holds at most.
+    """
+    verdict = verdict_of(lead, WHERE)
+    return (
+        f"{verdict} when the objects are small; medical images were not measured"
+        if verdict == "holds"
+        else verdict
+    )
+
+
+WHERE = {"cells": "cells", "scenes": "scenes of several classes"}
+
+
+def _sentence(name: str, table: dict, lead: dict, read: Callable[[dict], Sequence[float]]) -> str:
+    """The means of all five nets on each set, and what U-Net is not ahead of."""
+    parts = []
+    for dataset, nets in table.items():
+        means = ", ".join(f"{net} {np.mean(read(nets[net])):.2f}" for net in reversed(NETS))
+        parts.append(f"on {dataset} {means}")
+    behind = {d: [net for net in OTHERS if net not in nets] for d, nets in ahead(lead).items()}
+    rest = "; ".join(f"{' and '.join(nets)} on {dataset}" for dataset, nets in behind.items() if nets)
+    lacking = f" Not shown to be better than {rest}." if rest else " U-Net leads all four on both sets."
+    return f"{name}: {'; '.join(parts)}.{lacking}"
+
+
+def _claim_of_nets(
+    claim: str,
+    statement: str,
+    what: str,
+    name: str,
+    read: Callable[[dict], Sequence[float]],
+    progress: Callable[[str], None],
+    judge: Callable[[dict], str],
+    extra: dict[str, Any] | None = None,
+) -> Result:
+    table = {dataset: compared(dataset, progress) for dataset in SETS}
+    lead = leads(table, read)
+    over_best = _seedwise(*(lead[dataset]["FCN-8s"] for dataset in SETS))
+    effect: Interval = interval(over_best)
+    return Result(
+        claim,
+        statement,
+        what,
+        effect,
+        judge(lead),
+        _sentence(name, table, lead, read),
+        len(SEEDS),
+        {"over_fcn8s": over_best, "lead": lead, "nets": table} | (extra or {}),
+        "-".join(recipe.digest for recipe in SETS.values()),
+    )
+
+
+def claim_5_2(progress: Callable[[str], None] = print) -> Result:
+    """U-Net is stronger on small objects: recall by size of object, five nets, two sets."""
+    return _claim_of_nets(
+        "5.2",
+        "U-Net is stronger on small objects and medical images.",
+        "recall of objects of under 8 pixels, U-Net minus FCN-8s, mean over cells and scenes",
+        "Share of the objects under 8 pixels that were found",
+        lambda nets: nets["recall"][SIZE_NAMES[0]],
+        progress,
+        verdict_on_small,
+    )
+
+
+def claim_5_3(progress: Callable[[str], None] = print) -> Result:
+    """FCN boundaries are coarser: boundary F1 within 1, 2 and 4 pixels, five nets, two sets."""
+    return _claim_of_nets(
+        "5.3",
+        "The boundaries of an FCN are coarser.",
+        "boundary F1 within 1 pixel, U-Net minus FCN-8s, mean over cells and scenes",
+        "Boundary F1 within 1 pixel",
+        lambda nets: nets["boundary_f1"]["1"],
+        progress,
+        lambda lead: verdict_of(lead, WHERE),
+    )
+
+
+def parameters_by_net(dataset: str) -> dict[str, int]:
+    """Net → its trainable parameters on this set."""
+    recipe = SETS[dataset]
+    return {net: trainable_parameters(with_net(recipe, net).model(recipe.crop)) for net in NETS}

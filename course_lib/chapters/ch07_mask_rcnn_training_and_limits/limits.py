@@ -1,0 +1,597 @@
+"""Chapter 6 of the claims: what a Mask R-CNN costs, stage by stage, and which sizes of object it misses."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, replace
+
+import keras
+import numpy as np
+from scipy import ndimage
+
+from course_lib import checkpoints, evaluation, recipes
+from course_lib.datasets import cells, scenes
+from course_lib.datasets.loading import normalize
+from course_lib.metrics import COCOEvaluator
+from course_lib.models import MaskRCNN, analysis, unet
+from course_lib.models.mask_rcnn import published, stages
+from course_lib.models.predict import softmax
+from course_lib.teaching.ledger import Interval, Result, interval
+
+UNET, DETECTOR = "unet-nuclei", "maskrcnn-nuclei"
+"""Two recipes for the same pictures: nuclei, told apart by a border class and one by one."""
+PICTURE_SIDES = (128, 256, 384, 512)
+"""Sides of the pictures that are timed, in pixels."""
+SIDE = 256
+"""Side of the picture for everything that is timed at one size only: that of most pictures of nuclei."""
+PROPOSALS = (10, 100, 300, 1000)
+"""Numbers of proposals, and as many candidates on each level."""
+DETECTIONS = (25, 100, 400)
+"""Numbers of places for detections, each of which gets a mask."""
+ROUNDS = 8
+"""Rounds of timing, in each of which everything has its turn."""
+PUBLISHED_PICTURE, PUBLISHED_TILE = (800, 1088), (572, 572)
+"""What the published nets take: a photograph of 3 : 4 whose short side is made 800 pixels, the long one rounded up to a
+multiple of 32 (Lin et al. 2017, https://arxiv.org/abs/1612.03144, section 5, and torchvision), and the U-Net paper's tile
+(Ronneberger et al. 2015, https://arxiv.org/abs/1505.04597, figure 1)."""
+
+SEEDS = (11, 12, 13, 14, 15)
+"""Of the pictures that sizes are judged on: none that the net was trained or its thresholds were chosen on."""
+PICTURES = 100
+"""Of each seed."""
+SIZES = (0, 4, 8, 16, 32, 64, 128)
+"""Limits of the bins of size: the root of the pixels of an object that can be seen. The pictures have a side of 128."""
+ENLARGED = 2
+"""How many times as large the same pictures are shown once more."""
+
+
+# Nets, compiled ----------------------------------------------------------------------------------------------
+
+
+def shipped(name: str) -> tuple:
+    """A recipe, its trained net and the settings that were chosen on val."""
+    recipe = recipes.get(name)
+    model = recipe.model()
+    return recipe, model, checkpoints.load(recipe, model, quiet=True)["chosen"]
+
+
+class Step(keras.Model):
+    """A function of arrays as a model, so that Keras compiles it as it does any model. One of these for each shape: of a
+    second one TensorFlow makes a shape that is not known, which no detector can do with.
+
+    Args:
+        function: of one array, or one structure of them; returns another.
+        *nets: the nets that it uses.
+    """
+
+    def __init__(self, function: Callable, *nets: keras.Model):
+        super().__init__()
+        self.function, self.nets = function, list(nets)
+        # Keras's own choice, as for whoever compiles a model and says nothing of it.
+        self.compile(jit_compile="auto")
+        self.built = True
+
+    def call(self, inputs):
+        return self.function(inputs)
+
+
+def with_settings(net: MaskRCNN, **changes) -> MaskRCNN:
+    """The same net, weights and all, with other `Settings`."""
+    twin = MaskRCNN.from_config(net.get_config() | {"settings": asdict(replace(net.settings, **changes))})
+    twin.set_weights(net.get_weights())
+    return twin
+
+
+def detections(found: Mapping[str, np.ndarray], size: tuple[int, int]) -> list[dict[str, np.ndarray]]:
+    """What a Mask R-CNN says of a batch, picture by picture, empty places left out; as `predict_detections` has it."""
+    return [
+        {name: value[k][found["valid"][k]] for name, value in found.items()} | {"size": np.asarray(size)}
+        for k in range(len(found["valid"]))
+    ]
+
+
+# What it costs (claim 6.3) -----------------------------------------------------------------------------------
+
+
+def detector_costs(net: MaskRCNN, size: tuple[int, int]) -> dict[str, dict[str, int]]:
+    """What one picture takes, by part of the net: body, neck, rpn, boxes, masks, and `all`.
+
+    The first three see the picture once; the box head works on every proposal, the mask head on every place for a
+    detection, filled or not. Counted as in `show.measure.costs`; neither NMS nor RoI Align are counted, which compare and
+    interpolate.
+
+    Args:
+        net: with a mask head.
+        size: height and width of the picture in pixels.
+
+    Returns:
+        part → `parameters`, `multiply_adds`, `activation_bytes` (all outputs of all layers, once each) and, for `boxes`,
+        `masks` and `all`, `peak_bytes`: the most that has to be there at the same time, the pyramid included.
+    """
+    picture = keras.Input((*size, net.channels))
+    pyramid = net.neck(net.body(picture))
+    answers = [answer for level in pyramid for answer in net.rpn(level)]
+    whole = analysis.costs(keras.Model(picture, [*pyramid, *answers]))
+    parts = {}
+    for part, prefix in (("body", "backbone-body-"), ("neck", "backbone-fpn-"), ("rpn", "rpn-head-")):
+        mine = [layer for layer in whole.layers if layer.name.startswith(prefix)]
+        parts[part] = {
+            name: sum(getattr(layer, name) for layer in mine)
+            for name in ("parameters", "multiply_adds", "activation_bytes")
+        }
+    held = sum(analysis.FLOAT_BYTES * int(np.prod(level.shape[1:])) for level in pyramid)
+    counts = {
+        "boxes": (net.boxes, net.settings.proposals[1]),
+        "masks": (net.masks, net.settings.detections),
+    }
+    for part, (head, number) in counts.items():
+        one = analysis.costs(head)
+        parts[part] = {
+            "parameters": one.parameters,
+            "multiply_adds": number * one.multiply_adds,
+            "activation_bytes": number * one.activation_bytes,
+            "peak_bytes": held + number * one.peak_bytes,
+        }
+    parts["all"] = {
+        name: sum(part[name] for part in parts.values())
+        for name in ("parameters", "multiply_adds", "activation_bytes")
+    } | {"peak_bytes": max(whole.peak_bytes, parts["boxes"]["peak_bytes"], parts["masks"]["peak_bytes"])}
+    return parts
+
+
+def net_costs(model: keras.Model, size: tuple[int, int]) -> dict[str, int]:
+    """The same numbers of a functional net; see `show.measure.costs`."""
+    one = analysis.costs(model, size)
+    return {
+        name: getattr(one, name) for name in ("parameters", "multiply_adds", "activation_bytes", "peak_bytes")
+    }
+
+
+def published_costs() -> dict[str, dict]:
+    """The published nets, built and counted, not run.
+
+    Returns:
+        `mask_rcnn` (ResNet-50 and pyramid, 91 classes, 1000 proposals, 100 detections) on `PUBLISHED_PICTURE`; `unet` (64
+        filters, unpadded) on `PUBLISHED_TILE`; `unet_same_picture`, the same net, padded, on the picture of the former;
+        each with its `size`.
+    """
+    detector = published("COCO_V1")
+    return {
+        "mask_rcnn": {"size": list(PUBLISHED_PICTURE), **detector_costs(detector, PUBLISHED_PICTURE)},
+        "unet": {
+            "size": list(PUBLISHED_TILE),
+            **net_costs(unet((*PUBLISHED_TILE, 1), 2, padding="valid"), PUBLISHED_TILE),
+        },
+        "unet_same_picture": {
+            "size": list(PUBLISHED_PICTURE),
+            **net_costs(unet((*PUBLISHED_PICTURE, 3), 2), PUBLISHED_PICTURE),
+        },
+    }
+
+
+def take_turns(
+    calls: Mapping[str, Callable[[], object]], rounds: int, repeats: int = 3
+) -> dict[str, list[float]]:
+    """Seconds of each call, round by round: all of them share whatever else the machine is doing.
+
+    Args:
+        calls: name → what is timed. Each is called twice beforehand, which compiles it.
+        rounds: in each, everything has its turn, in alternating order.
+        repeats: calls in one turn, of which the median counts.
+
+    Returns:
+        name → one number per round.
+    """
+    for call in calls.values():
+        call(), call()
+    seconds = {name: [] for name in calls}
+    for number in range(rounds):
+        for name in list(calls)[:: -1 if number % 2 else 1]:
+            turn = []
+            for _ in range(repeats):
+                began = time.perf_counter()
+                calls[name]()
+                turn.append(time.perf_counter() - began)
+            seconds[name].append(float(np.median(turn)))
+    return seconds
+
+
+STAGES = ("features", "propose", "look_at", "choose", "outline", "read")
+"""From the picture to the instance map; see `stages_of`."""
+
+
+def stages_of(
+    net: MaskRCNN, picture: np.ndarray, chosen: Mapping[str, float], recipe
+) -> dict[str, Callable[[], object]]:
+    """Each stage of a prediction as a call of its own, compiled, on what the stage before gave.
+
+    `features`: backbone, pyramid and RPN head; `propose`: the best anchors moved, and NMS; `look_at`: RoI Align and box
+    head; `choose`: detections by class, and NMS; `outline`: RoI Align and mask head; `read`: masks pasted into the
+    picture, and made one map, in NumPy.
+
+    Args:
+        net: with a mask head.
+        picture: float32 `(height, width, channels)`, normalized.
+        chosen: the settings chosen on val.
+        recipe: whose net it is.
+    """
+    size, one = picture.shape[:2], picture[None]
+    features = Step(net.features, net)
+    known = features.predict_on_batch(one)
+    pyramid, asked = {"pyramid": known["pyramid"]}, known
+
+    def propose(f):
+        return net.propose(f, size)
+
+    def look_at(given):
+        return net.look_at(given[0], given[1], size)
+
+    def choose(given):
+        return stages.choose_detections(*given, size, net.settings)
+
+    def outline(given):
+        return stages.masks_of_classes(net.outline(given[0], given[1], size), given[2])
+
+    steps = {name: Step(function, net) for name, function in
+             (("propose", propose), ("look_at", look_at), ("choose", choose), ("outline", outline))}  # fmt: skip
+    proposals, _, valid = steps["propose"].predict_on_batch(asked)
+    logits, deltas = steps["look_at"].predict_on_batch((pyramid, proposals))
+    boxes, classes, scores, kept = steps["choose"].predict_on_batch((logits, deltas, proposals, valid))
+    masks = steps["outline"].predict_on_batch((pyramid, boxes, classes))
+    found = {"boxes": boxes, "classes": classes, "scores": scores, "valid": kept, "masks": masks}
+    (answer,) = detections(found, size)
+    return {
+        "features": lambda: features.predict_on_batch(one),
+        "propose": lambda: steps["propose"].predict_on_batch(asked),
+        "look_at": lambda: steps["look_at"].predict_on_batch((pyramid, proposals)),
+        "choose": lambda: steps["choose"].predict_on_batch((logits, deltas, proposals, valid)),
+        "outline": lambda: steps["outline"].predict_on_batch((pyramid, boxes, classes)),
+        "read": lambda: evaluation.answer(recipe, answer, chosen),
+    }
+
+
+def predictions_of(nets: Mapping[str, tuple], picture: np.ndarray) -> dict[str, Callable[[], np.ndarray]]:
+    """From a picture to its instance map with each net, compiled: the net once, and reading its answer.
+
+    Args:
+        nets: `"unet"` and `"mask_rcnn"` → what `shipped` returns.
+        picture: `(height, width, channels)`, normalized; the U-Net needs sides that are multiples of 16.
+    """
+    size, one = picture.shape[:2], picture[None]
+    recipe, net, chosen = nets["unet"]
+    detector_recipe, detector, detector_chosen = nets["mask_rcnn"]
+    pixels, objects = (
+        Step(lambda x: net(x, training=False), net),
+        Step(lambda x: detector(x, training=False), detector),
+    )
+
+    def by_unet() -> np.ndarray:
+        return evaluation.answer(recipe, softmax(pixels.predict_on_batch(one)[0]), chosen)
+
+    def by_detector() -> np.ndarray:
+        (found,) = detections(objects.predict_on_batch(one), size)
+        return evaluation.answer(detector_recipe, found, detector_chosen)
+
+    return {"unet": by_unet, "mask_rcnn": by_detector}
+
+
+def made_picture(side: int, recipe) -> np.ndarray:
+    """Cells that the course draws, as the nets for nuclei want them: a picture of any size."""
+    return normalize(cells("test", 1, side, seed=5, density=0.3)[0].image, recipe.normalization)
+
+
+def at_side(nets: Mapping[str, tuple], side: int, rounds: int) -> dict:
+    """Both nets on one picture: seconds of each round, whole and by stage, their ratio, and the costs that are counted."""
+    recipe, net, chosen = nets["mask_rcnn"]
+    picture = made_picture(side, recipe)
+    both = predictions_of(nets, picture)
+    seconds = take_turns(both | stages_of(net, picture, chosen, recipe), rounds)
+    return {
+        "unet": {"seconds": seconds["unet"], **net_costs(nets["unet"][1], (side, side))},
+        "mask_rcnn": {
+            "seconds": seconds["mask_rcnn"],
+            "objects": int(both["mask_rcnn"]().max()),
+            "stages": {name: seconds[name] for name in STAGES},
+            "costs": detector_costs(net, (side, side)),
+        },
+        "ratio": np.divide(seconds["mask_rcnn"], seconds["unet"]).tolist(),
+    }
+
+
+def over_counts(nets: Mapping[str, tuple], side: int, rounds: int) -> dict[str, dict]:
+    """How the stages that work on regions grow with the number of proposals, and the mask head with that of detections."""
+    recipe, net, chosen = nets["mask_rcnn"]
+    picture = made_picture(side, recipe)
+    calls, work = {}, {}
+    for number in PROPOSALS:
+        twin = with_settings(
+            net,
+            candidates=(net.settings.candidates[0], number),
+            proposals=(net.settings.proposals[0], number),
+        )
+        mine = stages_of(twin, picture, chosen, recipe)
+        calls |= {("proposals", number, name): mine[name] for name in ("propose", "look_at", "choose")}
+        work["proposals", number] = detector_costs(twin, (side, side))["boxes"]["multiply_adds"]
+    for number in DETECTIONS:
+        twin = with_settings(net, detections=number)
+        calls["detections", number, "outline"] = stages_of(twin, picture, chosen, recipe)["outline"]
+        work["detections", number] = detector_costs(twin, (side, side))["masks"]["multiply_adds"]
+    seconds = take_turns(calls, rounds)
+    found: dict = {"proposals": {}, "detections": {}}
+    for (dial, number, stage), values in seconds.items():
+        entry = found[dial].setdefault(str(number), {"stages": {}, "multiply_adds": work[dial, number]})
+        entry["stages"][stage] = values
+    return found
+
+
+def claim_6_3(progress: Callable[[str], None] = print) -> Result:
+    """Mask R-CNN is computationally expensive and slow at inference.
+
+    One picture at a time, from the picture to its map of objects, with the nets for nuclei: `maskrcnn-nuclei`, and
+    `unet-nuclei` looking once (its recipe averages four views, which takes four times as long). The rounds are repetitions
+    in one process on one machine: their interval is that of the ratio here, not of all machines.
+
+    The table:
+        sizes: side → `unet` (`seconds` per round, `parameters`, `multiply_adds`, `activation_bytes`, `peak_bytes`),
+            `mask_rcnn` (`seconds`; `objects` found; `stages`: name in `STAGES` → seconds per round; `costs`: see
+            `detector_costs`) and `ratio` per round.
+        proposals, detections: number → `stages` (name → seconds per round) and `multiply_adds` of the head in question.
+        published: see `published_costs`; `published_ratio`: multiply-adds of Mask R-CNN over those of the U-Net, `each`
+            on its own input, and on the `same_picture`.
+        ratio: per round, at `settings.side`.
+    """
+    nets = {"unet": shipped(UNET), "mask_rcnn": shipped(DETECTOR)}
+    settings = nets["mask_rcnn"][1].settings
+    table: dict = {
+        "settings": {
+            "side": SIDE,
+            "candidates": settings.candidates[1],
+            "proposals": settings.proposals[1],
+            "detections": settings.detections,
+            "published_picture": list(PUBLISHED_PICTURE),
+        },
+        "sizes": {},
+    }
+    for side in PICTURE_SIDES:
+        table["sizes"][str(side)] = at_side(nets, side, ROUNDS)
+        progress(
+            f"{side} × {side}: Mask R-CNN takes {np.mean(table['sizes'][str(side)]['ratio']):.1f} times as long"
+        )
+    table |= over_counts(nets, SIDE, ROUNDS)
+    table["published"] = papers = published_costs()
+    work = papers["mask_rcnn"]["all"]["multiply_adds"]
+    table["published_ratio"] = {
+        "each": work / papers["unet"]["multiply_adds"],
+        "same_picture": work / papers["unet_same_picture"]["multiply_adds"],
+    }
+    table["ratio"] = table["sizes"][str(SIDE)]["ratio"]
+    return Result(
+        "6.3",
+        "Mask R-CNN is computationally expensive and slow at inference.",
+        f"time from a picture of {SIDE} × {SIDE} to its objects, small Mask R-CNN over small U-Net (1: as long)",
+        interval(table["ratio"]),
+        *judge_cost(table),
+        ROUNDS,
+        table,
+        recipes.get(DETECTOR).digest,
+    )
+
+
+def judge_cost(table: Mapping) -> tuple[str, str]:
+    """The verdict on claim 6.3 and the teacher's sentence.
+
+    It holds if the small Mask R-CNN takes longer than the small U-Net at every size (the interval above 1) and the
+    published one multiplies more than the published U-Net, each on its own input.
+    """
+    ratios = {int(side): interval(entry["ratio"]) for side, entry in table["sizes"].items()}
+    slower = [side for side, ratio in ratios.items() if ratio.low > 1]
+    side = table["settings"]["side"]
+    mine = table["sizes"][str(side)]["mask_rcnn"]
+    shares = {name: np.mean(values) for name, values in mine["stages"].items()}
+    longest = max(shares, key=shares.get)
+    each, same = table["published_ratio"]["each"], table["published_ratio"]["same_picture"]
+    teacher = (
+        f"At {side} × {side} our Mask R-CNN takes {_times(ratios[side])} as long as our U-Net; "
+        f"{shares[longest] / sum(shares.values()):.0%} of that is {WORDS[longest]}. "
+        f"The published nets, counted: Mask R-CNN does {each:.2g} times the multiplications of the U-Net of the paper, "
+        f"each on its own input, and {same:.2g} times on the same picture."
+    )
+    if not slower:
+        return "not seen here", teacher
+    if len(slower) == len(ratios):
+        if each > 1:
+            return "holds", teacher
+        return "holds when both nets are small: the published U-Net multiplies more", teacher
+    sides = sorted(ratios)
+    if slower == sides[: len(slower)]:
+        return f"holds when the picture is small, here up to {slower[-1]} × {slower[-1]}", teacher
+    if slower == sides[-len(slower) :]:
+        return f"holds when the picture is large, here from {slower[0]} × {slower[0]}", teacher
+    return f"holds when the picture's side is {', '.join(map(str, slower))}", teacher
+
+
+WORDS = {
+    "features": "the backbone, the pyramid and the RPN head",
+    "propose": "choosing proposals",
+    "look_at": "the box head",
+    "choose": "choosing detections",
+    "outline": "the mask head",
+    "read": "pasting the masks",
+}
+"""The stages in words."""
+
+
+def _times(ratio: Interval) -> str:
+    return f"{ratio.mean:.1f} times [{ratio.low:.1f}, {ratio.high:.1f}]"
+
+
+# Which sizes it misses (claim 6.5) ---------------------------------------------------------------------------
+
+
+def bins() -> list[str]:
+    """The names of the bins of size, such as `"8-16"`."""
+    return [f"{low}-{high}" for low, high in zip(SIZES, SIZES[1:], strict=False)]
+
+
+def enlarged(image: np.ndarray, factor: int) -> np.ndarray:
+    """A picture with each side `factor` times as long, interpolated linearly; no detail is added."""
+    if factor == 1:
+        return image
+    return ndimage.zoom(image, (factor, factor, 1), order=1, mode="nearest", grid_mode=True).astype(
+        np.float32
+    )
+
+
+def detect_all(step: Step, images: Sequence[np.ndarray], batch: int) -> list[dict[str, np.ndarray]]:
+    """What the net finds in pictures of one size, batch by batch; the last batch is filled up, to compile once."""
+    found = []
+    for start in range(0, len(images), batch):
+        part = np.stack(images[start : start + batch])
+        filled = np.concatenate([part, np.zeros((batch - len(part), *part.shape[1:]), part.dtype)])
+        found += detections(step.predict_on_batch(filled), part.shape[1:3])[: len(part)]
+    return found
+
+
+def scores_by_size(
+    samples: Sequence, found: Sequence[Mapping], classes: int, factor: int = 1
+) -> dict[str, dict]:
+    """COCO's average precision by mask for each bin of size, all other objects and detections ignored.
+
+    Args:
+        samples: the pictures and what is in them, of the size before enlarging.
+        found: the detections in each picture, enlarged by `factor`.
+        classes: background not counted.
+        factor: how many times as large the pictures were shown. The bins are of the size before.
+
+    Returns:
+        bin → `ap` and `ap_50`, `recall` (mean over COCO's IoUs, as the `ap`), `objects`; `"all"` → the same of all sizes.
+    """
+    limits = list(zip(SIZES, SIZES[1:], strict=False))
+    evaluators = [
+        # COCO counts both limits in; an area is a whole number, so that one less parts the bins.
+        COCOEvaluator(classes, "masks", size_limits=((low * factor) ** 2, (high * factor) ** 2 - 1))
+        for low, high in limits
+    ]
+    for sample, one in zip(samples, found, strict=True):
+        instances = sample.instances.repeat(factor, 0).repeat(factor, 1)
+        arrays = {
+            # COCO knows no class for the background: class 1 is its 0.
+            "classes_true": sample.classes - 1,
+            "classes_pred": one["classes"] - 1,
+            "scores": one["scores"],
+            "masks_true": instances == np.arange(1, len(sample.classes) + 1)[:, None, None],
+            "masks_pred": evaluation.whole_masks(one),
+        }
+        for evaluator in evaluators:
+            evaluator.update(**arrays)
+    results = [evaluator.result() for evaluator in evaluators]
+    medium = 2  # COCO's middle range is the bin
+    table = {
+        name: _of_range(result, medium, np.isclose(result.iou_thresholds, 0.5))
+        for name, result in zip(bins(), results, strict=True)
+    }
+    return table | {"all": _of_range(results[0], 0, np.isclose(results[0].iou_thresholds, 0.5))}
+
+
+def _of_range(result, number: int, half: np.ndarray) -> dict[str, float]:
+    there = result.truths[:, number] > 0
+    if not there.any():
+        return {"ap": float("nan"), "ap_50": float("nan"), "recall": float("nan"), "objects": 0}
+    precision = result.precision[:, :, there, number, -1]
+    return {
+        "ap": float(precision.mean()),
+        "ap_50": float(precision[half].mean()),
+        "recall": float(result.recall[:, there, number, -1].mean()),
+        "objects": int(result.truths[:, number].sum()),
+    }
+
+
+def claim_6_5(progress: Callable[[str], None] = print) -> Result:
+    """Mask R-CNN scales badly to very small or very large objects.
+
+    `maskrcnn-scenes` on fresh pictures with the dials of its recipe, one repetition per seed; and on the same pictures
+    shown twice as large, which adds no detail: what becomes better by that was the net's grid, not the pixels.
+
+    The table:
+        settings: `sizes`, the limits of the bins in pixels (root of the visible area); `anchors`, the sides of the
+            anchors; `strides`, pixels of the picture per position of each level; `pictures` per seed; `enlarged`.
+        plain, enlarged: bin (see `bins`, and `all`) → `ap`, `ap_50`, `recall`, `objects`, each one value per seed.
+        middle_minus_smallest, middle_minus_largest: AP, mean of the bins between minus the outermost, per seed.
+        enlarged_minus_plain: bin → difference of AP per seed.
+    """
+    recipe, net, _ = shipped("maskrcnn-scenes")
+    dials = {name: value for name, value in recipe.val_data.items() if name not in ("length", "seed")}
+    steps = {factor: Step(lambda x: net(x, training=False), net) for factor in (1, ENLARGED)}
+    side = dials["size"]
+    levels = [level.shape[1] for level in net.neck(net.body(keras.Input((side, side, net.channels))))]
+    table: dict = {
+        "settings": {
+            "sizes": list(SIZES),
+            "anchors": list(net.settings.anchor_sizes),
+            "strides": [2 ** round(float(np.log2(side / level))) for level in levels],
+            "pictures": PICTURES,
+            "enlarged": ENLARGED,
+        },
+        "plain": {},
+        "enlarged": {},
+    }
+    classes = len(recipe.class_names()) - 1
+    for seed in SEEDS:
+        samples = list(scenes("test", PICTURES, seed=seed, **dials))
+        for kind, factor, batch in (("plain", 1, 10), ("enlarged", ENLARGED, 5)):
+            images = [enlarged(normalize(sample.image, recipe.normalization), factor) for sample in samples]
+            scores = scores_by_size(samples, detect_all(steps[factor], images, batch), classes, factor)
+            for name, values in scores.items():
+                for score, value in values.items():
+                    table[kind].setdefault(name, {}).setdefault(score, []).append(value)
+        row = ", ".join(f"{name}: {table['plain'][name]['ap'][-1]:.2f}" for name in bins())
+        progress(f"seed {seed}: AP by size {row}")
+    smallest, *middle, largest = (np.array(table["plain"][name]["ap"]) for name in bins())
+    table["middle_minus_smallest"] = (np.mean(middle, axis=0) - smallest).tolist()
+    table["middle_minus_largest"] = (np.mean(middle, axis=0) - largest).tolist()
+    table["enlarged_minus_plain"] = {
+        name: np.subtract(table["enlarged"][name]["ap"], table["plain"][name]["ap"]).tolist()
+        for name in bins()
+    }
+    return Result(
+        "6.5",
+        "Mask R-CNN scales badly to very small or very large objects.",
+        f"AP by mask of objects of {SIZES[1]} to {SIZES[-2]} pixels (mean over the bins) minus that of objects below "
+        f"{SIZES[1]} pixels",
+        interval(table["middle_minus_smallest"]),
+        *judge_sizes(table),
+        len(SEEDS),
+        table,
+        recipe.digest,
+    )
+
+
+def judge_sizes(table: Mapping) -> tuple[str, str]:
+    """The verdict on claim 6.5 and the teacher's sentence: it holds if both ends lose, the intervals above 0."""
+    small, large = (interval(table[f"middle_minus_{end}"]) for end in ("smallest", "largest"))
+    names = bins()
+    ap = {name: float(np.mean(table["plain"][name]["ap"])) for name in names}
+    twice = {name: float(np.mean(table["enlarged"][name]["ap"])) for name in names}
+    gain = interval(table["enlarged_minus_plain"][names[0]])
+    below, above = SIZES[1], SIZES[-2]
+    teacher = (
+        f"AP is {np.mean([ap[name] for name in names[1:-1]]):.2f} for objects of {below} to {above} pixels, "
+        f"{ap[names[0]]:.2f} below {below} and {ap[names[-1]]:.2f} above {above}. Shown twice as large, without any new "
+        f"detail, those below {below} come to {twice[names[0]]:.2f}"
+    )
+    if small.low > 0:
+        teacher += (
+            ": in part it was the net's grid that was too coarse for them."
+            if gain.low > 0
+            else ": a larger picture alone does not bring back what their few pixels do not show."
+        )
+    else:
+        teacher += "."
+    if small.low > 0 and large.low > 0:
+        return "holds", teacher
+    if small.low > 0:
+        return "holds when the objects are very small", teacher
+    if large.low > 0:
+        return "holds when the objects are very large", teacher
+    return "not seen here", teacher

@@ -1,0 +1,16 @@
+"""Where the files lie that the library reads: weights, results, manifests, notebooks."""
+
+from pathlib import Path
+
+PACKAGE = Path(__file__).resolve().parent
+"""The folder of this package."""
+
+PROJECT = PACKAGE.parent
+"""The folder that holds the notebooks, in a checkout; in an installed package, `site-packages`."""
+
+# A checkout has `data/` beside the package; a wheel carries it inside.
+DATA = PROJECT / "data" if (PROJECT / "data" / "archives.json").is_file() else PACKAGE / "data"
+"""Checkpoints, results of the claims, manifests of the archives, outlines of the photographs."""
+
+NOTEBOOKS = PROJECT / "notebooks"
+"""The notebooks, in a checkout."""

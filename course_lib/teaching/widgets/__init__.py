@@ -1,0 +1,307 @@
+"""Things to touch: widgets whose picture and numbers follow the sliders, each with a still picture of itself.
+
+    from course_lib.teaching import widgets
+    widgets.boxes()          # in a notebook
+
+With a kernel one moves the controls, by mouse or keyboard. The picture also lies in the cell's output as a PNG, for those
+who read the notebook without one. What a widget computes and draws stands apart, as plain functions from the controls'
+values to an `Answer`: `widgets_boxes`, `widgets_masks`, ... .
+"""
+
+from __future__ import annotations
+
+import base64
+import functools
+import html
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+
+from course_lib.teaching.widgets.canvas import Answer
+
+
+class Live:
+    """A widget and what it says at the moment.
+
+    Attributes:
+        controls: name → the ipywidgets control of that name.
+        answer: the `Answer` to the controls as they stand.
+        widget: all of it as one ipywidgets box.
+    """
+
+    def __init__(self, answer_to: Callable[..., Answer], controls: dict[str, Any], shows: str):
+        """Put controls, picture and words together.
+
+        Args:
+            answer_to: from the controls' values, by name, to the answer.
+            controls: name → control.
+            shows: what is to be seen, in a sentence; the picture's alt text.
+        """
+        widgets = _ipywidgets()
+        self.controls, self._answer_to, self._shows = controls, answer_to, shows
+        self._picture, self._words = widgets.HTML(), widgets.HTML()
+        row = widgets.Layout(display="flex", flex_flow="row wrap")
+        self.widget = widgets.VBox(
+            [widgets.Box(list(controls.values()), layout=row), self._picture, self._words]
+        )
+        for control in controls.values():
+            control.observe(self._follow, names="value")
+        self._follow()
+
+    def _follow(self, change: Any = None) -> None:
+        """Answer to the controls as they stand now."""
+        self.answer = self._answer_to(**{name: control.value for name, control in self.controls.items()})
+        self._picture.value = self.answer.drawing.markup(self._shows)
+        self._words.value = (
+            f'<div role="status" aria-live="polite" style="max-width: {self.answer.drawing.width}px; line-height: 1.4">'
+            f"{html.escape(self.answer.words)}</div>"
+        )
+
+    def _repr_mimebundle_(self, include: Any = None, exclude: Any = None) -> tuple[dict, dict]:
+        """The widget, and beside it the picture and the words: a reader shows the liveliest that it can."""
+        drawing = self.answer.drawing
+        data = self.widget._repr_mimebundle_() | {
+            "text/plain": self.answer.words,
+            "image/png": base64.b64encode(drawing.png).decode(),
+        }
+        return data, {"image/png": {"width": drawing.width, "height": drawing.height}}
+
+
+def boxes(a: tuple[int, int, int, int] = (2, 1, 6, 4), b: tuple[int, int, int, int] = (4, 2, 9, 5)) -> Live:
+    """Two boxes to move on a grid of 16 × 10 squares; IoU, GIoU and Dice follow.
+
+    Args:
+        a, b: where they lie at first, `x1, y1, x2, y2`.
+    """
+    from course_lib.teaching.widgets.boxes_canvas import COLUMNS, ROWS, boxes_answer
+
+    def slider(name: str, value: tuple[int, int], most: int):
+        return _ipywidgets().IntRangeSlider(value=value, min=0, max=most, **_labelled(name))
+
+    controls = {
+        "a_x": slider("a: left, right", a[::2], COLUMNS),
+        "a_y": slider("a: top, bottom", a[1::2], ROWS),
+        "b_x": slider("b: left, right", b[::2], COLUMNS),
+        "b_y": slider("b: top, bottom", b[1::2], ROWS),
+    }
+
+    def answer_to(a_x, a_y, b_x, b_y) -> Answer:
+        return boxes_answer((a_x[0], a_y[0], a_x[1], a_y[1]), (b_x[0], b_y[0], b_x[1], b_y[1]))
+
+    return Live(
+        answer_to, controls, "Two boxes on a grid, the squares they share, and bars for IoU, GIoU and Dice."
+    )
+
+
+def mask_metrics(objects: np.ndarray | None = None) -> Live:
+    """A mask to grow, shrink, move and hole while every metric follows.
+
+    Args:
+        objects: the truth, int `(height, width)`, 0 = background; three discs by default.
+
+    Raises:
+        ValueError: if `objects` is no map of at least one object.
+    """
+    from course_lib.teaching.widgets.masks_canvas import mask_answer, three_discs
+
+    objects = three_discs() if objects is None else np.asarray(objects)
+    if objects.ndim != 2 or objects.dtype.kind not in "iub" or not (objects > 0).any():
+        raise ValueError(
+            f"objects has shape {objects.shape} and type {objects.dtype}; give a map of integers (height, width), "
+            "0 for background, with at least one object."
+        )
+    widgets = _ipywidgets()
+    controls = {
+        "grow": widgets.IntSlider(value=-1, min=-8, max=8, **_labelled("grow (− shrink)")),
+        "hole": widgets.IntSlider(value=0, min=0, max=10, **_labelled("radius of a hole")),
+        "right": widgets.IntSlider(value=2, min=-20, max=20, **_labelled("move right")),
+        "down": widgets.IntSlider(value=0, min=-20, max=20, **_labelled("move down")),
+    }
+    return Live(
+        functools.partial(mask_answer, objects),
+        controls,
+        "The true and the found mask laid over each other, and a bar for each of ten scores.",
+    )
+
+
+def threshold(truth: np.ndarray | None = None, probability: np.ndarray | None = None) -> Live:
+    """A threshold to move; the mask, precision and recall follow.
+
+    Args:
+        truth: bool `(height, width)`; cells by default.
+        probability: float `(height, width)` in 0..1; by default an unsure guess of `truth`.
+
+    Raises:
+        ValueError: if the two do not fit each other, or `probability` is none.
+    """
+    from course_lib.teaching.widgets.masks_canvas import (
+        example,
+        threshold_answer,
+        threshold_curve,
+        unsure_guess,
+    )
+
+    if truth is None and probability is not None:
+        raise ValueError("truth is missing; give the mask that this probability is a guess of.")
+    truth = example()[0] if truth is None else np.asarray(truth)
+    if truth.ndim != 2 or truth.dtype != bool or not truth.any():
+        raise ValueError(
+            f"truth has shape {truth.shape} and type {truth.dtype}; give a mask (height, width) of true and false, "
+            "such as labels == 1, that is true somewhere."
+        )
+    probability = unsure_guess(truth) if probability is None else np.asarray(probability, float)
+    if probability.shape != truth.shape or not (0 <= probability.min() and probability.max() <= 1):
+        raise ValueError(
+            f"probability has shape {probability.shape} and values {probability.min():g} to {probability.max():g}; "
+            f"give one in 0..1 for each of {truth.shape} pixels. Logits go through a sigmoid first."
+        )
+    curve = threshold_curve(truth, probability)
+    controls = {
+        "threshold": _ipywidgets().FloatSlider(value=0.5, min=0, max=1, step=0.02, **_labelled("threshold")),
+    }
+    return Live(
+        functools.partial(threshold_answer, truth, probability, curve=curve),
+        controls,
+        "A map of probabilities, the mask above the threshold, and a point on the curve of precision against recall.",
+    )
+
+
+def anchors(
+    image: np.ndarray | None = None, boxes: np.ndarray | None = None, names: Sequence[str] = ()
+) -> Live:
+    """Anchors by side, ratio and stride; the best one for each object follows.
+
+    Args:
+        image: float `(height, width, 1 or 3)` in 0..1; a picture of `scenes` by default.
+        boxes: its objects, `(n, 4)` in pixels.
+        names: of the objects; numbers by default.
+
+    Raises:
+        ValueError: if there is no object, or not as many names as objects.
+    """
+    from course_lib.teaching.widgets.boxes_canvas import anchors_answer
+
+    if image is None:
+        from course_lib.datasets import SCENE_CLASSES, scenes
+
+        sample = scenes("val", length=1, size=128, seed=5, objects=(4, 5), occlusion=0.0)[0]
+        image, boxes = sample.image, sample.boxes
+        names = [SCENE_CLASSES[kind] for kind in sample.classes]
+    boxes = np.zeros((0, 4)) if boxes is None else np.asarray(boxes, float)
+    if boxes.ndim != 2 or boxes.shape[-1] != 4 or not len(boxes):
+        raise ValueError(
+            f"boxes has shape {boxes.shape}; give the picture's objects (n, 4): x1, y1, x2, y2, at least one."
+        )
+    if np.ndim(image) != 3 or np.shape(image)[-1] not in (1, 3):
+        raise ValueError(f"image has shape {np.shape(image)}; give one picture (height, width, 1 or 3).")
+    if len(names) not in (0, len(boxes)):
+        raise ValueError(f"names: {len(names)} for {len(boxes)} boxes; give one each, or none.")
+    widgets = _ipywidgets()
+    most = int(np.log2(max(np.shape(image)[:2])))
+    controls = {
+        "side": widgets.FloatLogSlider(
+            value=32, base=2, min=2, max=most, step=0.25, readout_format=".0f", **_labelled("side in pixels")
+        ),
+        "ratio": widgets.FloatLogSlider(
+            value=2,
+            base=2,
+            min=-2,
+            max=2,
+            step=0.25,
+            readout_format=".2f",
+            **_labelled("ratio: height / width"),
+        ),
+        "stride": widgets.SelectionSlider(value=8, options=[4, 8, 16, 32], **_labelled("stride")),
+        "three": widgets.Checkbox(value=True, **_labelled("also 1 and 1 / ratio")),
+    }
+    return Live(
+        functools.partial(anchors_answer, np.asarray(image, float), boxes, names=names),
+        controls,
+        "A picture with its objects and anchors, and for each object a bar: the IoU of its best anchor.",
+    )
+
+
+def roi_align(feature_map: np.ndarray | None = None) -> Live:
+    """A region to move over a map; the points that RoI Align reads and what comes out follow, beside RoI Pool.
+
+    Args:
+        feature_map: float `(height, width)`, at least 2 × 2; a slope with a bump by default.
+
+    Raises:
+        ValueError: if the map has another shape, or a value that is not a number.
+    """
+    from course_lib.teaching.widgets.regions_canvas import roi_answer, slope
+
+    feature_map = slope() if feature_map is None else np.asarray(feature_map, np.float32)
+    if feature_map.ndim != 2 or min(feature_map.shape) < 2 or not np.isfinite(feature_map).all():
+        raise ValueError(
+            f"feature_map has shape {feature_map.shape}; give one channel (height, width) of finite numbers, "
+            "at least 2 × 2."
+        )
+    widgets = _ipywidgets()
+
+    def edges(name: str, last: int):
+        value = round(0.21 * last, 1), round(0.79 * last, 1)
+        return widgets.FloatRangeSlider(
+            value=value, min=0, max=last, step=0.1, readout_format=".1f", **_labelled(name)
+        )
+
+    controls = {
+        "columns": edges("left, right", feature_map.shape[1] - 1),
+        "rows": edges("top, bottom", feature_map.shape[0] - 1),
+        "cells": widgets.IntSlider(value=3, min=1, max=7, **_labelled("cells a side")),
+        "points": widgets.IntSlider(value=2, min=1, max=4, **_labelled("points a side")),
+    }
+    return Live(
+        functools.partial(roi_answer, feature_map),
+        controls,
+        "A region on a map with the points that RoI Align reads, and the values that RoI Align and RoI Pool give.",
+    )
+
+
+def unet_shapes(
+    side: int = 572, depth: int = 4, padding: str = "valid", base_filters: int = 64, skip: str = "concat"
+) -> Live:
+    """U-Net's shapes by the picture's side, depth and padding; sizes that do not fit are refused, with those that do.
+
+    Args:
+        side, depth, padding, base_filters, skip: where the controls stand at first; as for `models.unet.unet`.
+    """
+    from course_lib.models.unet import SKIPS
+    from course_lib.teaching.widgets.unet_canvas import unet_answer
+
+    widgets = _ipywidgets()
+    controls = {
+        "side": widgets.IntSlider(value=side, min=16, max=1024, step=4, **_labelled("picture, pixels")),
+        "depth": widgets.IntSlider(value=depth, min=1, max=5, **_labelled("depth")),
+        "padding": widgets.Dropdown(value=padding, options=["same", "valid"], **_labelled("padding")),
+        "base_filters": widgets.SelectionSlider(
+            value=base_filters, options=[4, 8, 16, 32, 64], **_labelled("channels on top")
+        ),
+        "skip": widgets.Dropdown(value=skip, options=list(SKIPS), **_labelled("skip")),
+    }
+    return Live(
+        unet_answer, controls, "A U-Net's levels as blocks with side and channels, and arrows between them."
+    )
+
+
+def _labelled(name: str) -> dict[str, Any]:
+    """A control's label and size: labels of one width, controls two in a row."""
+    return {
+        "description": name,
+        "style": {"description_width": "140px"},
+        "layout": {"width": "440px"},
+    }
+
+
+def _ipywidgets():
+    """The package, or one sentence that says what to do."""
+    try:
+        import ipywidgets
+    except ImportError:
+        raise ImportError(
+            "ipywidgets is not installed, and a widget needs it; `make lab` sets it up. "
+            "The still picture in the notebook shows the same without it."
+        ) from None
+    return ipywidgets

@@ -1,0 +1,284 @@
+"""The quiz, the flashcards and the Anki deck: one file, checked, shown without the net, opened and counted."""
+
+import hashlib
+import json
+import re
+import sqlite3
+import zipfile
+
+import pytest
+
+from course_lib.__main__ import main
+from course_lib.teaching import anki, discovery, ledger, questions
+from course_lib.teaching.course_map import CHAPTERS as COURSE
+
+DECK = questions.load()
+CHAPTERS = [f"{number:02d}" for number in range(1, 10)]
+QUESTIONS = [question for chapter in DECK.quiz.values() for question in chapter]
+CARDS = [card for chapter in DECK.cards.values() for card in chapter]
+
+
+def test_each_chapter_has_its_quiz_and_its_cards():
+    assert list(DECK.quiz) == list(DECK.cards) == CHAPTERS
+    assert all(6 <= len(found) <= 8 for found in DECK.quiz.values())
+    assert all(8 <= len(found) <= 12 for found in DECK.cards.values())
+    assert set(CHAPTERS) <= {chapter.number for chapter in COURSE}
+
+
+@pytest.mark.parametrize("question", QUESTIONS, ids=[question.id for question in QUESTIONS])
+def test_a_question_has_one_right_answer_and_a_reason_for_each(question):
+    assert sum(choice.right for choice in question.choices) == 1
+    assert any(not choice.right for choice in question.choices)
+    assert all(choice.because.strip() for choice in question.choices)
+
+
+def test_every_claim_has_a_question_or_a_card_and_every_measured_claim_is_known():
+    asked = {entry.about for entry in [*QUESTIONS, *CARDS]}
+    assert {f"claim {claim}" for claim in DECK.claims} <= asked
+    assert set(discovery.claims()) <= set(DECK.claims)
+
+
+def test_no_measured_number_is_typed_into_the_file():
+    """A card shows a result by its claim; the number itself stands in data/results alone."""
+    typed = " ".join(f"{card.front} {card.back}" for card in CARDS)
+    for path in ledger.FOLDER.glob("[0-9].[0-9].json"):
+        found = ledger.read(path.stem)
+        if found.interval:
+            assert f"{found.interval.mean:.3f}" not in re.findall(r"\d\.\d{3}\b", typed)
+
+
+def test_a_card_with_a_claim_shows_its_result():
+    card = next(card for card in CARDS if card.result == "1.2")
+    found = ledger.read("1.2")
+    assert found.verdict in questions.back_of(card) and str(found.interval) in questions.back_of(card)
+    unmeasured = questions.Card("x", "claim 9.9", "front", "back", "9.9")
+    assert questions.back_of(unmeasured) == "back Claim 9.9 is not measured yet."
+
+
+# Faults in the file
+
+
+def faulty(tmp_path, change):
+    content = json.loads(questions.FILE.read_text(encoding="utf-8"))
+    change(content["chapters"]["01"]["quiz"], content["chapters"]["01"]["cards"])
+    path = tmp_path / "questions.json"
+    path.write_text(json.dumps(content), encoding="utf-8")
+    return path
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (
+            lambda quiz, cards: quiz[0]["choices"][1].update(right=True),
+            "01-q1: 2 of its choices are right; 1 should be",
+        ),
+        (
+            lambda quiz, cards: quiz[0]["choices"][0].update(right=False),
+            "01-q1: 0 of its choices are right; 1 should be",
+        ),
+        (
+            lambda quiz, cards: quiz[0]["choices"][2].update(because=" "),
+            "01-q1: because is ' '; some text is wanted",
+        ),
+        (lambda quiz, cards: quiz[0].update(claim="9.9"), "01-q1: there is no claim '9.9'"),
+        (lambda quiz, cards: quiz[0].update(section="x"), "01-q1: give the claim or the section"),
+        (lambda quiz, cards: quiz[0].pop("choices"), "01-q1: give choices or a number"),
+        (lambda quiz, cards: quiz[1].update(id="01-q1"), "01-q1: the id stands there twice"),
+        (lambda quiz, cards: quiz[1].update(id="q1"), "id is 'q1'; it must begin with '01-'"),
+        (
+            lambda quiz, cards: quiz[1]["number"].pop("within"),
+            "01-q2: within is None; a small positive number",
+        ),
+        (
+            lambda quiz, cards: quiz[1]["wrong"][0].update(value=0.3331),
+            "01-q2: the wrong number 0.3331 lies within",
+        ),
+        (lambda quiz, cards: quiz[1].pop("wrong"), "01-q2: it needs a wrong answer"),
+        (lambda quiz, cards: cards[0].pop("back"), "01-c1: back is None; some text is wanted"),
+        (lambda quiz, cards: cards[0].update(result="7.9"), "01-c1: result is '7.9'; there is no such claim"),
+        (lambda quiz, cards: cards[1].update(id="01-q1"), "01-q1: the id stands there twice"),
+    ],
+)
+def test_each_fault_is_found_and_named(tmp_path, change, message):
+    with pytest.raises(ValueError, match=re.escape(message)):
+        questions.load(faulty(tmp_path, change))
+
+
+def test_two_right_answers_can_be_asked_for(tmp_path):
+    def two(quiz, cards):
+        quiz[0]["choices"][1]["right"] = True
+        quiz[0]["right"] = 2
+
+    question = questions.load(faulty(tmp_path, two)).quiz["01"][0]
+    assert sum(choice.right for choice in question.choices) == 2
+    assert questions._for_jupyterquiz(question)["type"] == "many_choice"
+
+
+def test_a_file_that_is_no_json_and_an_unknown_chapter_are_one_sentence(tmp_path):
+    (tmp_path / "q.json").write_text("{", encoding="utf-8")
+    with pytest.raises(ValueError, match=r"q\.json is no JSON"):
+        questions.load(tmp_path / "q.json")
+    with pytest.raises(ValueError, match="chapter is '12'; there are 01, 02"):
+        questions.quiz("12")
+
+
+# In a notebook
+
+
+@pytest.fixture
+def shown(monkeypatch):
+    """What is displayed, in a list, and a net that cannot be reached."""
+    import socket
+
+    import IPython.display
+
+    def no_net(*args, **kwargs):
+        raise AssertionError("the net was asked")
+
+    monkeypatch.setattr(socket, "create_connection", no_net)
+    monkeypatch.setattr(socket.socket, "connect", no_net)
+    seen = []
+    monkeypatch.setattr(IPython.display, "display", lambda what, **kwargs: seen.append(what))
+    return seen
+
+
+@pytest.mark.parametrize("show", [questions.quiz, questions.cards], ids=["quiz", "cards"])
+@pytest.mark.parametrize("chapter", CHAPTERS)
+def test_it_shows_itself_the_same_every_time_and_loads_nothing(show, chapter, shown):
+    show(chapter)
+    first = [what if isinstance(what, dict) else what.data for what in shown]
+    show(chapter)
+    second = [what if isinstance(what, dict) else what.data for what in shown[len(first) :]]
+    assert first == second and len(first) == 2
+    bundle, script = first
+    page = bundle["text/html"]
+    assert not re.search(r"<(?:script|link|img|iframe)\b[^>]*\b(?:src|href)=", page)
+    assert not re.search(r"\bimport\(|@import|url\(", page)
+    # What is left of addresses are names of formats, which are never fetched, and notes on who wrote it.
+    addresses = set(re.findall(r"https?://[^\s\"'<>)`]+", page + script))
+    assert all(
+        re.match(r"https?://(www\.w3\.org|schema\.org|github\.com|stackoverflow\.com)", one)
+        for one in addresses
+    )
+    assert "fetch(" not in script and "XMLHttpRequest" not in script
+
+
+@pytest.mark.parametrize("chapter", CHAPTERS)
+def test_every_question_and_card_can_be_read_without_a_kernel(chapter, shown):
+    import html
+
+    questions.quiz(chapter)
+    questions.cards(chapter)
+    quiz, cards = (what for what in shown if isinstance(what, dict))
+    static_quiz = quiz["text/html"][quiz["text/html"].index("The questions, to read") :]
+    static_cards = cards["text/html"][cards["text/html"].index("The cards, to read") :]
+    for question in DECK.quiz[chapter]:
+        assert html.escape(question.question) in static_quiz and question.question in quiz["text/plain"]
+        assert all(html.escape(choice.because) in static_quiz for choice in question.choices)
+    for card in DECK.cards[chapter]:
+        for text in (card.front, questions.back_of(card)):
+            assert html.escape(text) in static_cards and text in cards["text/plain"]
+
+
+def test_showing_a_quiz_leaves_the_random_numbers_as_they_were(shown):
+    import random
+
+    random.seed(1)
+    expected = random.random()
+    random.seed(1)
+    questions.quiz("01")
+    assert random.random() == expected
+
+
+def test_a_right_number_is_inside_its_range_and_wrong_ones_are_not(shown):
+    for question in QUESTIONS:
+        if question.is_number:
+            entry = questions._for_jupyterquiz(question)
+            right = [answer for answer in entry["answers"] if answer.get("correct")]
+            assert (
+                len(right) == 1
+                and right[0]["range"][0] <= float(question.choices[0].answer) < right[0]["range"][1]
+            )
+            for choice in question.choices[1:]:
+                value = float(choice.answer)
+                first = next(
+                    a for a in entry["answers"] if "range" in a and a["range"][0] <= value < a["range"][1]
+                )
+                assert not first["correct"] and first["feedback"]
+
+
+def test_the_right_choice_is_not_always_the_first():
+    places = [
+        [choice.right for choice in questions._mixed(question)].index(True)
+        for question in QUESTIONS
+        if not question.is_number
+    ]
+    assert len(set(places)) >= 3
+
+
+@pytest.mark.parametrize("pick", [max, min], ids=["longest", "shortest"])
+def test_the_length_of_an_answer_does_not_give_it_away(pick):
+    """Who always takes the longest choice, or the shortest, is right hardly more often than by chance."""
+    asked = [question.choices for question in QUESTIONS if not question.is_number]
+    right = 0
+    for choices in asked:
+        lengths = [len(choice.answer) for choice in choices]
+        picked = [c for c, length in zip(choices, lengths, strict=True) if length == pick(lengths)]
+        right += sum(choice.right for choice in picked) / len(picked)
+    chance = sum(1 / len(choices) for choices in asked)
+    assert right < chance + 0.15 * len(asked)
+
+
+# Anki
+
+
+def opened(path, tmp_path):
+    """What a deck holds: notes as fields, and its decks' names."""
+    with zipfile.ZipFile(path) as package:
+        assert {"collection.anki2", "media"} <= set(package.namelist())
+        (tmp_path / "collection.anki2").write_bytes(package.read("collection.anki2"))
+    with sqlite3.connect(tmp_path / "collection.anki2") as collection:
+        notes = collection.execute("SELECT guid, flds FROM notes").fetchall()
+        cards = collection.execute("SELECT count(*) FROM cards").fetchone()[0]
+        decks = json.loads(collection.execute("SELECT decks FROM col").fetchone()[0])
+    collection.close()
+    return (
+        {guid: fields.split("\x1f") for guid, fields in notes},
+        cards,
+        {deck["name"] for deck in decks.values()},
+    )
+
+
+def test_the_deck_opens_and_holds_every_card(tmp_path, capsys):
+    path = tmp_path / "new" / "cards.apkg"
+    assert main(["cards", "--out", str(path), "--json"]) == 0
+    assert json.loads(capsys.readouterr().out.splitlines()[-1])["cards"] == len(CARDS)
+    notes, cards, decks = opened(path, tmp_path)
+    assert len(notes) == cards == len(CARDS)
+    assert set(notes) == {f"segmentation-course-{card.id}" for card in CARDS}
+    assert len([name for name in decks if name.startswith("Image segmentation::")]) == len(CHAPTERS)
+    front, back, about = notes["segmentation-course-01-c4"]
+    assert (
+        front == "How much of its box does a disc fill?" and ledger.read("1.2").verdict.split("'")[0] in back
+    )
+    assert about == "01-c4, claim 1.2"
+
+
+def test_the_deck_is_the_same_file_every_time(tmp_path):
+    digests = set()
+    for name in ("a", "b"):
+        anki.write(tmp_path / f"{name}.apkg")
+        digests.add(hashlib.sha256((tmp_path / f"{name}.apkg").read_bytes()).hexdigest())
+    assert len(digests) == 1
+
+
+def test_another_ending_is_one_sentence(tmp_path, capsys):
+    assert main(["cards", "--out", str(tmp_path / "cards.zip")]) == 1
+    assert "Anki opens files that end in .apkg" in capsys.readouterr().err
+
+
+def test_the_command_says_what_it_does(capsys):
+    with pytest.raises(SystemExit) as stopped:
+        main(["cards", "--help"])
+    assert stopped.value.code == 0 and "Anki" in capsys.readouterr().out

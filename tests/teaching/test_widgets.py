@@ -1,0 +1,411 @@
+"""The widgets: what they compute, that a moved control moves picture and numbers, and that a still picture is left."""
+
+import base64
+import builtins
+import html
+import io
+import re
+import time
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from course_lib import metrics
+from course_lib.models.unet import unet
+from course_lib.ops.anchors import pyramid_anchors
+from course_lib.ops.boxes import box_giou, box_iou
+from course_lib.ops.roi import roi_align, roi_pool
+from course_lib.teaching import widgets
+from course_lib.teaching.widgets.boxes_canvas import anchors_answer, boxes_answer
+from course_lib.teaching.widgets.canvas import SCALE, Canvas, Plane, rgb
+from course_lib.teaching.widgets.masks_canvas import (
+    example,
+    mask_answer,
+    precision_and_recall,
+    spoilt,
+    three_discs,
+    threshold_answer,
+    unsure_guess,
+)
+from course_lib.teaching.widgets.regions_canvas import roi_answer, slope
+from course_lib.teaching.widgets.unet_canvas import unet_answer
+
+ALL = ["boxes", "mask_metrics", "threshold", "anchors", "roi_align", "unet_shapes"]
+
+
+def pixels(answer):
+    """The picture of an answer as an array `(height, width, 3)`."""
+    return np.asarray(Image.open(io.BytesIO(answer.drawing.png)).convert("RGB"))
+
+
+# Two boxes
+
+
+def test_equal_boxes_score_one_and_boxes_apart_only_differ_in_giou():
+    same = boxes_answer((2, 1, 6, 4), (2, 1, 6, 4)).numbers
+    assert (same["IoU"], same["GIoU"], same["Dice"]) == (1, 1, 1)
+    near, far = (boxes_answer((0, 0, 2, 2), (x, 0, x + 2, 2)).numbers for x in (3, 9))
+    assert near["IoU"] == far["IoU"] == near["Dice"] == far["Dice"] == 0
+    assert near["GIoU"] == pytest.approx(-2 / 10) and far["GIoU"] == pytest.approx(-14 / 22)
+
+
+def test_the_boxes_of_notebook_01_are_those_that_one_counts():
+    answer = boxes_answer((2, 1, 6, 4), (4, 2, 9, 5))
+    numbers = answer.numbers
+    assert (numbers["both"], numbers["any"], numbers["around"]) == (4, 23, 28)
+    assert numbers["IoU"] == pytest.approx(4 / 23)
+    assert numbers["Dice"] == pytest.approx(2 * numbers["IoU"] / (1 + numbers["IoU"]))
+    assert numbers["GIoU"] == pytest.approx(4 / 23 - 5 / 28, abs=1e-6)
+    assert "IoU = 4 / 23 = 0.174" in answer.words and "GIoU = 0.174 − 5 / 28 = −0.005" in answer.words
+
+
+@pytest.mark.parametrize("b", [(3, 3, 3, 6), (0, 0, 0, 0), (16, 10, 16, 10)])
+def test_an_empty_box_matches_nothing(b):
+    for a in ((2, 1, 6, 4), (5, 5, 5, 5)):
+        answer = boxes_answer(a, b)
+        assert answer.numbers["IoU"] == answer.numbers["Dice"] == 0
+        assert "empty" in answer.words
+
+
+@pytest.mark.parametrize("box", [(-1, 0, 2, 2), (0, 0, 17, 2), (3, 0, 2, 2), (0, 0, 2, 11)])
+def test_a_box_off_the_grid_is_named(box):
+    with pytest.raises(ValueError, match=r"b is \("):
+        boxes_answer((0, 0, 1, 1), box)
+
+
+def test_the_picture_of_two_boxes_has_the_colours_of_its_legend():
+    picture = pixels(boxes_answer((2, 1, 6, 4), (4, 2, 9, 5)))
+
+    def at(x, y):  # a quarter into the square, off its lines
+        left, top = (round(SCALE * value) for value in (30 + 33 * (x + 0.4), 36 + 33 * (y + 0.4)))
+        return picture[top, left] / 255
+
+    for square, colour in (
+        ((3, 1), "#0072B2"),
+        ((5, 3), "#009E73"),
+        ((7, 4), "#E69F00"),
+        ((12, 8), "#FFFFFF"),
+    ):
+        assert np.allclose(at(*square), rgb(colour), atol=0.01), square
+
+
+# A mask with faults
+
+
+def test_without_faults_every_score_has_its_best_value():
+    discs = three_discs()
+    numbers = mask_answer(discs).numbers
+    for name, value in numbers.items():
+        if "pixels" not in name and "objects" not in name:
+            assert value == (0 if "px" in name else 1), name
+    assert numbers["found pixels"] == numbers["true pixels"] == (discs > 0).sum()
+    assert numbers["found objects"] == 3
+
+
+def test_erosion_lowers_dice_and_a_shift_keeps_the_area():
+    discs = three_discs()
+    dice = [mask_answer(discs, grow=-k).numbers["Dice"] for k in range(5)]
+    assert dice == sorted(dice, reverse=True) and len(set(dice)) == 5
+    for right, down in ((3, 0), (0, -4), (-2, 2)):
+        moved = mask_answer(discs, right=right, down=down).numbers
+        assert moved["found pixels"] == moved["true pixels"]
+        assert moved["IoU"] < 1
+        mask = np.roll(discs > 0, (down, right), axis=(0, 1))  # the discs do not reach the edge
+        assert np.array_equal(spoilt(discs, right=right, down=down), mask)
+
+
+def test_growing_and_shrinking_are_by_single_pixels():
+    point = np.zeros((9, 9), int)
+    point[4, 4] = 7
+    assert spoilt(point, grow=1).sum() == 5 and spoilt(point, grow=2).sum() == 13
+    assert spoilt(point, grow=-1).sum() == 0
+    assert mask_answer(point, grow=-1).numbers["Hausdorff (px)"] == np.inf
+
+
+def test_a_hole_lies_in_the_middle_of_each_object_and_moves_with_it():
+    discs = three_discs()
+    gone = (discs > 0) & ~spoilt(discs, hole=4)
+    assert sorted(np.unique(discs[gone])) == [1, 2, 3]
+    for k in (1, 2, 3):
+        middle, hole = (np.argwhere(where).mean(0) for where in (discs == k, gone & (discs == k)))
+        assert np.allclose(middle, hole, atol=0.01)
+    assert np.array_equal(spoilt(discs, hole=4, right=5), np.roll(spoilt(discs, hole=4), 5, axis=1))
+
+
+def test_what_leaves_the_picture_is_gone_and_does_not_come_back_on_the_other_side():
+    edge = np.zeros((8, 8), int)
+    edge[:, 6:] = 1
+    assert spoilt(edge, right=1).sum() == 8 and spoilt(edge, right=2).sum() == 0
+
+
+# A threshold
+
+
+def test_precision_and_recall_by_counting():
+    truth = np.array([1, 1, 1, 1, 0, 0, 0, 0], bool)
+    found = np.array([1, 1, 1, 0, 1, 0, 0, 0], bool)
+    assert precision_and_recall(truth, found) == (3 / 4, 3 / 4)
+    assert precision_and_recall(truth, np.ones(8, bool)) == (1 / 2, 1)
+    precision, recall = precision_and_recall(truth, np.zeros(8, bool))
+    assert np.isnan(precision) and recall == 0
+
+
+def test_a_higher_threshold_never_raises_recall_and_one_best_serves_iou_and_dice():
+    truth, probability = example()
+    answers = [threshold_answer(truth, probability, k / 20).numbers for k in range(21)]
+    recall = [numbers["recall"] for numbers in answers]
+    assert recall == sorted(recall, reverse=True) and recall[0] == 1 and recall[-1] == 0
+    assert np.argmax([n["IoU"] for n in answers]) == np.argmax([n["Dice"] for n in answers])
+    assert answers[10]["IoU"] == metrics.iou(truth, probability > 0.5)
+
+
+def test_nothing_found_has_no_precision_and_says_so():
+    truth, probability = example()
+    assert "Precision has no value, recall 0%" in threshold_answer(truth, probability, 1.0).words
+
+
+def test_the_unsure_guess_is_a_probability_and_the_same_every_time():
+    truth, probability = example()
+    assert probability.shape == truth.shape and 0 <= probability.min() and probability.max() <= 1
+    assert np.array_equal(probability, unsure_guess(truth))
+    assert probability[truth].mean() > 0.5 > probability[~truth].mean()
+
+
+# Anchors
+
+
+def test_the_anchors_are_those_of_the_library_and_so_is_their_best_iou():
+    boxes = np.array([[10, 10, 42, 42], [60, 20, 76, 52], [90, 90, 96, 97]], float)
+    image = np.zeros((128, 128, 1))
+    numbers = anchors_answer(image, boxes, 32, 2.0, 8, three=True).numbers
+    (every,) = pyramid_anchors((128, 128), [(16, 16)], [32], (0.5, 1.0, 2.0))
+    assert numbers["anchors"] == len(every) == 16 * 16 * 3
+    assert np.allclose(numbers["best"], np.asarray(box_iou(boxes, every)).max(1), atol=1e-6)
+
+
+def test_an_anchor_like_the_object_fits_it_and_one_twice_as_large_reaches_a_quarter():
+    boxes = np.array([[48, 48, 80, 80]], float)  # around a position of the map
+    image = np.zeros((128, 128, 3))
+    assert anchors_answer(image, boxes, 32, 1.0, 8).numbers["best"] == pytest.approx([1])
+    answer = anchors_answer(image, boxes, 64, 1.0, 8)
+    assert answer.numbers["best"] == pytest.approx([0.25]) and answer.numbers["matched"] == 0
+    assert "256 anchors of side 64, height / width 1.00" in answer.words
+    assert "for 1 even the best stays below 0.3" in answer.words
+
+
+# RoI Align
+
+
+@pytest.mark.parametrize(("cells", "points"), [(1, 1), (3, 2), (7, 4)])
+def test_the_region_is_read_as_the_fast_operations_read_it(cells, points):
+    chart = np.random.default_rng(0).random((12, 10)).astype("float32")
+    numbers = roi_answer(chart, (2.3, 8.7), (3.1, 8.4), cells, points).numbers
+    box, features = np.array([[[2.3, 3.1, 8.7, 8.4]]], "float32"), chart[None, ..., None]
+    for name, read in (
+        ("align", roi_align(features, box, cells, sampling_ratio=points)),
+        ("pool", roi_pool(features, box, cells)),
+    ):
+        assert np.allclose(numbers[name], np.asarray(read)[0, 0, ..., 0], atol=1e-5), name
+    assert numbers["points"].shape == ((cells * points) ** 2, 2)
+
+
+def test_a_tenth_of_a_position_moves_align_and_not_pool():
+    ramp = np.tile(np.arange(12, dtype="float32"), (12, 1))
+    here, there = (roi_answer(ramp, (x, x + 4), (2, 6), 2, 2).numbers for x in (3.1, 3.2))
+    assert np.allclose(there["align"] - here["align"], 0.1, atol=1e-5)
+    assert np.array_equal(there["pool"], here["pool"])
+    assert roi_answer(ramp, (3.6, 7.6), (2, 6), 2, 2).numbers["pool"][0, 0] > here["pool"][0, 0]
+
+
+def test_a_region_without_width_is_read_as_one_position_wide():
+    points = roi_answer(slope(), (4.0, 4.0), (2.0, 6.0), 2, 1).numbers["points"]
+    assert sorted(set(points[:, 1])) == [4.25, 4.75]
+
+
+# U-Net's shapes
+
+
+@pytest.mark.parametrize(
+    ("side", "depth", "padding", "filters", "skip"),
+    [(572, 4, "valid", 4, "concat"), (64, 2, "same", 8, "add")],
+)
+def test_the_shapes_are_those_of_the_network(side, depth, padding, filters, skip):
+    numbers = unet_answer(side, depth, padding, filters, skip).numbers
+    model = unet((side, side, 1), 2, filters, depth, padding=padding, skip=skip)
+    assert numbers["parameters"] == model.count_params()
+    assert (numbers["output"], 2) == model.output_shape[2:]
+    assert (numbers["bottleneck"], numbers["channels"]) == model.get_layer("bottleneck").output.shape[2:]
+
+
+def test_a_side_that_does_not_fit_is_refused_with_those_that_do():
+    answer = unet_answer(500, 4, "valid", 64, "concat")
+    assert answer.numbers == {"fits": False}
+    assert "492 or 508" in answer.words
+    assert (answer.drawing.width, answer.drawing.height) == (900, 558)
+    assert pixels(answer).shape == pixels(unet_answer(508, 4, "valid", 64, "concat")).shape
+
+
+def test_no_figure_is_left_open_that_the_notebook_would_show_a_second_time():
+    import matplotlib.pyplot as plt
+
+    before = plt.get_fignums()
+    live = widgets.unet_shapes()
+    live.controls["depth"].value = 3
+    live._repr_mimebundle_()
+    assert plt.get_fignums() == before
+
+
+# All of them
+
+
+def other(control):
+    """A value of the control that is not the one it has."""
+    if hasattr(control, "options"):
+        return next(option for option in control.options if option != control.value)
+    if isinstance(control.value, bool):
+        return not control.value
+    if isinstance(control.value, tuple):
+        return control.value[0], control.value[1] - control.step
+    if hasattr(control, "base"):  # its step is one of the exponent
+        return control.value * control.base**control.step
+    return control.value + control.step
+
+
+@pytest.fixture(scope="module")
+def lives():
+    """Each widget once, for they are built in some tenths of a second."""
+    return {name: getattr(widgets, name)() for name in ALL}
+
+
+@pytest.mark.parametrize("name", ALL)
+def test_moving_any_control_moves_picture_numbers_and_words(name, lives, record_property):
+    live, took = lives[name], []
+    for control in live.controls.values():
+        first, start, shown = live.answer, control.value, live._picture.value
+        value, began = other(control), time.perf_counter()
+        control.value = value
+        took.append(1000 * (time.perf_counter() - began))
+        assert live.answer.words != first.words, control.description
+        assert live._picture.value != shown, control.description
+        assert re.sub(r"<[^>]*>", "", html.unescape(live._words.value)) == live.answer.words
+        assert repr(live.answer.numbers) != repr(first.numbers), control.description
+        control.value = start
+        assert live.answer.words == first.words and live._picture.value == shown
+    # A report and no verdict: the time depends on what else the machine does. `pytest --junit-xml` writes it down.
+    record_property("milliseconds for an answer, median", round(float(np.median(took)), 1))
+
+
+@pytest.mark.parametrize("name", ALL)
+def test_the_output_holds_the_widget_and_a_still_picture_of_it(name, lives):
+    live = lives[name]
+    data, metadata = live._repr_mimebundle_()
+    assert set(data) == {"text/plain", "image/png", "application/vnd.jupyter.widget-view+json"}
+    assert data["application/vnd.jupyter.widget-view+json"]["model_id"] == live.widget.model_id
+    assert data["text/plain"] == live.answer.words
+    still = Image.open(io.BytesIO(base64.b64decode(data["image/png"])))
+    size = metadata["image/png"]
+    assert still.size == (SCALE * size["width"], SCALE * size["height"])
+    assert np.asarray(still.convert("L")).std() > 10  # something is drawn on it
+    assert len(data["image/png"]) < 300_000
+
+
+@pytest.mark.parametrize("name", ALL)
+def test_a_still_picture_is_the_same_every_time(name, lives):
+    again = getattr(widgets, name)()
+    assert again.answer.drawing.png == lives[name].answer.drawing.png
+    assert again._picture.value == lives[name]._picture.value
+
+
+@pytest.mark.parametrize("name", ALL)
+def test_it_can_be_used_without_eyes_and_without_a_mouse(name, lives):
+    live = lives[name]
+    assert all(control.description for control in live.controls.values())
+    assert len({control.description for control in live.controls.values()}) == len(live.controls)
+    # Sliders, menus and boxes of ipywidgets all take the keyboard; nothing here is moved by the mouse alone.
+    kinds = {type(control).__name__ for control in live.controls.values()}
+    assert kinds <= {
+        "IntSlider", "FloatSlider", "FloatLogSlider", "IntRangeSlider", "FloatRangeSlider", "SelectionSlider", "Dropdown",
+        "Checkbox",
+    }  # fmt: skip
+    assert 'alt="' in live._picture.value or "<title>" in live._picture.value
+    assert 'aria-live="polite"' in live._words.value
+    assert live._shows.endswith(".") and live._shows in html.unescape(live._picture.value)
+
+
+@pytest.mark.parametrize("name", ALL)
+def test_without_ipywidgets_it_says_what_to_do_in_a_sentence(name, monkeypatch):
+    real = builtins.__import__
+
+    def without(module, *rest, **named):
+        if module.split(".")[0] == "ipywidgets":
+            raise ModuleNotFoundError("No module named 'ipywidgets'")
+        return real(module, *rest, **named)
+
+    monkeypatch.setattr(builtins, "__import__", without)
+    with pytest.raises(
+        ImportError, match="ipywidgets is not installed, and a widget needs it; `make lab` sets it up"
+    ):
+        getattr(widgets, name)()
+
+
+@pytest.mark.parametrize(
+    ("call", "message"),
+    [
+        (lambda: widgets.mask_metrics(np.zeros((8, 8), int)), "objects has shape"),
+        (lambda: widgets.mask_metrics(np.ones((8, 8))), "type float64"),
+        (lambda: widgets.mask_metrics(np.ones((2, 8, 8), int)), r"objects has shape \(2, 8, 8\)"),
+        (lambda: widgets.threshold(probability=np.ones((8, 8))), "truth is missing"),
+        (lambda: widgets.threshold(np.ones((8, 8), int)), "truth has shape"),
+        (
+            lambda: widgets.threshold(np.ones((8, 8), bool), np.ones((8, 9))),
+            r"probability has shape \(8, 9\)",
+        ),
+        (
+            lambda: widgets.threshold(np.ones((8, 8), bool), np.full((8, 8), 3.0)),
+            "Logits go through a sigmoid",
+        ),
+        (lambda: widgets.threshold(np.ones((8, 8), bool), np.full((8, 8), np.nan)), "probability has shape"),
+        (lambda: widgets.anchors(np.zeros((8, 8, 1))), r"boxes has shape \(0, 4\)"),
+        (lambda: widgets.anchors(np.zeros((8, 8)), np.ones((1, 4))), r"image has shape \(8, 8\)"),
+        (lambda: widgets.anchors(np.zeros((64, 64, 3)), np.ones((2, 4)), ["disc"]), "names: 1 for 2 boxes"),
+        (lambda: widgets.roi_align(np.zeros((4, 4, 2))), r"feature_map has shape \(4, 4, 2\)"),
+        (lambda: widgets.roi_align(np.full((4, 4), np.inf)), "finite numbers"),
+    ],
+)
+def test_what_does_not_fit_is_named(call, message):
+    with pytest.raises(ValueError, match=message):
+        call()
+
+
+def test_what_one_gives_is_what_one_sees():
+    live = widgets.boxes((0, 0, 4, 4), (0, 0, 4, 4))
+    assert live.answer.numbers["IoU"] == 1
+    one, other_box = np.array([[0, 0, 4, 4]], "float32"), np.array([[0, 2, 4, 6]], "float32")
+    live.controls["b_y"].value = (2, 6)
+    assert live.answer.numbers["GIoU"] == pytest.approx(float(np.asarray(box_giou(one, other_box))[0, 0]))
+    named = widgets.anchors(np.zeros((64, 64, 1)), [[8, 8, 40, 40]], ["disc"])
+    assert named.answer.numbers["best"].shape == (1,)
+    truth = np.zeros((16, 16), bool)
+    truth[4:12, 4:12] = True
+    sure = widgets.threshold(truth, truth.astype(float))
+    assert sure.answer.numbers["precision"] == sure.answer.numbers["recall"] == 1
+
+
+# The drawing board
+
+
+def test_the_board_draws_where_it_is_told():
+    canvas = Canvas(40, 20)
+    canvas.box((5, 5, 15, 10), fill="#0072B2")
+    canvas.bar((20, 5, 40, 10), 0.5, colour="#009E73")
+    canvas.bar((20, 12, 40, 16), float("nan"), colour="#009E73")
+    picture = np.asarray(Image.open(io.BytesIO(canvas.png)))
+    assert picture.shape == (20 * SCALE, 40 * SCALE, 3)
+    blue = (picture == np.rint(255 * rgb("#0072B2"))).all(-1)
+    assert np.array_equal(np.argwhere(blue).min(0), [5 * SCALE, 5 * SCALE])
+    assert blue.sum() == 10 * SCALE * 5 * SCALE
+    green = (picture == np.rint(255 * rgb("#009E73"))).all(-1)
+    assert green.sum() == 10 * SCALE * 5 * SCALE  # half of the bar, and none for what is not a number
+    plane = Plane(canvas, 3, 4, 2)
+    assert plane.at(5, 6) == (13, 16)

@@ -1,0 +1,472 @@
+"""The rules that hold the project together.
+
+One list of dependencies, rooms that build on each other, no backend imported, nothing in a file that belongs
+to one machine, and a set-up that says in one sentence what is wrong.
+"""
+
+import ast
+import functools
+import importlib.util
+import os
+import re
+import subprocess
+import sys
+import tomllib
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+import yaml
+from packaging.requirements import Requirement
+from packaging.specifiers import SpecifierSet
+from packaging.utils import canonicalize_name
+
+PROJECT = Path(__file__).resolve().parents[1]
+PACKAGE = PROJECT / "course_lib"
+PYPROJECT = tomllib.loads((PROJECT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+README = (PROJECT / "README.md").read_text(encoding="utf-8")
+EXTRAS = PYPROJECT["optional-dependencies"]
+
+
+def load_tool(name):
+    """A module of tools/, which is no package."""
+    spec = importlib.util.spec_from_file_location(f"tools_{name}", PROJECT / "tools" / f"{name}.py")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+# One list of dependencies
+
+
+def requirements(*extras):
+    """The requirements of the project with these extras."""
+    lines = PYPROJECT["dependencies"] + [line for extra in extras for line in EXTRAS[extra]]
+    return [Requirement(line) for line in lines]
+
+
+def constraint_lines():
+    lines = (PROJECT / "constraints.txt").read_text(encoding="utf-8").splitlines()
+    return [line for line in lines if line and not line.startswith("#")]
+
+
+def test_conda_lists_python_and_pip_and_leaves_the_rest_to_pyproject():
+    environment = yaml.safe_load((PROJECT / "environment.yml").read_text(encoding="utf-8"))
+    python, pip, rest = environment["dependencies"]
+    assert python == "python" + PYPROJECT["requires-python"]
+    assert pip == "pip"
+    assert rest["pip"][0] == "-c constraints.txt"
+    (named,) = re.fullmatch(r"-e \.\[([\w,]+)\]", rest["pip"][1]).groups()
+    assert set(named.split(",")) <= set(EXTRAS)
+    assert len(rest["pip"]) == 2 and set(rest) == {"pip"}
+
+
+def test_constraints_are_name_and_version_only():
+    for line in constraint_lines():
+        assert re.fullmatch(r"[a-z0-9][a-z0-9.-]*==[0-9][0-9a-z.]*", line), line
+    names = [line.split("==")[0] for line in constraint_lines()]
+    assert names == sorted(set(names))
+
+
+def test_every_dependency_is_pinned_to_a_version_that_pyproject_allows():
+    pins = dict(line.split("==") for line in constraint_lines())
+    for requirement in requirements("cpu", "jax", "lab", "scale", "test", "dev"):
+        name = canonicalize_name(requirement.name)
+        assert name in pins, f"{name} is not in constraints.txt; run `make constraints`"
+        assert pins[name] in requirement.specifier, f"{name}=={pins[name]} is not {requirement.specifier}"
+
+
+@pytest.mark.parametrize(
+    ("system", "machine", "expected"),
+    [
+        ("linux", "x86_64", "tensorflow-cpu"),
+        ("linux", "aarch64", "tensorflow"),
+        ("darwin", "arm64", "tensorflow"),
+        ("darwin", "x86_64", "tensorflow"),
+        ("win32", "AMD64", "tensorflow-cpu"),
+    ],
+)
+def test_the_cpu_extra_installs_one_tensorflow_on_every_machine(system, machine, expected):
+    here = {"sys_platform": system, "platform_machine": machine}
+    chosen = [r.name for r in map(Requirement, EXTRAS["cpu"]) if r.marker.evaluate(here)]
+    assert chosen == [expected]
+
+
+# What the package imports
+
+
+def module_name(path):
+    """`course_lib.models.unet` for course_lib/models/unet.py."""
+    parts = path.relative_to(PROJECT).with_suffix("").parts
+    return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
+
+
+@functools.cache
+def imported(path):
+    """The full names of all that a file imports, anywhere in it, by statement or by `import_module`."""
+    package = module_name(path).split(".")
+    if path.name != "__init__.py":
+        package = package[:-1]
+    names = set()
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Import):
+            names |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            start = package[: len(package) - node.level + 1] if node.level else []
+            base = ".".join([*start, *([node.module] if node.module else [])])
+            names |= {f"{base}.{alias.name}" for alias in node.names}
+        elif isinstance(node, ast.Call):
+            called = node.func.attr if isinstance(node.func, ast.Attribute) else getattr(node.func, "id", "")
+            if called in ("import_module", "__import__"):
+                names |= {arg.value for arg in node.args[:1] if isinstance(arg, ast.Constant)}
+    return names
+
+
+MODULES = sorted(PACKAGE.rglob("*.py"))
+MODULE_IDS = [str(path.relative_to(PACKAGE)) for path in MODULES]
+
+
+@pytest.mark.parametrize("path", MODULES, ids=MODULE_IDS)
+def test_no_module_imports_a_backend(path):
+    assert not {name.split(".")[0] for name in imported(path)} & {"tensorflow", "jax", "jaxlib", "torch"}
+
+
+# From the ground floor up; what stands in one set stands side by side.
+FLOORS = [
+    {"resources"},
+    {"ops"},
+    {"losses", "metrics"},
+    {"datasets"},
+    {"models", "schedules"},
+    {"recipes"},
+    {"hardware", "checkpoints", "evaluation"},
+    {"training", "export"},
+    {"plot"},
+    {"teaching"},
+    {"chapters"},
+    {"__main__"},
+]
+FLOOR_OF = {room: floor for floor, rooms in enumerate(FLOORS) for room in rooms}
+
+
+def room_of(name):
+    """The room of `course_lib.models.unet` is models."""
+    return (name.split(".") + [""])[1]
+
+
+@pytest.mark.parametrize("path", MODULES, ids=MODULE_IDS)
+def test_a_module_imports_only_from_rooms_below_it(path):
+    room = room_of(module_name(path))
+    for name in imported(path):
+        if name.split(".")[0] != "course_lib":
+            continue
+        other = room_of(name)
+        assert room, f"course_lib/__init__.py imports {name}; it has to stay empty to be quick"
+        if other in ("", "__version__", room):
+            continue
+        assert room in FLOOR_OF, f"{room} has no floor; give it one in FLOORS"
+        assert other in FLOOR_OF, f"{other} has no floor; give it one in FLOORS"
+        assert FLOOR_OF[other] < FLOOR_OF[room], f"{room} imports {name}, which does not stand below it"
+
+
+# A notebook brings these with it, and making slides of one needs them; the code that imports them is reached there only.
+ONLY_IN_NOTEBOOKS = {"IPython", "ipywidgets", "jupyterquiz", "jupytercards"} | {
+    "bs4",
+    "latex2mathml",
+    "nbconvert",
+    "nbformat",
+    "pygments",
+}
+# Of the extra `test`, what an experiment needs that measures anew; reading its results needs nothing.
+ONLY_TO_MEASURE = {"sklearn"}
+IMPORT_NAMES = {
+    "beautifulsoup4": "bs4",
+    "pillow": "PIL",
+    "scikit-image": "skimage",
+    "scikit-learn": "sklearn",
+    "ipython": "IPython",
+}
+
+
+@pytest.mark.parametrize("path", MODULES, ids=MODULE_IDS)
+def test_every_import_is_a_declared_dependency(path):
+    declared = {IMPORT_NAMES.get(r.name, r.name) for r in requirements()}
+    in_notebooks = {IMPORT_NAMES.get(r.name, r.name) for r in requirements("lab")} & ONLY_IN_NOTEBOOKS
+    # What the extra `scale` brings is reached only where it is asked for, and its absence is one clear sentence.
+    at_scale = {IMPORT_NAMES.get(r.name, r.name) for r in requirements("scale")}
+    to_measure = {IMPORT_NAMES.get(r.name, r.name) for r in requirements("test")} & ONLY_TO_MEASURE
+    if path.parents[1].name == "chapters":
+        declared |= to_measure
+    used = {name.split(".")[0] for name in imported(path)} - sys.stdlib_module_names - {"course_lib"}
+    assert used <= declared | in_notebooks | at_scale
+
+
+def test_every_declared_dependency_is_imported():
+    used = {name.split(".")[0] for path in MODULES for name in imported(path)}
+    assert {IMPORT_NAMES.get(r.name, r.name) for r in requirements()} <= used
+
+
+def modules_loaded_by(statement):
+    """The modules that a fresh Python has after `statement` and had not before."""
+    code = f"import sys; before = set(sys.modules); {statement}; print(*(set(sys.modules) - before))"
+    return set(subprocess.check_output([sys.executable, "-c", code], cwd=PROJECT, text=True).split())
+
+
+def test_importing_the_package_loads_next_to_nothing():
+    loaded = modules_loaded_by("import course_lib")
+    assert "course_lib" in loaded
+    assert not loaded & {"keras", "tensorflow", "jax", "torch", "numpy", "scipy", "skimage", "matplotlib"}
+    assert len(loaded) < 30
+
+
+@pytest.mark.parametrize("module", ["datasets", "metrics"])
+def test_array_code_loads_no_deep_learning_framework(module):
+    loaded = modules_loaded_by(f"import course_lib.{module}")
+    assert f"course_lib.{module}" in loaded
+    assert not loaded & {"keras", "tensorflow", "jax", "torch"}
+
+
+# What no file holds
+
+
+def tracked_files():
+    """What git holds or would take; outside of a clone, every file that is not a cache."""
+    listed = subprocess.run(
+        ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"],
+        cwd=PROJECT,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    if listed.returncode == 0:
+        paths = [PROJECT / name for name in listed.stdout.split("\0") if name]
+    else:
+        caches = {".venv", ".git", "__pycache__", ".pytest_cache", ".ruff_cache", ".hypothesis", "runs"}
+        paths = [p for p in PROJECT.rglob("*") if not caches & set(p.relative_to(PROJECT).parts)]
+    return [path for path in paths if path.is_file()]
+
+
+# Written in halves, so that this file does not hold them itself.
+HOSTS = ["pypi" + ".org", "python" + "hosted.org", "npm" + "js.org", "anaconda" + ".org", "debian" + ".org"]
+FOLDERS = ["wo" + "rk", "ro" + "ot", "tm" + "p", "ho" + "me"]
+MACHINE_PATH = re.compile(r"(?<![\w.*)}~-])/(?:" + "|".join(FOLDERS) + r")/\w")
+
+
+def foreign_text(text):
+    """Names of package registries and paths of one machine in a text."""
+    hosts = [host for host in HOSTS if host in text]
+    return hosts + [match.group(0) for match in MACHINE_PATH.finditer(text)]
+
+
+def test_foreign_text_is_found():
+    assert foreign_text("see https://" + HOSTS[0] + "/simple") == [HOSTS[0]]
+    assert foreign_text("in '/" + "work/main'") == ["/" + "work/m"]
+    assert foreign_text("a/work/of/art, ../tmp/x and https://example.com/home/page") == []
+
+
+def test_no_file_names_a_registry_or_a_path_of_one_machine():
+    found = {}
+    for path in tracked_files():
+        raw = path.read_bytes()
+        if b"\0" in raw[:8192] or path.suffix in (".h5", ".npz", ".png", ".jpg"):
+            continue
+        text = raw.decode("utf-8")
+        if path.suffix == ".ipynb":  # the pictures in it are base64, in which any word can turn up
+            text = re.sub(r'"image/\w+": "[^"]*"', "", text)
+        if hits := foreign_text(text):
+            found[str(path.relative_to(PROJECT))] = hits
+    assert not found
+
+
+def test_no_file_is_large():
+    sizes = {str(path.relative_to(PROJECT)): path.stat().st_size for path in tracked_files()}
+    assert sizes, "no file found to look at"
+    assert {name: size for name, size in sizes.items() if size > 16_000_000} == {}
+
+
+def test_the_readme_says_which_notebooks_are_written():
+    rows = re.findall(r"^\| .*`(\d\d_\w+)`.*\| (written|to come) \|$", README, re.M)
+    assert [name[:2] for name, _ in rows] == [f"{number:02d}" for number in range(len(rows))]
+    written = {path.stem for path in (PROJECT / "notebooks").glob("*.ipynb")}
+    assert {name for name, state in rows if state == "written"} == written
+
+
+# The set-up says what is wrong
+
+
+@pytest.fixture
+def setup():
+    return load_tool("setup")
+
+
+def test_the_supported_versions_are_those_of_pyproject(setup):
+    low, high = setup.supported_versions(PROJECT)
+    assert PYPROJECT["requires-python"] == f">={low[0]}.{low[1]},<{high[0]}.{high[1]}"
+    inside = SpecifierSet(PYPROJECT["requires-python"])
+    assert f"{low[0]}.{low[1]}" in inside and f"{high[0]}.{high[1]}" not in inside
+
+
+@pytest.mark.parametrize("running", [(3, 8, 18), (3, 14, 0)])
+def test_a_python_that_is_too_old_or_too_new_is_one_sentence(setup, monkeypatch, running):
+    monkeypatch.setattr(setup.shutil, "which", lambda command: None)
+    with pytest.raises(setup.SetupError) as error:
+        setup.find_python(PROJECT, "", "lab", running)
+    version = ".".join(map(str, running[:2]))
+    assert str(error.value) == (
+        f"The course needs Python 3.11, 3.12 or 3.13, and only Python {version} was found; "
+        "install one of those, or name it: make lab PYTHON=python3.11"
+    )
+
+
+def test_a_fitting_python_on_the_path_is_taken_where_the_default_does_not_fit(setup, monkeypatch):
+    monkeypatch.setattr(setup.shutil, "which", lambda command: f"bin/{command}")
+    monkeypatch.setattr(setup, "version_of", lambda command: (3, 12) if command.endswith("3.12") else None)
+    assert setup.find_python(PROJECT, "", "lab", (3, 9, 2)) == "bin/python3.12"
+
+
+def test_a_named_python_that_does_not_fit_is_one_sentence(setup, monkeypatch):
+    monkeypatch.setattr(setup, "version_of", lambda command: (3, 10))
+    with pytest.raises(setup.SetupError, match=r"PYTHON=python3.10 is Python 3.10, but the course needs"):
+        setup.find_python(PROJECT, "python3.10", "lab")
+
+
+def test_a_named_python_that_is_none_is_one_sentence(setup):
+    with pytest.raises(setup.SetupError, match=r"PYTHON=no-such-python starts no Python; name one of 3.11"):
+        setup.find_python(PROJECT, "no-such-python", "lab")
+
+
+def test_a_python_without_venv_is_one_sentence(setup, monkeypatch):
+    monkeypatch.setattr(setup.subprocess, "call", lambda *args, **kwargs: 1)
+    with pytest.raises(setup.SetupError, match=r"python3 comes without its venv module; install it \(Debian"):
+        setup.check_venv_module("python3", "lab")
+
+
+def test_too_little_disk_is_one_sentence(setup, monkeypatch, tmp_path):
+    monkeypatch.setattr(setup.shutil, "disk_usage", lambda path: SimpleNamespace(free=1_200_000_000))
+    with pytest.raises(setup.SetupError) as error:
+        setup.check_disk(tmp_path, 3, "lab")
+    assert str(error.value) == (
+        "Setting up takes about 3 GB and this disk has 1.2 GB free; free some space, "
+        "then run `make lab` again."
+    )
+
+
+def test_no_network_is_one_sentence(setup, monkeypatch, tmp_path):
+    nowhere = "http://127.0.0.1:9/simple"  # nothing listens on the discard port
+    settings = {"INDEX_URL": nowhere, "EXTRA_INDEX_URL": "", "FIND_LINKS": "", "RETRIES": "1"}
+    for name, value in settings.items():
+        monkeypatch.setenv("PIP_" + name, value)
+    monkeypatch.setenv("PIP_CONFIG_FILE", os.devnull)
+    log = tmp_path / "setup.log"
+    with pytest.raises(setup.SetupError) as error:
+        setup.pip_install(
+            sys.executable, ["--target", str(tmp_path / "x"), "six"], log, ".venv/setup.log", "lab"
+        )
+    assert str(error.value) == (
+        "No network: pip could not reach the package registry; connect or set PIP_INDEX_URL to a mirror, "
+        "then run `make lab` again (pip's own words: .venv/setup.log)."
+    )
+    assert "six" in log.read_text(encoding="utf-8")
+
+
+@pytest.mark.parametrize(
+    ("words", "sentence"),
+    [
+        ("ERROR: an OSError: [Errno 28] No space left on device", "The disk is full"),
+        ("socket.gaierror: Temporary failure in name resolution", "No network"),
+        ("ERROR: No matching distribution found for tensorflow>=2.20", "pip found no tensorflow>=2.20"),
+        ("ERROR: something new", "ERROR: something new"),
+    ],
+)
+def test_what_pip_says_becomes_one_sentence(setup, words, sentence):
+    assert sentence in setup.diagnosis("Collecting x\n" + words, "test", ".venv/setup.log")
+
+
+def test_an_environment_that_cannot_be_made_is_one_sentence(setup, tmp_path):
+    (tmp_path / "file").touch()
+    with pytest.raises(setup.SetupError, match=r"could not make .venv; see whether the disk"):
+        setup.make_venv(sys.executable, tmp_path / "file" / "venv")
+
+
+def test_an_extra_that_does_not_exist_is_one_sentence(setup):
+    with pytest.raises(setup.SetupError, match=r"EXTRA=gpuu: there is no 'gpuu'; choose from cpu, gpu, jax"):
+        setup.checked_extras(PROJECT, "gpuu")
+    assert setup.checked_extras(PROJECT, "cpu,torch") == ["cpu", "torch", "lab", "scale", "test"]
+
+
+def test_the_set_up_file_starts_on_a_python_too_old_for_the_course():
+    ast.parse((PROJECT / "tools" / "setup.py").read_text(encoding="utf-8"), feature_version=(3, 6))
+
+
+def test_a_set_up_runs_once_and_again_after_a_change_or_an_interruption(setup, monkeypatch, tmp_path, capsys):
+    for name in ("pyproject.toml", "constraints.txt"):
+        (tmp_path / name).write_bytes((PROJECT / name).read_bytes())
+    installs = []
+
+    def make_venv(python, venv):
+        (venv / "bin").mkdir()
+        (venv / "bin" / "python").symlink_to(sys.executable)
+
+    monkeypatch.setattr(setup, "make_venv", make_venv)
+    monkeypatch.setattr(setup, "pip_install", lambda python, arguments, *rest: installs.append(arguments[-1]))
+    setup.make_environment(tmp_path, "", "cpu", "lab")
+    assert installs == [".[cpu,lab,scale,test]"]
+    capsys.readouterr()
+
+    setup.make_environment(tmp_path, "", "", "lab")
+    assert len(installs) == 1 and capsys.readouterr().out == ""
+
+    with (tmp_path / "constraints.txt").open("a") as constraints:
+        constraints.write("# changed\n")
+    setup.make_environment(tmp_path, "", "", "lab")
+    assert len(installs) == 2 and "Removing" not in capsys.readouterr().out
+
+    def interrupted(*args):
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(setup, "pip_install", interrupted)
+        setup.make_environment(tmp_path, "", "cpu,torch", "lab")
+    setup.make_environment(tmp_path, "", "cpu,torch", "lab")
+    assert installs[2:] == [".[cpu,torch,lab,scale,test]"] and "Removing" in capsys.readouterr().out
+
+
+# `make test` counts what pytest says
+
+
+def test_the_summary_counts_pytests_closing_lines(monkeypatch):
+    monkeypatch.syspath_prepend(str(PROJECT / "tools"))
+    check = load_tool("check")
+    line = "===== 2 failed, 310 passed, 4 skipped, 1 error in 61.20s (0:01:01) ====="
+    assert check.CLOSING_LINE.match(line)
+    assert check.counted(line) == {"passed": 310, "failed": 3, "skipped": 4}
+    assert not check.CLOSING_LINE.match("===== short test summary info =====")
+    assert check.counted("") == {"passed": 0, "failed": 0, "skipped": 0}
+
+
+def test_what_needs_no_backend_runs_once(monkeypatch):
+    monkeypatch.syspath_prepend(str(PROJECT / "tools"))
+    monkeypatch.delenv("PYTEST_ARGS", raising=False)
+    check = load_tool("check")
+    first, *others = check.BACKENDS
+    assert "-m" not in check.command_of(first)[3:]
+    for backend in others:
+        assert check.command_of(backend)[check.command_of(backend).index("-m", 3) + 1] == "backend"
+    assert check.environment_of("jax")["KERAS_BACKEND"] == "jax"
+
+
+def test_the_browser_stage_runs_once_and_says_why_where_it_cannot(monkeypatch, capsys):
+    monkeypatch.syspath_prepend(str(PROJECT / "tools"))
+    check = load_tool("check")
+    for stage in check.STAGES:
+        assert ("tests/browser" in check.command_of(stage)) == (stage == "browser") and check.TITLES[stage]
+    monkeypatch.setattr(check.shutil, "which", lambda name: f"bin/{name}")
+    assert check.not_run_because("browser") == ""
+    monkeypatch.setattr(check.shutil, "which", lambda name: None)
+    reason = "no Chromium and no chromedriver here (Debian: apt install chromium chromium-driver)"
+    assert check.not_run_because("browser") == reason
+    monkeypatch.setenv("STAGES", "browser")
+    assert check.main() == 0  # it is optional, and nothing has failed
+    assert f"browser     not run: {reason}" in capsys.readouterr().out
+    fixtures = (PROJECT / "tests" / "browser" / "conftest.py").read_text(encoding="utf-8")
+    assert all(f'"{name}"' in fixtures for names in check.PROGRAMS.values() for name in names)
