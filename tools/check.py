@@ -21,7 +21,7 @@ STAGES = ("style", *BACKENDS, "browser", "notebooks")
 # The others are part of the set-up: where one of them cannot run, that is a failure.
 OPTIONAL = ("torch", "browser")
 TITLES = {
-    "style": "Style: ruff",
+    "style": "Style: lint, format, import contracts, spelling, the field's words",
     "tensorflow": "All tests, on TensorFlow",
     "jax": "Tests of what uses the backend, on JAX",
     "torch": "Tests of what uses the backend, on PyTorch",
@@ -39,7 +39,7 @@ CLOSING_LINE = re.compile(r"^=+ (.*(?:passed|failed|skipped|error|no tests ran).
 def command_of(stage: str) -> list[str]:
     """The command line of a stage."""
     if stage == "style":
-        return [sys.executable, "-m", "ruff", "check", "."]
+        return [sys.executable, "tools/style.py"]
     pytest = [sys.executable, "-m", "pytest", "--color=no"]
     if stage == "browser":
         return [*pytest, "tests/browser"]
