@@ -34,7 +34,7 @@ MIN_COMPARED = 0.8
 SLIDE_TYPES = {"slide", "subslide", "fragment", "skip", "notes", "-"}
 OPENING = {
     "what the reader will be able to do": r"you will be able to",
-    "what they need to know first": r"need to know",
+    "what they need to know first": r"you need",
     "how many minutes it takes": r"minutes",
 }
 # What TensorFlow says of the processor, before it has read that it is to be silent: on some processors, and not each time.

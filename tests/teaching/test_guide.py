@@ -71,11 +71,11 @@ def test_the_table_names_every_notebook_with_the_times_of_its_opening():
     for name, reading, running, exercises in rows:
         if not (markdown := cells(name[:2])):
             continue
-        [minutes] = re.findall(r"^\*\*Minutes:?\*\*:?(.*)$", markdown[0], re.M)
-        found = re.match(r" (\d+) to (?:read|work)", minutes)
+        [minutes] = re.findall(r"^\*\*(?:Minutes|Time):?\*\*:?(.*)$", markdown[0], re.M)
+        found = re.match(r" (\d+)(?: minutes)? to (?:read|work)", minutes)
         assert reading == (f"{found[1]} min" if found else ""), name
-        about = re.search(r"(?:about|less than) (\d+)", minutes)
-        assert running == f"{about[1]} min", name
+        about = re.search(r"(?:about|less than) (\d+)( seconds)?", minutes)
+        assert running == f"{about[1]} {'s' if about[2] else 'min'}", name
         if opening := cells(name[:2], "notebooks/solutions"):
             [[think]] = [re.findall(r"^\*\*Minutes\*\*: (\d+) to think", opening[0], re.M)]
             assert exercises == f"{think} min", name

@@ -114,7 +114,9 @@ def test_an_empty_cell_makes_no_slide(deck_of):
 
 def test_notes_are_the_speakers_and_belong_to_the_slide_before(deck_of):
     deck = deck_of(
-        cell("# One", "slide"), cell("*For the lecturer:* ask $x^2$.", "notes"), cell("## Two", "slide")
+        cell("# One", "slide"),
+        cell("<details><summary>For the lecturer:</summary>\n\nask $x^2$.\n</details>", "notes"),
+        cell("## Two", "slide"),
     )
     assert (
         len(deck.slides[0].notes) == 1 and "<math" in deck.slides[0].notes[0] and deck.slides[1].notes == []

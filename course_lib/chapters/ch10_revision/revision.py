@@ -124,7 +124,7 @@ def claims_ledger(results: Path | None = None, notebooks: Path | None = None) ->
 
 # Where a claim was measured
 
-CLOSING = "What the notes claim and what we measured"
+CLOSING = "What textbooks claim and what we measured"
 """The section that ends a notebook with all of its claims: the place of those only that have none of their own."""
 # The first notebook and the last one go through all claims: they are no place of any.
 ALL_CLAIMS = {"00", "10"}

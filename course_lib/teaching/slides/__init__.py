@@ -227,6 +227,9 @@ class _Reader:
             if kind == "skip" or not "".join(cell["source"]).strip():
                 continue
             if kind == "notes":
+                # Folded in JupyterLab, out of the student's way; the speaker reads them open.
+                open_ = re.sub(r"<summary>(.*?)</summary>\s*", r"*\1* ", "".join(cell["source"]))
+                cell = {**cell, "source": re.sub(r"</?details>\n?", "", open_)}
                 self._slide().notes += [str(piece) for piece in self._markdown(cell, number)]
                 continue
             self._add(cell, number, kind or "-", alternatives.get(number, ""))
