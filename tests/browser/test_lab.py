@@ -292,7 +292,7 @@ def test_make_lab_opens_the_first_notebook(first):
     assert lab.browser.current_url.partition("?")[0].endswith(f"/lab/tree/{FIRST}")
     lab.until(
         "heading of notebook 00",
-        lambda: "00 Start here" in [e.text.strip("¶") for e in lab.shown(f"{PANEL} h1")],
+        lambda: "0. Start here" in [e.text.strip("¶") for e in lab.shown(f"{PANEL} h1")],
     )
     # Its committed numbers and pictures are there before anything is run.
     lab.until("committed number before a cell", lambda: "[1]:" in prompts(lab))
