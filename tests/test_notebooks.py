@@ -4,6 +4,10 @@ import copy
 import importlib.util
 import json
 import os
+import signal
+import subprocess
+import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -167,3 +171,27 @@ def test_a_notebook_is_run_in_its_folder_and_written_whole(tmp_path):
     path.write_text(before, encoding="utf-8")
     assert tool.main(["run", str(path)]) == 1
     assert path.read_text(encoding="utf-8") == before
+
+
+@pytest.mark.skipif(os.name != "posix", reason="signals to a group of processes")
+def test_ctrl_c_ends_the_run_and_not_only_one_notebook(tmp_path):
+    """A terminal sends the signal to the whole group, the kernel too; no further notebook may begin."""
+    started = tmp_path / "started"
+    code = f"import time\nopen({str(started)!r}, 'a').write('x')\ntime.sleep(60)"
+    notebook = good_notebook()
+    notebook["cells"][1]["source"] = [code]
+    paths = [tmp_path / "one.ipynb", tmp_path / "two.ipynb"]
+    for path in paths:
+        path.write_text(json.dumps(notebook), encoding="utf-8")
+    command = [sys.executable, str(PROJECT / "tools" / "notebooks.py"), "run", *map(str, paths)]
+    process = subprocess.Popen(
+        command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, start_new_session=True
+    )
+    while not started.exists():
+        assert process.poll() is None
+        time.sleep(0.05)
+    os.killpg(process.pid, signal.SIGINT)
+    said = process.communicate(timeout=30)[0]
+    assert process.returncode == 130 and "Stopped; the notebook that was running is as it was" in said
+    assert started.read_text() == "x" and "two.ipynb" not in said and "Traceback" not in said
+    assert all(json.loads(path.read_text(encoding="utf-8")) == notebook for path in paths)

@@ -7,19 +7,16 @@ to one machine, and a set-up that says in one sentence what is wrong.
 import ast
 import functools
 import importlib.util
-import os
 import re
 import shutil
 import subprocess
 import sys
 import tomllib
 from pathlib import Path
-from types import SimpleNamespace
 
 import pytest
 import yaml
 from packaging.requirements import Requirement
-from packaging.specifiers import SpecifierSet
 from packaging.utils import canonicalize_name
 
 PROJECT = Path(__file__).resolve().parents[1]
@@ -292,146 +289,6 @@ def test_the_readme_says_which_notebooks_are_written():
     assert [name[:2] for name, _ in rows] == [f"{number:02d}" for number in range(len(rows))]
     written = {path.stem for path in (PROJECT / "notebooks").glob("*.ipynb")}
     assert {name for name, state in rows if state == "written"} == written
-
-
-# The set-up says what is wrong
-
-
-@pytest.fixture
-def setup():
-    return load_tool("setup")
-
-
-def test_the_supported_versions_are_those_of_pyproject(setup):
-    low, high = setup.supported_versions(PROJECT)
-    assert PYPROJECT["requires-python"] == f">={low[0]}.{low[1]},<{high[0]}.{high[1]}"
-    inside = SpecifierSet(PYPROJECT["requires-python"])
-    assert f"{low[0]}.{low[1]}" in inside and f"{high[0]}.{high[1]}" not in inside
-
-
-@pytest.mark.parametrize("running", [(3, 8, 18), (3, 14, 0)])
-def test_a_python_that_is_too_old_or_too_new_is_one_sentence(setup, monkeypatch, running):
-    monkeypatch.setattr(setup.shutil, "which", lambda command: None)
-    with pytest.raises(setup.SetupError) as error:
-        setup.find_python(PROJECT, "", "lab", running)
-    version = ".".join(map(str, running[:2]))
-    assert str(error.value) == (
-        f"The course needs Python 3.11, 3.12 or 3.13, and only Python {version} was found; "
-        "install one of those, or name it: make lab PYTHON=python3.11"
-    )
-
-
-def test_a_fitting_python_on_the_path_is_taken_where_the_default_does_not_fit(setup, monkeypatch):
-    monkeypatch.setattr(setup.shutil, "which", lambda command: f"bin/{command}")
-    monkeypatch.setattr(setup, "version_of", lambda command: (3, 12) if command.endswith("3.12") else None)
-    assert setup.find_python(PROJECT, "", "lab", (3, 9, 2)) == "bin/python3.12"
-
-
-def test_a_named_python_that_does_not_fit_is_one_sentence(setup, monkeypatch):
-    monkeypatch.setattr(setup, "version_of", lambda command: (3, 10))
-    with pytest.raises(setup.SetupError, match=r"PYTHON=python3.10 is Python 3.10, but the course needs"):
-        setup.find_python(PROJECT, "python3.10", "lab")
-
-
-def test_a_named_python_that_is_none_is_one_sentence(setup):
-    with pytest.raises(setup.SetupError, match=r"PYTHON=no-such-python starts no Python; name one of 3.11"):
-        setup.find_python(PROJECT, "no-such-python", "lab")
-
-
-def test_a_python_without_venv_is_one_sentence(setup, monkeypatch):
-    monkeypatch.setattr(setup.subprocess, "call", lambda *args, **kwargs: 1)
-    with pytest.raises(setup.SetupError, match=r"python3 comes without its venv module; install it \(Debian"):
-        setup.check_venv_module("python3", "lab")
-
-
-def test_too_little_disk_is_one_sentence(setup, monkeypatch, tmp_path):
-    monkeypatch.setattr(setup.shutil, "disk_usage", lambda path: SimpleNamespace(free=1_200_000_000))
-    with pytest.raises(setup.SetupError) as error:
-        setup.check_disk(tmp_path, 3, "lab")
-    assert str(error.value) == (
-        "Setting up takes about 3 GB and this disk has 1.2 GB free; free some space, "
-        "then run `make lab` again."
-    )
-
-
-def test_no_network_is_one_sentence(setup, monkeypatch, tmp_path):
-    nowhere = "http://127.0.0.1:9/simple"  # nothing listens on the discard port
-    settings = {"INDEX_URL": nowhere, "EXTRA_INDEX_URL": "", "FIND_LINKS": "", "RETRIES": "1"}
-    for name, value in settings.items():
-        monkeypatch.setenv("PIP_" + name, value)
-    monkeypatch.setenv("PIP_CONFIG_FILE", os.devnull)
-    log = tmp_path / "setup.log"
-    with pytest.raises(setup.SetupError) as error:
-        setup.pip_install(
-            sys.executable, ["--target", str(tmp_path / "x"), "six"], log, ".venv/setup.log", "lab"
-        )
-    assert str(error.value) == (
-        "No network: pip could not reach the package registry; connect or set PIP_INDEX_URL to a mirror, "
-        "then run `make lab` again (pip's own words: .venv/setup.log)."
-    )
-    assert "six" in log.read_text(encoding="utf-8")
-
-
-@pytest.mark.parametrize(
-    ("words", "sentence"),
-    [
-        ("ERROR: an OSError: [Errno 28] No space left on device", "The disk is full"),
-        ("socket.gaierror: Temporary failure in name resolution", "No network"),
-        ("ERROR: No matching distribution found for tensorflow>=2.20", "pip found no tensorflow>=2.20"),
-        ("ERROR: something new", "ERROR: something new"),
-    ],
-)
-def test_what_pip_says_becomes_one_sentence(setup, words, sentence):
-    assert sentence in setup.diagnosis("Collecting x\n" + words, "test", ".venv/setup.log")
-
-
-def test_an_environment_that_cannot_be_made_is_one_sentence(setup, tmp_path):
-    (tmp_path / "file").touch()
-    with pytest.raises(setup.SetupError, match=r"could not make .venv; see whether the disk"):
-        setup.make_venv(sys.executable, tmp_path / "file" / "venv")
-
-
-def test_an_extra_that_does_not_exist_is_one_sentence(setup):
-    with pytest.raises(setup.SetupError, match=r"EXTRA=gpuu: there is no 'gpuu'; choose from cpu, gpu, jax"):
-        setup.checked_extras(PROJECT, "gpuu")
-    assert setup.checked_extras(PROJECT, "cpu,torch") == ["cpu", "torch", "lab", "scale", "test"]
-
-
-def test_the_set_up_file_starts_on_a_python_too_old_for_the_course():
-    ast.parse((PROJECT / "tools" / "setup.py").read_text(encoding="utf-8"), feature_version=(3, 6))
-
-
-def test_a_set_up_runs_once_and_again_after_a_change_or_an_interruption(setup, monkeypatch, tmp_path, capsys):
-    for name in ("pyproject.toml", "constraints.txt"):
-        (tmp_path / name).write_bytes((PROJECT / name).read_bytes())
-    installs = []
-
-    def make_venv(python, venv):
-        (venv / "bin").mkdir()
-        (venv / "bin" / "python").symlink_to(sys.executable)
-
-    monkeypatch.setattr(setup, "make_venv", make_venv)
-    monkeypatch.setattr(setup, "pip_install", lambda python, arguments, *rest: installs.append(arguments[-1]))
-    setup.make_environment(tmp_path, "", "cpu", "lab")
-    assert installs == [".[cpu,lab,scale,test]"]
-    capsys.readouterr()
-
-    setup.make_environment(tmp_path, "", "", "lab")
-    assert len(installs) == 1 and capsys.readouterr().out == ""
-
-    with (tmp_path / "constraints.txt").open("a") as constraints:
-        constraints.write("# changed\n")
-    setup.make_environment(tmp_path, "", "", "lab")
-    assert len(installs) == 2 and "Removing" not in capsys.readouterr().out
-
-    def interrupted(*args):
-        raise KeyboardInterrupt
-
-    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
-        patch.setattr(setup, "pip_install", interrupted)
-        setup.make_environment(tmp_path, "", "cpu,torch", "lab")
-    setup.make_environment(tmp_path, "", "cpu,torch", "lab")
-    assert installs[2:] == [".[cpu,torch,lab,scale,test]"] and "Removing" in capsys.readouterr().out
 
 
 # `make test` counts what pytest says

@@ -36,4 +36,4 @@ def run(path: Path) -> bool:
 
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
+    sys.exit(notebooks.until_interrupted(main))

@@ -6,11 +6,15 @@ Usage: python tools/notebooks.py ACTION [NOTEBOOK ...], where ACTION is
 - check: check only.
 """
 
+import asyncio
 import copy
 import os
 import re
+import signal
 import sys
 import time
+from collections.abc import Callable
+from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -175,20 +179,44 @@ def write(notebook: dict, path: Path) -> None:
 
 
 def execute(notebook: dict, folder: Path) -> None:
-    """Run every cell in a fresh kernel that starts in `folder`; outputs go into `notebook`."""
+    """Run every cell in a fresh kernel that starts in `folder`; outputs go into `notebook`.
+
+    Raises:
+        KeyboardInterrupt: on Ctrl-C, the kernel ended. nbclient alone would report a dead kernel, as of one bad notebook.
+    """
     from nbclient import NotebookClient
+
+    class Client(NotebookClient):
+        interrupted = False
+
+        @asynccontextmanager
+        async def async_setup_kernel(self, **kwargs):
+            async with super().async_setup_kernel(**kwargs):
+                with suppress(RuntimeError):  # Windows has no such handlers
+                    asyncio.get_running_loop().add_signal_handler(
+                        signal.SIGINT, self.interrupt, asyncio.current_task()
+                    )
+                yield
+
+        def interrupt(self, task: asyncio.Task) -> None:
+            self.interrupted, self.shutdown_kernel = True, "immediate"
+            task.cancel()
 
     for cell in notebook["cells"]:
         if cell["cell_type"] == "code":
             cell["outputs"], cell["execution_count"] = [], None
-    NotebookClient(
+    client = Client(
         notebook,
         timeout=CELL_SECONDS,
         kernel_name="python3",
         resources={"metadata": {"path": str(folder)}},
         record_timing=False,
         coalesce_streams=True,
-    ).execute(env=os.environ | ENVIRONMENT)
+    )
+    try:
+        client.execute(env=os.environ | ENVIRONMENT)
+    except BaseException as error:
+        raise KeyboardInterrupt if client.interrupted else error from None
 
 
 def main(arguments: list[str]) -> int:
@@ -222,5 +250,14 @@ def main(arguments: list[str]) -> int:
     return 1 if failed else 0
 
 
+def until_interrupted(run: Callable[[list[str]], int]) -> int:
+    """What `run` gives for the command line's arguments; Ctrl-C ends all of it, in one sentence."""
+    try:
+        return run(sys.argv[1:])
+    except KeyboardInterrupt:
+        print("\nStopped; the notebook that was running is as it was, and so are those after it.")
+        return 130
+
+
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
+    sys.exit(until_interrupted(main))

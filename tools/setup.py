@@ -4,6 +4,7 @@ Standard library only, and written for Python 3.6, so that a Python too old for 
 """
 
 import argparse
+import contextlib
 import errno
 import hashlib
 import json
@@ -12,6 +13,7 @@ import re
 import shutil
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -28,6 +30,8 @@ NETWORK_SIGNS = (
     "ReadTimeoutError",
     "ProxyError",
     "Max retries exceeded",
+    "Failed to fetch:",  # uv's words
+    "dns error",
 )
 
 
@@ -85,6 +89,19 @@ def version_of(command):
         return None
 
 
+def interpreter_of(venv):
+    """Where the environment in the folder `venv` has its Python."""
+    return venv / ("Scripts/python.exe" if os.name == "nt" else "bin/python")
+
+
+def version_in(venv):
+    """The (major, minor) version of an environment; None where it is not whole.
+
+    Without pyvenv.cfg its Python would be the system's, and what is installed would land there.
+    """
+    return version_of(interpreter_of(venv)) if (venv / "pyvenv.cfg").is_file() else None
+
+
 def find_python(root, named, goal, running=None):
     """The Python to build .venv with: the one named, else the one that runs this, else one on the PATH.
 
@@ -138,28 +155,37 @@ def check_disk(root, needed_gb, goal):
 
 def diagnosis(log_text, goal, log_name):
     """One sentence for what pip's output shows to have gone wrong."""
-    again = "then run `make %s` again (pip's own words: %s)." % (goal, log_name)
+    again = "then run `make %s` again (the installer's own words: %s)." % (goal, log_name)
     if "No space left on device" in log_text:
         return (
-            "The disk is full: pip ran out of space in .venv or in the temporary folder; "
+            "The disk is full: the installer ran out of space in .venv or in the temporary folder; "
             "free some space or set TMPDIR, " + again
         )
     if any(sign in log_text for sign in NETWORK_SIGNS):
         return (
-            "No network: pip could not reach the package registry; "
+            "No network: the package registry could not be reached; "
             "connect or set PIP_INDEX_URL to a mirror, " + again
         )
     missing = re.search(r"No matching distribution found for (\S+)", log_text)
     if missing:
         return (
-            "pip found no %s: the registry has none for this Python and machine, or did not answer; "
+            "There is no %s to install: the registry has none for this Python and machine, or did not answer; "
             "see the README for what the course runs on, %s" % (missing.group(1), again)
         )
     last = "\n".join("    " + line for line in log_text.strip().splitlines()[-12:])
-    return "pip failed; mend what it names, %s\n%s" % (again, last)
+    return "The installation failed; mend what it names, %s\n%s" % (again, last)
 
 
 # Doing it
+
+
+def check_folder_name(root, goal):
+    """Raise where the folder's name can hold no environment: `:` parts the folders of PATH."""
+    if os.pathsep in str(root):
+        raise SetupError(
+            "The course's folder %s has a '%s' in its name, and no environment works there; "
+            "rename the folder, then run `make %s` again." % (root, os.pathsep, goal)
+        )
 
 
 def make_venv(python, venv):
@@ -169,9 +195,42 @@ def make_venv(python, venv):
     except subprocess.CalledProcessError as error:
         words = error.output.decode("utf-8", "replace").strip()
         raise SetupError(
-            "%s could not make .venv; see whether the disk or the temporary folder is full.\n    %s"
-            % (python, words)
+            "%s could not make .venv: %s\nIf that names no cause, see whether the disk or the temporary "
+            "folder is full." % (python, words)
         ) from None
+
+
+@contextlib.contextmanager
+def locked(path):
+    """Let one set-up at a time into the block; gives the lock's file, or None on a disk that knows no locks.
+
+    pip inherits the file, so that the lock is held until pip ends, even where this process is killed.
+    """
+    with open(str(path), "a+b") as file:
+        told = False
+        while True:
+            try:
+                if os.name == "nt":
+                    import msvcrt
+
+                    file.seek(0)
+                    msvcrt.locking(file.fileno(), msvcrt.LK_NBLCK, 1)
+                else:
+                    import fcntl
+
+                    fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except OSError as error:
+                if error.errno not in (errno.EACCES, errno.EAGAIN, errno.EDEADLK):
+                    yield None
+                    return
+                if not told:
+                    print("Another `make` is setting up .venv; waiting until it is done.")
+                    sys.stdout.flush()
+                told = True
+                time.sleep(0.2)
+                continue
+            yield file
+            return
 
 
 def show_progress(line):
@@ -186,10 +245,21 @@ def show_progress(line):
         sys.stdout.flush()
 
 
-def pip_install(python, arguments, log, log_name, goal):
-    """Run `pip install` with its output in the file `log`; raise with a diagnosis where it fails."""
-    quiet = ["--disable-pip-version-check", "--no-input", "--progress-bar", "off"]
-    command = [str(python), "-m", "pip", "install"] + quiet + arguments
+def installer(python):
+    """The command that installs: uv where it is found and pip has no settings (uv would not read them), else pip."""
+    pip = [str(python), "-m", "pip"]
+    uv = shutil.which("uv")
+    if uv and not any(name.startswith("PIP_") for name in os.environ):
+        configured = subprocess.Popen(pip + ["config", "list"], stdout=subprocess.PIPE).communicate()[0]
+        if not configured.strip():
+            return [uv, "pip", "install", "--python", str(python)]
+    return pip + ["install", "--disable-pip-version-check", "--no-input", "--progress-bar", "off"]
+
+
+def install(python, arguments, log, log_name, goal, lock=None):
+    """Install with pip or uv, its output in the file `log`; raise with a diagnosis where it fails."""
+    command = installer(python) + arguments
+    keep = {"pass_fds": [lock.fileno()]} if lock and os.name == "posix" else {}
     with open(str(log), "w", encoding="utf-8", errors="replace", buffering=1) as out:
         process = subprocess.Popen(
             command,
@@ -197,6 +267,7 @@ def pip_install(python, arguments, log, log_name, goal):
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
+            **keep,
         )
         try:
             for raw in process.stdout:
@@ -212,37 +283,95 @@ def pip_install(python, arguments, log, log_name, goal):
 
 
 def fingerprint(root, extra):
-    """What the environment depends on, in one line: when it changes, the set-up runs again."""
+    """What the environment depends on, in two lines: when one changes, there is something to do."""
     digest = hashlib.sha256()
     for name in ("pyproject.toml", "constraints.txt"):
         digest.update((root / name).read_bytes())
-    digest.update(str(root).encode())  # the scripts in .venv hold the folder's name
     digest.update(",".join(SHARED_EXTRAS).encode())
-    return "%s %s" % (extra, digest.hexdigest())
+    return "%s %s\n%s" % (extra, digest.hexdigest(), root)
+
+
+def relocate(venv, old, new):
+    """Write the new folder's name where the environment holds the old one; False where it has to be built anew."""
+    if os.name == "nt" or re.search(r"\s", old + new) or len(new) > 100:  # such a name cannot follow `#!`
+        return False
+    files = [path for path in (venv / "bin").iterdir() if path.is_file() and not path.is_symlink()]
+    for pattern in ("__editable__*", "segmentation_course*.dist-info/*"):
+        files += (venv / "lib").glob("python*/site-packages/" + pattern)
+    for path in files:
+        text = path.read_bytes()
+        if old.encode() in text:
+            path.write_bytes(text.replace(old.encode(), new.encode()))
+    return True
 
 
 def make_environment(root, named_python, extra, goal):
     """Bring `root`/.venv to what pyproject.toml and constraints.txt ask for; a mere look where it does."""
+    check_folder_name(root, goal)
+    if not is_ready(root, named_python, extra):
+        with locked(root / ".venv.lock") as lock:
+            if not is_ready(root, named_python, extra):  # another process may just have made it
+                build(root, named_python, extra, goal, lock)
+
+
+def chosen_extra(root, extra):
+    """The extras asked for, else those of the last time: a choice once made stays made."""
+    ready = root / ".venv" / ".ready"
+    stamp = ready.read_text(encoding="utf-8") if ready.is_file() else ""
+    return extra.replace(" ", "") or stamp.split(" ")[0] or default_extra(), stamp
+
+
+def is_ready(root, named_python, extra):
+    """Whether .venv is whole, of the Python asked for, and what pyproject.toml and constraints.txt ask for."""
+    extra, stamp = chosen_extra(root, extra)
+    return is_sound(root, named_python) and stamp == fingerprint(root, extra)
+
+
+def is_sound(root, named_python):
+    venv = root / ".venv"
+    current = version_in(venv)
+    low, high = supported_versions(root)
+    wanted = version_of(named_python) if named_python else current
+    fits = current is not None and low <= current < high and wanted == current
+    return fits and (venv / ".ready").is_file() and not (venv / ".unfinished").exists()
+
+
+def clear(venv, named_python, goal):
+    """Remove a .venv that `make` has built and that will not do; raise where somebody else built it."""
+    if not venv.exists() and not venv.is_symlink():
+        return
+    if venv.is_symlink() or not ((venv / ".ready").is_file() or (venv / ".unfinished").exists()):
+        raise SetupError(
+            "There is a .venv here that `make` did not build, and it is left as it is; "
+            "rename or delete it, then run `make %s` again." % goal
+        )
+    current = version_in(venv)
+    if (venv / ".unfinished").exists() or current is None:
+        print("Removing the .venv that an earlier `make` left unfinished or that was damaged since.")
+    else:
+        why = "PYTHON=%s asks for another" % named_python if named_python else "the course needs another"
+        print("Removing the .venv of Python %d.%d with all that is installed in it: %s." % (current + (why,)))
+    shutil.rmtree(str(venv))
+
+
+def build(root, named_python, extra, goal, lock=None):
+    """Make or mend `root`/.venv; only under its lock."""
     venv, ready, unfinished = root / ".venv", root / ".venv" / ".ready", root / ".venv" / ".unfinished"
     log, log_name = venv / "setup.log", ".venv/setup.log"
-    interpreter = venv / "bin" / "python"
-
-    stamp = ready.read_text(encoding="utf-8") if ready.is_file() else ""
-    extra = extra.replace(" ", "") or stamp.split(" ")[0] or default_extra()  # a choice once made stays made
+    extra, stamp = chosen_extra(root, extra)
     extras = checked_extras(root, extra)
-    current = version_of(interpreter)
-    wanted = version_of(named_python) if named_python else current
-    low, high = supported_versions(root)
-    sound = current is not None and low <= current < high and wanted == current and not unfinished.exists()
-    if sound and stamp == fingerprint(root, extra):
-        return
+    asked, here = fingerprint(root, extra).split("\n")
 
-    if not sound:
+    if is_sound(root, named_python):
+        before, _, old = stamp.partition("\n")
+        if before == asked and old and relocate(venv, old, here):
+            print("The course's folder has moved; .venv now holds its new name.")
+            ready.write_text(fingerprint(root, extra), encoding="utf-8")
+            return
+    else:
         python = find_python(root, named_python, goal)
         check_venv_module(python, goal)
-        if venv.exists():
-            print("Removing a .venv that is unfinished or of another Python.")
-            shutil.rmtree(str(venv))
+        clear(venv, named_python, goal)
         check_disk(root, NEEDED_GB["gpu" if "gpu" in extras else "cpu"], goal)
         print("Making .venv with Python %d.%d (%s)." % (version_of(python) + (python,)))
         venv.mkdir()
@@ -250,11 +379,12 @@ def make_environment(root, named_python, extra, goal):
         make_venv(python, venv)
     unfinished.touch()
     print(
-        "Installing the course with %s: some minutes the first time; pip's words go to %s."
+        "Installing the course with %s: some minutes the first time; the installer's words go to %s."
         % (", ".join(extras), log_name)
     )
     sys.stdout.flush()
-    pip_install(interpreter, ["-c", "constraints.txt", "-e", ".[%s]" % ",".join(extras)], log, log_name, goal)
+    arguments = ["-c", "constraints.txt", "-e", ".[%s]" % ",".join(extras)]
+    install(interpreter_of(venv), arguments, log, log_name, goal, lock)
 
     # JupyterLab would ask a newcomer about news and look for updates; neither belongs to the course.
     settings = venv / "share" / "jupyter" / "lab" / "settings"
@@ -262,6 +392,9 @@ def make_environment(root, named_python, extra, goal):
     quiet = {"@jupyterlab/apputils-extension:notification": {"fetchNews": "false", "checkForUpdates": False}}
     (settings / "overrides.json").write_text(json.dumps(quiet), encoding="utf-8")
 
+    # On a disk without locks another set-up may have been at it.
+    if version_in(venv) is None or not unfinished.exists():
+        raise SetupError("Another process changed .venv meanwhile; run `make %s` again, once." % goal)
     ready.write_text(fingerprint(root, extra), encoding="utf-8")
     unfinished.unlink()
     print("The environment is ready.")
