@@ -7,6 +7,7 @@ to one machine, and a set-up that says in one sentence what is wrong.
 import ast
 import functools
 import importlib.util
+import os
 import re
 import shutil
 import subprocess
