@@ -81,7 +81,7 @@ def network(kind: str, proposals: int):
         settings = dict(arguments.pop("settings"))
         settings["proposals"] = (proposals, proposals)
         return MaskRCNN(2, channels=1, settings=settings, **arguments)
-    return MaskRCNN(91, backbone="resnet50", settings={"proposals": (proposals, proposals)})
+    return MaskRCNN(91, backbone="resnet50", settings={"rpn_post_nms_top_n": (proposals, proposals)})
 
 
 def main() -> None:
@@ -141,8 +141,8 @@ def main() -> None:
             stages = {
                 "backbone, pyramid, RPN": lambda: wait(net.features(tensor)),
                 "proposals: decode, best, NMS": lambda: wait(net.propose(features, size)[0]),
-                "RoI Align and box head": lambda: wait(net.look_at(features, boxes, size)),
-                "RoI Align and mask head": lambda: wait(net.outline(features, found["boxes"], size)),
+                "RoI Align and box head": lambda: wait(net.predict_boxes(features, boxes)),
+                "RoI Align and mask head": lambda: wait(net.predict_masks(features, found["boxes"])),
                 "all after the features": lambda: wait(net.detect(features, size)),
             }
             for (what, _), seconds in zip(

@@ -322,10 +322,10 @@ def _softmax(logits: np.ndarray) -> np.ndarray:
 def _card(model, path, format, recipe, chosen, size, probabilities, multiple) -> dict[str, Any]:
     """The sidecar: everything one has to know to use the file without this library."""
     if isinstance(model, MaskRCNN):
-        channels, places = model.channels, model.settings.detections
-        side = model.settings.mask_size * 2
+        channels, places = model.channels, model.settings.box_detections_per_img
+        side = model.settings.mask_roi_size * 2
         shapes = {"boxes": [4], "classes": [], "scores": [], "valid": []} | (
-            {"masks": [side, side]} if model.masks is not None else {}
+            {"masks": [side, side]} if model.mask_head is not None else {}
         )
         outputs = [
             {"name": name, "shape": [None, places, *shape], "meaning": MEANINGS[name]}

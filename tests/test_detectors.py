@@ -23,14 +23,14 @@ NETWORK = {
     "mask_convolutions": 1,
     "settings": {
         "anchor_sizes": (8.0, 16.0, 24.0, 32.0, 48.0),
-        "anchor_samples": 32,
-        "candidates": (24, 24),
-        "proposals": (16, 16),
-        "roi_samples": 12,
-        "roi_positive": 0.5,
-        "canonical_size": 64.0,
-        "detections": 8,
-        "score_threshold": 0.01,
+        "rpn_batch_size_per_image": 32,
+        "rpn_pre_nms_top_n": (24, 24),
+        "rpn_post_nms_top_n": (16, 16),
+        "box_batch_size_per_image": 12,
+        "box_positive_fraction": 0.5,
+        "canonical_box_size": 64.0,
+        "box_detections_per_img": 8,
+        "box_score_thresh": 0.01,
     },
 }
 TINY = recipes.Recipe(

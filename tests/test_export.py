@@ -37,7 +37,7 @@ def detector():
         box_units=16,
         mask_filters=8,
         mask_convolutions=1,
-        settings={"candidates": (16, 16), "proposals": (8, 8), "detections": 4},
+        settings={"rpn_pre_nms_top_n": (16, 16), "rpn_post_nms_top_n": (8, 8), "box_detections_per_img": 4},
     )
 
 

@@ -30,7 +30,7 @@ MOST_TAPS = 3
 
 
 def roi_levels(
-    boxes, spatial_scales: Sequence[float], canonical_size: float = 224.0, canonical_level: int = 4
+    boxes, spatial_scales: Sequence[float], canonical_box_size: float = 224.0, canonical_level: int = 4
 ):
     """Which level of the pyramid each box is read from: `k = floor(k0 + log2(√area / 224))`, within the levels there are.
 
@@ -40,7 +40,7 @@ def roi_levels(
     Args:
         boxes: `(..., n, 4)`.
         spatial_scales: positions per pixel on each level, finest first, as 1/4, 1/8, 1/16, 1/32.
-        canonical_size: in pixels.
+        canonical_box_size: in pixels.
         canonical_level: level of a box of that size; level k has the stride 2^k.
 
     Returns:
@@ -51,7 +51,7 @@ def roi_levels(
     sides = ops.sqrt(
         ops.where(area > 0, area, 1e-12)
     )  # an empty box has no logarithm, nor one that is not a number
-    level = ops.floor(canonical_level + ops.log2(sides / canonical_size) + 1e-6)
+    level = ops.floor(canonical_level + ops.log2(sides / canonical_box_size) + 1e-6)
     return ops.cast(ops.clip(level, finest, coarsest) - finest, "int32")
 
 
@@ -100,7 +100,7 @@ def multilevel_roi_align(
     sampling_ratio: int = 2,
     aligned: bool = False,
     max_samples: int | None = None,
-    canonical_size: float = 224.0,
+    canonical_box_size: float = 224.0,
     canonical_level: int = 4,
 ):
     """RoI Align on a feature pyramid: each box is read from its level alone.
@@ -113,7 +113,7 @@ def multilevel_roi_align(
         sampling_ratio: as for `roi_align`.
         aligned: as for `roi_align`.
         max_samples: as for `roi_align`; by default what the largest map needs.
-        canonical_size: as for `roi_levels`.
+        canonical_box_size: as for `roi_levels`.
         canonical_level: as for `roi_levels`.
 
     Returns:
@@ -131,7 +131,7 @@ def multilevel_roi_align(
         return ops.zeros((ops.shape(boxes)[0], 0, bins_y, bins_x, channels), kind)
 
     # What belongs to the level of each box, (batch, n).
-    level = _levels(features, boxes, spatial_scales, canonical_size, canonical_level)
+    level = _levels(features, boxes, spatial_scales, canonical_box_size, canonical_level)
     scale = ops.take(np.asarray(spatial_scales, np.float32), level)
     height, width = (ops.take(np.asarray(sides, np.int32), level) for sides in (heights, widths))
     positions = [
@@ -252,7 +252,7 @@ def multilevel_roi_pool(
     boxes,
     output_size: int | tuple[int, int],
     spatial_scales: Sequence[float],
-    canonical_size: float = 224.0,
+    canonical_box_size: float = 224.0,
     canonical_level: int = 4,
 ):
     """RoI Pool on a feature pyramid, to put in the place of `multilevel_roi_align`: arguments and result as there.
@@ -268,7 +268,7 @@ def multilevel_roi_pool(
     if count == 0:
         return ops.zeros((ops.shape(boxes)[0], 0, bins_y, bins_x, channels), features[0].dtype)
 
-    level = _levels(features, boxes, spatial_scales, canonical_size, canonical_level)
+    level = _levels(features, boxes, spatial_scales, canonical_box_size, canonical_level)
     scale = ops.take(np.asarray(spatial_scales, np.float32), level)
     height, width = (ops.take(np.asarray(sides, np.int32), level) for sides in (heights, widths))
     tables = [_window_maxima(feature_map) for feature_map in features]
@@ -291,11 +291,11 @@ def multilevel_roi_pool(
     return ops.where(filled[..., None], pooled, ops.zeros_like(pooled))
 
 
-def _levels(features, boxes, spatial_scales, canonical_size, canonical_level):
+def _levels(features, boxes, spatial_scales, canonical_box_size, canonical_level):
     """The level of each box, int32 `(batch, n)`."""
     if len(features) == 1:
         return ops.zeros_like(boxes[..., 0], dtype="int32")
-    return roi_levels(boxes, spatial_scales, canonical_size, canonical_level)
+    return roi_levels(boxes, spatial_scales, canonical_box_size, canonical_level)
 
 
 def _end_to_end(tables, level):

@@ -212,17 +212,17 @@ def _instances(model, plan) -> list[tuple[str, str]]:
     from course_lib.models.analysis import costs
 
     picture = keras.Input((plan.image.rows, plan.image.columns, plan.image.channels))
-    answers = [model.rpn(level) for level in model.neck(model.body(picture))]
+    answers = [model.rpn_head(level) for level in model.fpn(model.backbone(picture))]
     whole = costs(keras.Model(picture, answers)).multiply_adds
-    proposals, detections = plan.settings.proposals[1], plan.settings.detections
+    proposals, detections = plan.settings.rpn_post_nms_top_n[1], plan.settings.box_detections_per_img
     rows = [
         *_weights(model),
         ("picture", str(plan.image)),
         ("multiply-adds: parts 1 and 2", _billions(whole)),
-        (f"part 4, {proposals:,} regions", _billions(proposals * costs(model.boxes).multiply_adds)),
+        (f"part 4, {proposals:,} regions", _billions(proposals * costs(model.box_head).multiply_adds)),
     ]
     if plan.masks is not None:
-        work = detections * costs(model.masks).multiply_adds
+        work = detections * costs(model.mask_head).multiply_adds
         rows.append((f"part 5, {detections:,} regions", _billions(work)))
     return rows
 

@@ -126,7 +126,7 @@ class TestReading:
     def test_only_the_reader_and_the_map_differ(self):
         ours = roi.variant("pool", "coarse").network_arguments["settings"]
         plain = roi.SMALL.network_arguments["settings"]
-        assert {name for name in ours if ours[name] != plain.get(name)} == {"roi_reader", "canonical_size"}
+        assert {name for name in ours if ours[name] != plain.get(name)} == {"roi_op", "canonical_box_size"}
 
     @pytest.mark.parametrize(
         ("fine", "coarse", "verdict"),

@@ -25,7 +25,7 @@ SIZE = (64, 64)
 PLACES = 6
 
 
-def small(mask_head=True, num_classes=7, normalization="group", stem_stride=4, **settings):
+def small(with_mask=True, num_classes=7, normalization="group", stem_stride=4, **settings):
     """The smallest network that has every part."""
     return MaskRCNN(
         num_classes,
@@ -39,16 +39,16 @@ def small(mask_head=True, num_classes=7, normalization="group", stem_stride=4, *
         box_units=32,
         mask_filters=8,
         mask_convolutions=1,
-        mask_head=mask_head,
+        with_mask=with_mask,
         settings={
             "anchor_sizes": (8.0, 16.0, 24.0, 32.0, 48.0),
-            "anchor_samples": 32,
-            "candidates": (24, 24),
-            "proposals": (16, 16),
-            "roi_samples": 12,
-            "roi_positive": 0.5,
-            "canonical_size": 64.0,
-            "detections": 8,
+            "rpn_batch_size_per_image": 32,
+            "rpn_pre_nms_top_n": (24, 24),
+            "rpn_post_nms_top_n": (16, 16),
+            "box_batch_size_per_image": 12,
+            "box_positive_fraction": 0.5,
+            "canonical_box_size": 64.0,
+            "box_detections_per_img": 8,
         }
         | settings,
     )
@@ -104,13 +104,13 @@ class TestAnswers:
             np.testing.assert_array_equal(odd, even[: odd.shape[0], : odd.shape[1]])
 
     def test_without_mask_head_it_is_faster_r_cnn(self, batch):
-        model = small(mask_head=False)
+        model = small(with_mask=False)
         assert "masks" not in model(batch[0])
         truth = {name: batch[1][name] for name in ("boxes", "classes")}
-        assert tuple(model.losses_of(model.features(batch[0]), truth, SIZE)) == LOSSES[:4]
+        assert tuple(model.compute_losses(model.features(batch[0]), truth, SIZE)) == LOSSES[:4]
 
     def test_roi_pool_in_the_place_of_roi_align(self, batch):
-        found = small(roi_reader="pool")(batch[0])
+        found = small(roi_op="pool")(batch[0])
         assert np.isfinite(ops.convert_to_numpy(found["masks"])).all()
 
     def test_saved_and_loaded_it_answers_alike(self, model, batch, tmp_path):
@@ -125,14 +125,15 @@ class TestAnswers:
 
 class TestLosses:
     def test_finite_and_positive(self, model, batch):
-        losses = model.losses_of(model.features(batch[0]), batch[1], SIZE)
+        losses = model.compute_losses(model.features(batch[0]), batch[1], SIZE)
         assert tuple(losses) == LOSSES
         assert all(0 < float(value) < 100 for value in losses.values())
 
     def test_without_objects_only_background_is_learned(self, model, batch):
         nothing = {name: np.zeros_like(array) for name, array in batch[1].items()}
         losses = {
-            name: float(v) for name, v in model.losses_of(model.features(batch[0]), nothing, SIZE).items()
+            name: float(v)
+            for name, v in model.compute_losses(model.features(batch[0]), nothing, SIZE).items()
         }
         assert losses["loss_objectness"] > 0 and losses["loss_classifier"] > 0
         assert losses["loss_rpn_box_reg"] == losses["loss_box_reg"] == losses["loss_mask"] == 0
@@ -160,7 +161,7 @@ class TestLosses:
         boxes[:, 0] = 5, 5, 5, 5  # no area
         boxes[:, 1] = 30, 30, 10, 10  # inside out
         odd = changed(truth, boxes=boxes, classes=np.ones_like(truth["classes"]))
-        losses = model.losses_of(model.features(images), odd, SIZE)
+        losses = model.compute_losses(model.features(images), odd, SIZE)
         assert all(np.isfinite(float(value)) for value in losses.values())
         assert float(losses["loss_mask"]) == float(losses["loss_box_reg"]) == 0
 
@@ -171,7 +172,7 @@ class TestLosses:
         one = np.zeros_like(truth["classes"])
         one[:, 0] = 1
         crowd = changed(truth, boxes=whole, classes=one, crowd=one > 0)
-        losses = model.losses_of(model.features(images), crowd, SIZE)
+        losses = model.compute_losses(model.features(images), crowd, SIZE)
         # All lies in the crowd: there is nothing to learn.
         inside = {name: float(value) for name, value in losses.items()}
         assert inside["loss_classifier"] == inside["loss_mask"] == inside["loss_box_reg"] == 0
@@ -179,7 +180,12 @@ class TestLosses:
 
 def test_trimmed_detections_are_the_same_without_the_empty_places(batch):
     keras.utils.set_random_seed(0)
-    model = small(candidates=(24, 60), proposals=(16, 150), detections=400, score_threshold=0.15)
+    model = small(
+        rpn_pre_nms_top_n=(24, 60),
+        rpn_post_nms_top_n=(16, 150),
+        box_detections_per_img=400,
+        box_score_thresh=0.15,
+    )
     features = model.features(batch[0])
     whole = {name: ops.convert_to_numpy(value) for name, value in model.detect(features, SIZE).items()}
     found = {
@@ -198,8 +204,8 @@ class TestTraining:
     def test_it_learns_a_batch_and_compiles_once(self, batch):
         keras.utils.set_random_seed(0)
         model, traced = small(), []
-        losses_of = model.losses_of
-        model.losses_of = lambda *arguments: traced.append(1) or losses_of(*arguments)
+        compute_losses = model.compute_losses
+        model.compute_losses = lambda *arguments: traced.append(1) or compute_losses(*arguments)
         # TensorFlow traces without XLA here: compiling takes longer than these steps.
         model.compile(keras.optimizers.Adam(3e-3, global_clipnorm=5.0), jit_compile="auto")
         images, truth = batch
@@ -238,11 +244,26 @@ class TestTraining:
         history = model.fit(*batch, validation_data=batch, verbose=0).history
         assert set(history) == {f"{split}{name}" for split in ("", "val_") for name in ("loss", *LOSSES)}
 
+    def test_regularizers_count_and_sample_weights_are_refused(self, batch):
+        images, targets = batch
+        model = small()
+        features = model.features(images)
+        plain = float(model.compute_loss(images, targets, features, training=False))
+        model.rpn_head.get_layer("rpn-head-cls_logits").kernel.regularizer = keras.regularizers.L2(100.0)
+        (penalty,) = model.losses
+        both = float(model.compute_loss(images, targets, features, training=False))
+        assert float(penalty) > 0 and both == pytest.approx(plain + float(penalty), rel=1e-5)
+        with pytest.raises(ValueError, match="sample_weight is given; it must be None"):
+            model.compute_loss(images, targets, features, sample_weight=np.ones(2))
+
     def test_truth_without_masks_is_refused(self, model, batch):
         images, truth = batch
-        with pytest.raises(ValueError, match="no masks; give them, or build the model with mask_head=False"):
+        with pytest.raises(
+            ValueError,
+            match="targets has no masks; it must have them, or the model must be built with with_mask=False",
+        ):
             model.compute_loss(images, {name: truth[name] for name in ("boxes", "classes")}, {})
-        with pytest.raises(ValueError, match="batches \\(images, truth\\)"):
+        with pytest.raises(ValueError, match="Give batches \\(images, targets\\)"):
             model.compute_loss(images, truth["boxes"], {})
 
 
@@ -286,14 +307,14 @@ class TestFiniteSteps:
         """The model's own policy counts, not what the global one is by the time of compiling."""
         keras.mixed_precision.set_global_policy(policy)
         try:
-            model = small(mask_head=False)
+            model = small(with_mask=False)
         finally:
             keras.mixed_precision.set_global_policy("float32")
         model.compile("sgd")
         assert type(model.optimizer) is FiniteSteps and model.optimizer.initial_scale == scale
 
     def test_a_model_is_loaded_with_it_and_its_state(self, tmp_path):
-        model = small(mask_head=False)
+        model = small(with_mask=False)
         model.compile(keras.optimizers.Adam(0.01))
         model.optimizer.build(model.trainable_variables)
         model.optimizer.inner_optimizer.iterations.assign(7)
@@ -312,12 +333,13 @@ class TestArguments:
     @pytest.mark.parametrize(
         ("settings", "message"),
         [
-            ({"anchor_high": 0.2}, "anchor_low"),
-            ({"roi_reader": "crop"}, "roi_reader"),
-            ({"detections": 0}, "detections"),
-            ({"proposals": (10,)}, "proposals"),
+            ({"rpn_fg_iou_thresh": 0.2}, "rpn_bg_iou_thresh is 0.3; it must not exceed rpn_fg_iou_thresh"),
+            ({"box_bg_iou_thresh": 0.6}, "box_bg_iou_thresh is 0.6; it must not exceed box_fg_iou_thresh"),
+            ({"roi_op": "crop"}, "roi_op"),
+            ({"box_detections_per_img": 0}, "box_detections_per_img"),
+            ({"rpn_post_nms_top_n": (10,)}, "rpn_post_nms_top_n"),
             ({"loss_weights": (1.0,)}, "loss_weights"),
-            ({"roi_iou": 1.5}, "roi_iou"),
+            ({"box_fg_iou_thresh": 1.5}, "box_fg_iou_thresh"),
         ],
     )
     def test_settings(self, settings, message):
@@ -331,7 +353,7 @@ class TestArguments:
             MaskRCNN(2, backbone="vgg")
         with pytest.raises(ValueError, match="weights is 'COCO'"):
             published("COCO")
-        with pytest.raises(ValueError, match="anchor_sizes has 2"):
+        with pytest.raises(ValueError, match="anchor_sizes is .*; it must be 5 sizes"):
             small(anchor_sizes=(8.0, 16.0))
 
     def test_images_of_other_channels(self, model):
@@ -386,12 +408,20 @@ class TestTruth:
         assert len(instance_map(found, masks, 0.8)[1]) == 1
 
 
-def test_on_sides_that_torchvision_pads_to_the_anchors_are_torchvisions():
-    model = MaskRCNN(2, 3, backbone="small", filters=8, box_units=8, mask_filters=8)
-    for size, down, across in (((96, 128), 48, 64), ((128, 128), 64, 64), ((96, 130), 64, 64)):
+@pytest.mark.parametrize("size", [(96, 128), (128, 128), (96, 130)])
+def test_the_anchors_of_a_level_are_one_stride_apart_or_where_torchvision_has_them(size):
+    for torchvision_anchors in (False, True):
+        model = MaskRCNN(
+            2,
+            backbone="small",
+            filters=8,
+            box_units=8,
+            mask_filters=8,
+            torchvision_anchors=torchvision_anchors,
+        )
         features = model.features(np.zeros((1, *size, 3), "float32"))
-        last = model.anchors(size, features)[-1]
-        shapes = len(model.settings.aspect_ratios)
-        columns = features["pyramid"][-1].shape[2]
-        assert last[shapes, 0] - last[0, 0] == across  # the next column
-        assert last[shapes * columns, 1] - last[0, 1] == down  # the next row
+        rows, columns = features["pyramid"][-1].shape[1:3]
+        last = model.anchors(size, features)[-1].reshape(rows, columns, -1, 4)
+        down, across = last[1, 0, 0, 1] - last[0, 0, 0, 1], last[0, 1, 0, 0] - last[0, 0, 0, 0]
+        expected = (size[0] // rows, size[1] // columns) if torchvision_anchors else (64, 64)
+        assert (down, across) == expected

@@ -33,11 +33,11 @@ DELTAS = RNG.normal(size=(2, 30, 4)).astype(np.float32)
 
 
 def align(*features):
-    return multilevel_roi_align(features, BOXES, 3, SCALES, canonical_size=30)
+    return multilevel_roi_align(features, BOXES, 3, SCALES, canonical_box_size=30)
 
 
 def pool(*features):
-    return multilevel_roi_pool(features, BOXES, 3, SCALES, canonical_size=30)
+    return multilevel_roi_pool(features, BOXES, 3, SCALES, canonical_box_size=30)
 
 
 PARTS = {

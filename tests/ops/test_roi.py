@@ -153,7 +153,7 @@ class TestPyramid:
     def test_the_canonical_size_moves_the_levels(self):
         boxes = self.ROIS[0]
         assert numpy(roi_levels(boxes, SCALES)).tolist() == [0, 1, 2, 3]
-        assert numpy(roi_levels(boxes, SCALES, canonical_size=56)).tolist() == [0, 3, 3, 3]
+        assert numpy(roi_levels(boxes, SCALES, canonical_box_size=56)).tolist() == [0, 3, 3, 3]
         assert numpy(roi_levels(boxes, SCALES[:2])).tolist() == [0, 1, 1, 1]
 
 

@@ -32,15 +32,20 @@ def reference(fixtures):
 def model(reference):
     """The fixtures' network, with the parameters of their rule."""
     settings = {
-        "candidates": (200, 200),
-        "proposals": (50, 50),
-        "detections": 20,
-        "anchor_samples": 10**6,
-        "roi_samples": 10**6,
-        "roi_positive": 1.0,
+        "rpn_pre_nms_top_n": (200, 200),
+        "rpn_post_nms_top_n": (50, 50),
+        "box_detections_per_img": 20,
+        "rpn_batch_size_per_image": 10**6,
+        "box_batch_size_per_image": 10**6,
+        "box_positive_fraction": 1.0,
     }
     classes = reference["box_class_logits"].shape[1]
-    model = MaskRCNN(classes, backbone_arguments={"normalization": "frozen_batch"}, settings=settings)
+    model = MaskRCNN(
+        classes,
+        backbone_arguments={"normalization": "frozen_batch"},
+        settings=settings,
+        torchvision_anchors=True,
+    )
     assert set(torchvision_shapes(model)) == set(reference["names"].tolist())
     load_by_rule(model, int(reference["seed"]))
     return model
@@ -81,7 +86,7 @@ def close(name, got, expected, tolerance=1e-4):
 
 def test_rpn_outputs(model, reference, features):
     for k, level in enumerate(features["pyramid"]):
-        objectness, deltas = model.rpn(level)
+        objectness, deltas = model.rpn_head(level)
         close(f"rpn_objectness_{k}", objectness[0], reference[f"rpn_objectness_{k}"])
         close(f"rpn_deltas_{k}", deltas[0], reference[f"rpn_deltas_{k}"])
 
@@ -97,15 +102,15 @@ def test_proposals(model, reference, features, size):
 
 def test_pooled_features(model, reference, features, size):
     few = reference["box_pooled_first8"]
-    pooled = model.regions(features, reference["proposals"][None, : len(few)], size, few.shape[1])
+    pooled = model.roi_features(features, reference["proposals"][None, : len(few)], few.shape[1])
     close("box_pooled", pooled[0], few)
 
 
 def test_head_outputs(model, reference, features, size):
-    logits, deltas = model.look_at(features, reference["proposals"][None], size)
+    logits, deltas = model.predict_boxes(features, reference["proposals"][None])
     close("box_class_logits", logits[0], reference["box_class_logits"])
     close("box_deltas", deltas[0], reference["box_deltas"])
-    masks = model.outline(features, reference["detection_boxes"][None], size)
+    masks = model.predict_masks(features, reference["detection_boxes"][None])
     close("mask_logits", masks[0], reference["mask_logits"])
 
 
@@ -119,7 +124,11 @@ def check_detections(reference, model, found, size):
     near = distance <= 0.05
     # What has no partner must lie at the border of being answered at all, where the last digit of a score decides.
     settings = model.settings
-    border = their_scores[-1] if len(their_scores) == settings.detections else settings.score_threshold
+    border = (
+        their_scores[-1]
+        if len(their_scores) == settings.box_detections_per_img
+        else settings.box_score_thresh
+    )
     for scores, paired in ((found["scores"], ours[near]), (their_scores, theirs[near])):
         alone = np.delete(scores, paired)
         assert len(alone) <= 2 and (np.abs(alone - border) <= 1e-3).all(), alone
@@ -151,7 +160,7 @@ def check_losses(reference, losses):
 
 
 def test_training_losses(model, reference, features, truth, size):
-    check_losses(reference, model.losses_of(features, truth, size))
+    check_losses(reference, model.compute_losses(features, truth, size))
 
 
 def test_losses_and_gradients_of_a_training_step(model, reference, truth):

@@ -189,9 +189,9 @@ def test_nothing_is_in_the_way_on_a_deeplab():
     "more",
     [
         {},
-        {"mask_head": False, "settings": {"roi_reader": "pool"}},
+        {"with_mask": False, "settings": {"roi_op": "pool"}},
         {"rpn_convolutions": 2, "box_convolutions": 4, "mask_convolutions": 2, "num_classes": 91},
-        {"settings": {"loss_weights": (0.5, 1.0, 2.0, 1.5, 0.25), "mask_size": 7, "sampling_ratio": 1}},
+        {"settings": {"loss_weights": (0.5, 1.0, 2.0, 1.5, 0.25), "mask_roi_size": 7, "sampling_ratio": 1}},
     ],
 )
 def test_nothing_is_in_the_way_on_a_mask_rcnn(more):
@@ -370,14 +370,14 @@ def test_a_mask_rcnn_is_drawn_as_it_was_built(models):
         "16 deltas",
     ):
         assert number in drawn
-    for part in (model.rpn, model.boxes, model.masks):
+    for part in (model.rpn_head, model.box_head, model.mask_head):
         assert f"{part.count_params():,} parameters" in drawn
-    both = model.body.count_params() + model.neck.count_params()
+    both = model.backbone.count_params() + model.fpn.count_params()
     assert f"{both:,} parameters" in drawn and f"{model.count_params():,} parameters" in drawn
 
 
 def test_without_a_mask_head_its_part_and_its_loss_are_gone():
-    drawn = words(drawings.draw_mask_rcnn(small_mask_rcnn(mask_head=False), (64, 64)))
+    drawn = words(drawings.draw_mask_rcnn(small_mask_rcnn(with_mask=False), (64, 64)))
     assert "mask head" not in drawn and "loss_mask" not in drawn and "14²" not in drawn
     assert "loss_box_reg" in drawn and "Faster R-CNN" in drawn
 
@@ -387,10 +387,14 @@ def test_a_mask_rcnns_settings_change_the_drawing():
         num_classes=7,
         box_convolutions=4,
         settings={
-            "roi_reader": "pool", "aspect_ratios": (1.0,), "proposals": (50, 30), "box_size": 5, "detections": 11,
+            "roi_op": "pool",
+            "aspect_ratios": (1.0,),
+            "rpn_post_nms_top_n": (50, 30),
+            "box_roi_size": 5,
+            "box_detections_per_img": 11,
             "loss_weights": (1, 1, 1, 1, 2),
         },
-    )  # fmt: skip
+    )
     drawn = words(drawings.draw_mask_rcnn(changed, (64, 64)))
     for shown in ("RoI Pool", "1 objectness logits", "4 box deltas", "30 proposals", "5² × 16", "11 detections",
                   "7 classes", "28 deltas", "2 ×\nloss_mask"):  # fmt: skip

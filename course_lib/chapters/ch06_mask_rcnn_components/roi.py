@@ -18,8 +18,8 @@ from course_lib.teaching.ledger import Result, interval
 SEEDS = (0, 1, 2)
 READERS = ("align", "pool")
 MAPS = {"fine": 96.0, "coarse": 24.0}
-"""`canonical_size` of the net: a cell of 12 pixels is read from the map of stride 2, so 6 positions wide, or from that of
-stride 8, 1.5 positions wide. The paper too compares the two on a coarse map, of stride 32 (He et al. 2017,
+"""`canonical_box_size` of the net: a cell of 12 pixels is read from the map of stride 2, so 6 positions wide, or from
+that of stride 8, 1.5 positions wide. The paper too compares the two on a coarse map, of stride 32 (He et al. 2017,
 https://arxiv.org/abs/1703.06870, table 2d)."""
 SCORES = ("box_ap", "box_ap_50", "box_ap_75", "mask_ap", "mask_ap_50", "mask_ap_75")
 
@@ -40,12 +40,12 @@ SMALL = recipes.Recipe(
         "settings": {
             "anchor_sizes": (8.0, 14.0, 20.0, 28.0, 40.0),
             "aspect_ratios": (1.0,),
-            "anchor_samples": 64,
-            "candidates": (32, 32),
-            "proposals": (32, 32),
-            "roi_samples": 24,
-            "roi_positive": 0.5,
-            "detections": 24,
+            "rpn_batch_size_per_image": 64,
+            "rpn_pre_nms_top_n": (32, 32),
+            "rpn_post_nms_top_n": (32, 32),
+            "box_batch_size_per_image": 24,
+            "box_positive_fraction": 0.5,
+            "box_detections_per_img": 24,
         },
     },
     target={"kind": "objects", "max_objects": 24},
@@ -61,10 +61,10 @@ SMALL = recipes.Recipe(
 )
 
 
-def variant(reader: str = "align", read_from: str = "fine", mask_head: bool = True) -> recipes.Recipe:
+def variant(reader: str = "align", read_from: str = "fine", with_mask: bool = True) -> recipes.Recipe:
     """The small recipe with another way to read regions, from another map, or without the mask head."""
-    arguments = dict(SMALL.network_arguments) | {"mask_head": mask_head}
-    arguments["settings"] = arguments["settings"] | {"roi_reader": reader, "canonical_size": MAPS[read_from]}
+    arguments = dict(SMALL.network_arguments) | {"with_mask": with_mask}
+    arguments["settings"] = arguments["settings"] | {"roi_op": reader, "canonical_box_size": MAPS[read_from]}
     return dataclasses.replace(SMALL, network_arguments=arguments)
 
 
@@ -112,24 +112,24 @@ def scores(recipe: recipes.Recipe, net) -> dict[str, float]:
 def parameters_by_part(net) -> dict[str, int]:
     """Parameters of the parts: backbone, pyramid, RPN, box head and, if there is one, mask head."""
     parts = {
-        "backbone": net.body,
-        "pyramid": net.neck,
-        "rpn": net.rpn,
-        "boxes": net.boxes,
-        "masks": net.masks,
+        "backbone": net.backbone,
+        "pyramid": net.fpn,
+        "rpn": net.rpn_head,
+        "boxes": net.box_head,
+        "masks": net.mask_head,
     }
     return {name: part.count_params() for name, part in parts.items() if part is not None}
 
 
 def claim_6_1(progress: Callable[[str], None] = print) -> Result:
-    """Mask R-CNN = Faster R-CNN + a mask head: the same class with `mask_head=False` is built, trained and scored.
+    """Mask R-CNN = Faster R-CNN + a mask head: the same class with `with_mask=False` is built, trained and scored.
 
     The table: `with`, `without` → `parameters` by part, `losses` (their names), `answers` (the names of what is found for
     each object), `scores` (COCO's AP on val of one small net, seed 0, trained as in claim 6.2).
     """
     table = {}
     for name, mask_head in (("with", True), ("without", False)):
-        bench = Bench(variant(mask_head=mask_head))
+        bench = Bench(variant(with_mask=mask_head))
         net = bench.train(SEEDS[0])
         found = net.predict_on_batch(bench.recipe.batches("val")[0][0])
         table[name] = {
@@ -211,11 +211,11 @@ def claim_6_2(progress: Callable[[str], None] = print) -> Result:
         fine, coarse: reader → score in `SCORES` → one value per seed.
         gain: map → score → align minus pool, per seed.
         effect: the gain that decides, per seed.
-        settings: `seeds`, `steps`, `canonical_size` of the maps.
+        settings: `seeds`, `steps`, `canonical_box_size` of the maps.
     """
     table: dict = {
         "ramp": ramp_errors(),
-        "settings": {"seeds": list(SEEDS), "steps": SMALL.epochs * SMALL.steps, "canonical_size": MAPS},
+        "settings": {"seeds": list(SEEDS), "steps": SMALL.epochs * SMALL.steps, "canonical_box_size": MAPS},
         "gain": {},
     }
     for read_from in MAPS:

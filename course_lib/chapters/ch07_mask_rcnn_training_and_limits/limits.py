@@ -110,8 +110,8 @@ def detector_costs(net: MaskRCNN, size: tuple[int, int]) -> dict[str, dict[str, 
         `masks` and `all`, `peak_bytes`: the most that has to be there at the same time, the pyramid included.
     """
     picture = keras.Input((*size, net.channels))
-    pyramid = net.neck(net.body(picture))
-    answers = [answer for level in pyramid for answer in net.rpn(level)]
+    pyramid = net.fpn(net.backbone(picture))
+    answers = [answer for level in pyramid for answer in net.rpn_head(level)]
     whole = analysis.costs(keras.Model(picture, [*pyramid, *answers]))
     parts = {}
     for part, prefix in (("body", "backbone-body-"), ("neck", "backbone-fpn-"), ("rpn", "rpn-head-")):
@@ -122,8 +122,8 @@ def detector_costs(net: MaskRCNN, size: tuple[int, int]) -> dict[str, dict[str, 
         }
     held = sum(analysis.FLOAT_BYTES * int(np.prod(level.shape[1:])) for level in pyramid)
     counts = {
-        "boxes": (net.boxes, net.settings.proposals[1]),
-        "masks": (net.masks, net.settings.detections),
+        "boxes": (net.box_head, net.settings.rpn_post_nms_top_n[1]),
+        "masks": (net.mask_head, net.settings.box_detections_per_img),
     }
     for part, (head, number) in counts.items():
         one = analysis.costs(head)
@@ -225,13 +225,13 @@ def stages_of(
         return net.propose(f, size)
 
     def look_at(given):
-        return net.look_at(given[0], given[1], size)
+        return net.predict_boxes(given[0], given[1])
 
     def choose(given):
-        return stages.choose_detections(*given, size, net.settings)
+        return stages.postprocess_detections(*given, size, net.settings)
 
     def outline(given):
-        return stages.masks_of_classes(net.outline(given[0], given[1], size), given[2])
+        return stages.masks_of_classes(net.predict_masks(given[0], given[1]), given[2])
 
     steps = {name: Step(function, net) for name, function in
              (("propose", propose), ("look_at", look_at), ("choose", choose), ("outline", outline))}  # fmt: skip
@@ -307,14 +307,14 @@ def over_counts(nets: Mapping[str, tuple], side: int, rounds: int) -> dict[str, 
     for number in PROPOSALS:
         twin = with_settings(
             net,
-            candidates=(net.settings.candidates[0], number),
-            proposals=(net.settings.proposals[0], number),
+            rpn_pre_nms_top_n=(net.settings.rpn_pre_nms_top_n[0], number),
+            rpn_post_nms_top_n=(net.settings.rpn_post_nms_top_n[0], number),
         )
         mine = stages_of(twin, picture, chosen, recipe)
         calls |= {("proposals", number, name): mine[name] for name in ("propose", "look_at", "choose")}
         work["proposals", number] = detector_costs(twin, (side, side))["boxes"]["multiply_adds"]
     for number in DETECTIONS:
-        twin = with_settings(net, detections=number)
+        twin = with_settings(net, box_detections_per_img=number)
         calls["detections", number, "outline"] = stages_of(twin, picture, chosen, recipe)["outline"]
         work["detections", number] = detector_costs(twin, (side, side))["masks"]["multiply_adds"]
     seconds = take_turns(calls, rounds)
@@ -346,9 +346,9 @@ def claim_6_3(progress: Callable[[str], None] = print) -> Result:
     table: dict = {
         "settings": {
             "side": SIDE,
-            "candidates": settings.candidates[1],
-            "proposals": settings.proposals[1],
-            "detections": settings.detections,
+            "candidates": settings.rpn_pre_nms_top_n[1],
+            "proposals": settings.rpn_post_nms_top_n[1],
+            "detections": settings.box_detections_per_img,
             "published_picture": list(PUBLISHED_PICTURE),
         },
         "sizes": {},
@@ -524,7 +524,7 @@ def claim_6_5(progress: Callable[[str], None] = print) -> Result:
     dials = {name: value for name, value in recipe.val_data.items() if name not in ("length", "seed")}
     steps = {factor: Step(lambda x: net(x, training=False), net) for factor in (1, ENLARGED)}
     side = dials["size"]
-    levels = [level.shape[1] for level in net.neck(net.body(keras.Input((side, side, net.channels))))]
+    levels = [level.shape[1] for level in net.fpn(net.backbone(keras.Input((side, side, net.channels))))]
     table: dict = {
         "settings": {
             "sizes": list(SIZES),

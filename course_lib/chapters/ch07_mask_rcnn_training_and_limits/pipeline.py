@@ -98,13 +98,13 @@ FAULTS: dict[str, Fault] = {
     ),
     "no balance": Fault(
         "the RPN learns from all anchors, of which nearly all are background",
-        "anchor_samples small, half of them objects where there are so many",
-        settings={"anchor_samples": 5000},
+        "rpn_batch_size_per_image small, half of them objects where there are so many",
+        settings={"rpn_batch_size_per_image": 5000},
     ),
     "no positive regions": Fault(
         "the heads learn from background alone",
-        "roi_positive above 0: count the positive regions of a step",
-        settings={"roi_positive": 0.0},
+        "box_positive_fraction above 0: count the positive regions of a step",
+        settings={"box_positive_fraction": 0.0},
     ),
     "one loss": Fault(
         "the mask loss counted a hundred times",
@@ -199,8 +199,18 @@ def claim_6_4(progress: Callable[[str], None] = print) -> Result:
     table: dict = {
         "losses": list(LOSSES),
         "samplers": {
-            "anchors": ["anchor_high", "anchor_low", "anchor_samples", "anchor_positive"],
-            "regions": ["roi_iou", "roi_samples", "roi_positive"],
+            "anchors": [
+                "rpn_fg_iou_thresh",
+                "rpn_bg_iou_thresh",
+                "rpn_batch_size_per_image",
+                "rpn_positive_fraction",
+            ],
+            "regions": [
+                "box_fg_iou_thresh",
+                "box_bg_iou_thresh",
+                "box_batch_size_per_image",
+                "box_positive_fraction",
+            ],
         },
         "settings": {field.name: field.default for field in dataclasses.fields(Settings)},
         "steps": RECIPE.epochs * RECIPE.steps,

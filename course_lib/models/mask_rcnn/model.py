@@ -1,14 +1,15 @@
 """Mask R-CNN of He et al. (2017), https://arxiv.org/abs/1703.06870, with the feature pyramid of Lin et al. (2017).
 
-Five parts, each a model of its own that can be called alone:
+Five parts, each a model of its own that can be called alone. They bear torchvision's names:
 
-    body          a ResNet: the picture to four maps of features
-    neck          the pyramid: those to five maps of equal depth
-    rpn           on every map: which anchors are objects, and how they must move
-    boxes         on every region that was proposed: its class, and how it must move
-    masks         on every region: which pixels belong to the object
+    backbone      a ResNet: from the image to four feature maps
+    fpn           the feature pyramid: from those to five maps of equal depth
+    rpn_head      on every map: which anchors are objects, and how they must move
+    box_head      on every proposal: its class, and how it must move
+    mask_head     on every detection: which pixels belong to the object
 
-Between them stand the functions of `stages.py`. Read `features`, then `detect` and `losses`: that is the whole network.
+Between them stand the functions of `stages.py`. Read `features`, then `detect` and `compute_losses`: that is the whole
+network.
 """
 
 from __future__ import annotations
@@ -35,39 +36,40 @@ BACKBONES = {"resnet50": resnet50, "small": small_resnet}
 
 @keras.saving.register_keras_serializable(package="course_lib")
 class MaskRCNN(keras.Model):
-    """Finds objects, and for each its class, its box and its mask.
+    """Finds objects, and for each its class, its bounding box and its mask.
 
         >>> model = MaskRCNN(num_classes=7, backbone="small", filters=64, box_units=256, mask_filters=64)
         >>> model.compile(optimizer="adam")
-        >>> model.fit(batches)                  # (images, truth), see below; five losses in the progress bar
-        >>> found = model.predict(images)       # boxes, classes, scores, valid, masks
+        >>> model.fit(batches)                      # (images, targets), see below; five losses in the progress bar
+        >>> predictions = model.predict(images)     # boxes, classes, scores, valid, masks
 
     Args:
         num_classes: classes, background (class 0) included.
-        channels: of the pictures, 1 or 3.
+        channels: of the images, 1 or 3.
         backbone: `"resnet50"` or `"small"` (see `models.backbone`).
         backbone_arguments: for the backbone's builder: `normalization`, `epsilon`, `widths`, `blocks`, `stem_stride`.
         filters: channels of the pyramid's maps.
         pyramid_normalization: see `fpn`.
         rpn_convolutions: see `rpn_head`.
         box_units, box_convolutions: see `box_head`.
-        mask_head: without one it is Faster R-CNN (Ren et al. 2015): boxes and classes, no masks.
+        with_mask: without the mask head it is Faster R-CNN (Ren et al. 2015): boxes and classes, no masks.
         mask_filters, mask_convolutions: see `mask_head`.
         head_normalization: after the convolutions of the box and the mask head; see `models.backbone`.
-        mean, std: of each channel of the pictures, to see them around 0; one number for all, or one each. By default those
-            of ImageNet for three channels, and 0.5 and 0.25 for others.
+        mean, std: of each channel of the images, which are normalized by them; one number for all, or one each. By default
+            those of ImageNet for three channels, and 0.5 and 0.25 for others.
         settings: a `Settings`, or a dict of those that are not at their default.
-        seed: of the chance by which anchors and regions are chosen while training.
+        torchvision_anchors: compute the anchors' strides as torchvision does, see `anchors`; for its weights.
+        seed: of the random choice of anchors and proposals in training.
         name: of the model.
 
     Call:
-        Pictures float32 `(batch, height, width, channels)` in 0..1, of any one size. With `training=True` it returns what
+        Images float32 `(batch, height, width, channels)` in 0..1, of any one size. With `training=True` it returns what
         `features` does, from which the losses are computed; otherwise what `detect` does. The sizes are fixed when it is
-        compiled, and nothing in it depends on how many objects there are: one size of picture, one compilation.
+        compiled, and nothing in it depends on how many objects there are: one image size, one compilation.
 
     Fit:
-        Batches of `(pictures, truth)`; `stages.py` says what the truth is, `datasets.detection` makes such batches. The
-        validation losses use the same anchors and regions each time.
+        Batches of `(images, targets)`; `stages.py` says what the targets are, `datasets.detection` makes such batches. The
+        validation losses use the same anchors and proposals each time.
 
     Raises:
         ValueError: for an argument that is none of the above.
@@ -84,13 +86,14 @@ class MaskRCNN(keras.Model):
         rpn_convolutions: int = 1,
         box_units: int = 1024,
         box_convolutions: int = 0,
-        mask_head: bool = True,
+        with_mask: bool = True,
         mask_filters: int = 256,
         mask_convolutions: int = 4,
         head_normalization: str | None = None,
         mean: float | Sequence[float] | None = None,
         std: float | Sequence[float] | None = None,
         settings: Settings | Mapping[str, Any] | None = None,
+        torchvision_anchors: bool = False,
         seed: int = 0,
         name: str = "mask_rcnn",
         **arguments,
@@ -98,7 +101,7 @@ class MaskRCNN(keras.Model):
         super().__init__(name=name, **arguments)
         if not isinstance(num_classes, int) or num_classes < 2:
             raise ValueError(
-                f"num_classes is {num_classes!r}; it counts the background too, so it is at least 2."
+                f"num_classes is {num_classes!r}; it must be a whole number, at least 2: the background is class 0."
             )
         if backbone not in BACKBONES:
             raise ValueError(
@@ -117,51 +120,68 @@ class MaskRCNN(keras.Model):
             "rpn_convolutions": rpn_convolutions,
             "box_units": box_units,
             "box_convolutions": box_convolutions,
-            "mask_head": mask_head,
+            "with_mask": with_mask,
             "mask_filters": mask_filters,
             "mask_convolutions": mask_convolutions,
             "head_normalization": head_normalization,
             "mean": mean,
             "std": std,
             "settings": asdict(settings),
+            "torchvision_anchors": torchvision_anchors,
             "seed": seed,
         }
         self.mean = _per_channel("mean", mean, channels, IMAGENET_MEAN, 0.5)
         self.std = _per_channel("std", std, channels, IMAGENET_STD, 0.25)
 
-        self.body = BACKBONES[backbone](
-            (None, None, channels), prefix="backbone-body-", name="body", **self._arguments["backbone_arguments"]
-        )  # fmt: skip
-        self.neck = fpn(
-            [features.shape[-1] for features in self.body.outputs],
+        self.backbone = BACKBONES[backbone](
+            (None, None, channels),
+            prefix="backbone-body-",
+            name="backbone",
+            **self._arguments["backbone_arguments"],
+        )
+        self.fpn = fpn(
+            [features.shape[-1] for features in self.backbone.outputs],
             filters,
             pyramid_normalization,
             prefix="backbone-fpn-",
-            name="neck",
+            name="fpn",
         )
-        if len(settings.anchor_sizes) != len(self.neck.outputs):
+        levels = len(self.fpn.outputs)
+        if len(settings.anchor_sizes) != levels:
             raise ValueError(
-                f"anchor_sizes has {len(settings.anchor_sizes)} sizes; the pyramid has {len(self.neck.outputs)} levels."
+                f"anchor_sizes is {settings.anchor_sizes}; it must be {levels} sizes, one for each level of the pyramid."
             )
         # From the network and not from the sizes of its maps, which are rounded up where a stride does not divide a side.
         finest = self._arguments["backbone_arguments"].get("stem_stride", 4)
-        self.strides = tuple(finest * 2**level for level in range(len(self.neck.outputs)))
-        self.rpn = rpn_head(
-            filters, len(settings.aspect_ratios), rpn_convolutions, prefix="rpn-head-", name="rpn"
+        self.strides = tuple(finest * 2**level for level in range(levels))
+        self.rpn_head = rpn_head(
+            filters, len(settings.aspect_ratios), rpn_convolutions, prefix="rpn-head-", name="rpn_head"
         )
-        self.boxes = box_head(
-            num_classes, filters, settings.box_size, box_units, box_convolutions, head_normalization,
-            prefix="roi_heads-", name="boxes",
-        )  # fmt: skip
-        self.masks = None
-        if mask_head:
-            self.masks = _mask_head(
-                num_classes, filters, settings.mask_size, mask_filters, mask_convolutions, head_normalization,
-                prefix="roi_heads-", name="masks",
-            )  # fmt: skip
-        self.chance = keras.random.SeedGenerator(seed)
-        self.loss_names = stages.LOSSES if mask_head else stages.LOSSES[:-1]
-        self.trackers = [keras.metrics.Mean(name=name) for name in self.loss_names]
+        self.box_head = box_head(
+            num_classes,
+            filters,
+            settings.box_roi_size,
+            box_units,
+            box_convolutions,
+            head_normalization,
+            prefix="roi_heads-",
+            name="box_head",
+        )
+        self.mask_head = None
+        if with_mask:
+            self.mask_head = mask_head(
+                num_classes,
+                filters,
+                settings.mask_roi_size,
+                mask_filters,
+                mask_convolutions,
+                head_normalization,
+                prefix="roi_heads-",
+                name="mask_head",
+            )
+        self.seed_generator = keras.random.SeedGenerator(seed)
+        self.loss_names = stages.LOSSES if with_mask else stages.LOSSES[:-1]
+        self.loss_trackers = [keras.metrics.Mean(name=name) for name in self.loss_names]
         self.built = True
 
     # The network
@@ -173,127 +193,138 @@ class MaskRCNN(keras.Model):
         return self.detect(features, tuple(images.shape[1:3]), training)
 
     def features(self, images, training=None) -> dict[str, list]:
-        """What is computed of the whole picture.
+        """The forward pass over the whole image: everything before the first proposal.
 
         Args:
             images: `(batch, height, width, channels)`, 0..1.
-            training: whether normalizations are.
+            training: whether normalization layers are in training mode.
 
         Returns:
-            `pyramid`, the maps P2 to P5 and the pooled one, and the RPN's answers for each of them: `objectness` logits
+            `pyramid`, the maps P2 to P5 and the pooled one, and the RPN's outputs for each of them: `objectness` logits
             `(batch, rows, columns, k)` and `deltas` `(batch, rows, columns, 4 · k)`.
+
+        Raises:
+            ValueError: if the images have other channels, or a height or width that is not known in advance.
         """
         images = ops.convert_to_tensor(images)
         if len(images.shape) != 4 or None in images.shape[1:3] or images.shape[3] != self.channels:
             raise ValueError(
-                f"images has shape {tuple(images.shape)}; give (batch, height, width, {self.channels}), "
-                "of a height and width known beforehand."
+                f"images has shape {tuple(images.shape)}; it must be (batch, height, width, {self.channels}), "
+                "with a height and width known in advance."
             )
         images = (ops.cast(images, "float32") - self.mean) / self.std
-        pyramid = self.neck(self.body(images, training=training), training=training)
-        answers = [self.rpn(level, training=training) for level in pyramid]
+        pyramid = self.fpn(self.backbone(images, training=training), training=training)
+        outputs = [self.rpn_head(level, training=training) for level in pyramid]
         return {
             "pyramid": list(pyramid),
-            "objectness": [answer[0] for answer in answers],
-            "deltas": [answer[1] for answer in answers],
+            "objectness": [objectness for objectness, _ in outputs],
+            "deltas": [deltas for _, deltas in outputs],
         }
 
     def anchors(self, image_size: tuple[int, int], features: Mapping[str, list]) -> list[np.ndarray]:
-        """The anchors of each level for pictures of this height and width, `(rows · columns · k, 4)`."""
+        """The anchors of each level for images of this height and width, `(rows · columns · k, 4)`.
+
+        Neighbouring anchors of a level are one stride of the network apart. torchvision divides the side of the image by
+        that of the map instead, rounded down: on a side of 96, a map of stride 64 has 2 rows, and its anchors lie 48
+        apart. `torchvision_anchors` does the same.
+        """
         sizes, settings = [tuple(level.shape[1:3]) for level in features["pyramid"]], self.settings
-        # torchvision pads pictures to multiples of 32 and divides their sides by the maps', rounded down. On such sides its
-        # weights and numbers want the same: a map of stride 64 has 2 rows for 96, and its anchors stand 48 apart.
-        strides = self.strides if any(side % 32 for side in image_size) else None
+        strides = None if self._arguments["torchvision_anchors"] else self.strides
         return pyramid_anchors(image_size, sizes, settings.anchor_sizes, settings.aspect_ratios, strides)
 
     def propose(self, features: Mapping[str, list], image_size: tuple[int, int], training: bool = False):
         """Proposals: boxes `(batch, n, 4)`, logits `(batch, n)`, valid `(batch, n)`; see `stages.propose`."""
-        number = 0 if training else 1
+        settings, number = self.settings, 0 if training else 1
         return stages.propose(
-            features["objectness"], features["deltas"], self.anchors(image_size, features), image_size,
-            self.settings.candidates[number], self.settings.proposals[number], self.settings.proposal_nms,
-        )  # fmt: skip
+            features["objectness"],
+            features["deltas"],
+            self.anchors(image_size, features),
+            image_size,
+            settings.rpn_pre_nms_top_n[number],
+            settings.rpn_post_nms_top_n[number],
+            settings.rpn_nms_thresh,
+        )
 
-    def look_at(self, features: Mapping[str, list], boxes, image_size: tuple[int, int], training=None):
-        """The box head on boxes `(batch, n, 4)`: logits `(batch, n, classes)` and deltas `(batch, n, 4 · classes)`."""
-        regions = self.regions(features, boxes, image_size, self.settings.box_size)
-        logits, deltas = self.boxes(_merge(regions), training=training)
-        return _split(logits, boxes), _split(deltas, boxes)
-
-    def outline(self, features: Mapping[str, list], boxes, image_size: tuple[int, int], training=None):
-        """The mask head's answers for boxes `(batch, n, 4)`: logits `(batch, n, m, m, classes)`."""
-        regions = self.regions(features, boxes, image_size, self.settings.mask_size)
-        return _split(self.masks(_merge(regions), training=training), boxes)
-
-    def regions(self, features: Mapping[str, list], boxes, image_size: tuple[int, int], size: int):
+    def roi_features(self, features: Mapping[str, list], boxes, size: int):
         """The features under boxes `(batch, n, 4)`, cut out to `(batch, n, size, size, channels)`."""
         levels = features["pyramid"][:-1]  # the last is for the largest anchors alone
-        return stages.read_regions(levels, boxes, self.strides[: len(levels)], size, self.settings)
+        return stages.roi_features(levels, boxes, self.strides[: len(levels)], size, self.settings)
+
+    def predict_boxes(self, features: Mapping[str, list], boxes, training=None):
+        """The box head on boxes `(batch, n, 4)`: logits `(batch, n, classes)` and deltas `(batch, n, 4 · classes)`."""
+        regions = self.roi_features(features, boxes, self.settings.box_roi_size)
+        logits, deltas = self.box_head(_merge(regions), training=training)
+        return _split(logits, boxes), _split(deltas, boxes)
+
+    def predict_masks(self, features: Mapping[str, list], boxes, training=None):
+        """The mask head on boxes `(batch, n, 4)`: logits `(batch, n, m, m, classes)`."""
+        regions = self.roi_features(features, boxes, self.settings.mask_roi_size)
+        return _split(self.mask_head(_merge(regions), training=training), boxes)
 
     def detect(
         self, features: Mapping[str, list], image_size: tuple[int, int], training=None, trim: bool = False
     ) -> dict:
-        """The answer: what is in the pictures.
+        """The detections of each image.
 
         Args:
             features: what `features` returns.
-            image_size: height and width of the pictures.
-            training: whether normalizations are.
-            trim: leave off places that are empty in all pictures, so that the heads work on what is there: a picture
-                with 30 nuclei is no work for 400. Not within a compiled function: the shapes depend on the picture.
+            image_size: height and width of the images.
+            training: whether normalization layers are in training mode.
+            trim: leave off places that are empty in all images, so that the heads compute no more than is needed: an image
+                with 30 nuclei needs no computation for 400. Not inside a compiled function: the shapes depend on the image.
 
         Returns:
-            For `settings.detections` places in each picture, the highest scored first: `boxes` `(batch, n, 4)`, `classes`
-            int32 `(batch, n)`, `scores` `(batch, n)` in 0..1, `valid` bool `(batch, n)`, and with a mask head `masks`, the
-            probabilities `(batch, n, m, m)` within each box (`ops.masks.whole_image_masks` pastes them into the picture).
+            For `settings.box_detections_per_img` places in each image, the highest scored first: `boxes` `(batch, n, 4)`,
+            `classes` int32 `(batch, n)`, `scores` `(batch, n)` in 0..1, `valid` bool `(batch, n)`, and with a mask head
+            `masks`, the probabilities `(batch, n, m, m)` within each box (`ops.masks.whole_image_masks` pastes them into
+            the image).
         """
         proposals, _, valid = self.propose(features, image_size)
         if trim:
             proposals, valid = _trimmed(valid, proposals, valid)
-        logits, deltas = self.look_at(features, proposals, image_size, training)
-        boxes, classes, scores, valid = stages.choose_detections(
+        logits, deltas = self.predict_boxes(features, proposals, training)
+        boxes, classes, scores, valid = stages.postprocess_detections(
             logits, deltas, proposals, valid, image_size, self.settings
         )
         if trim:
             boxes, classes, scores, valid = _trimmed(valid, boxes, classes, scores, valid)
-        found = {"boxes": boxes, "classes": classes, "scores": scores, "valid": valid}
-        if self.masks is not None:
-            logits = self.outline(features, boxes, image_size, training)
-            found["masks"] = stages.masks_of_classes(logits, classes)
-        return found
+        predictions = {"boxes": boxes, "classes": classes, "scores": scores, "valid": valid}
+        if self.mask_head is not None:
+            logits = self.predict_masks(features, boxes, training)
+            predictions["masks"] = stages.masks_of_classes(logits, classes)
+        return predictions
 
-    def losses_of(
+    def compute_losses(
         self,
         features: Mapping[str, list],
-        truth: Mapping[str, Any],
+        targets: Mapping[str, Any],
         image_size: tuple[int, int],
         training: bool = True,
     ) -> dict[str, Any]:
         """The five losses (four without mask head), unweighted scalars by the names of `stages.LOSSES`."""
         settings, anchors = self.settings, self.anchors(image_size, features)
+        random = self._random(sum(map(len, anchors)), training)
         values = list(
-            stages.rpn_losses(
-                features["objectness"], features["deltas"], anchors, truth, settings,
-                self._random(sum(map(len, anchors)), training),
-            )
-        )  # fmt: skip
+            stages.rpn_losses(features["objectness"], features["deltas"], anchors, targets, settings, random)
+        )
         proposals, _, valid = self.propose(features, image_size, training)
-        rows = proposals.shape[1] + truth["boxes"].shape[1]
-        regions = stages.choose_regions(proposals, valid, truth, settings, self._random(rows, training))
-        boxes, objects, positive, negative = regions
-        logits, deltas = self.look_at(features, boxes, image_size, training)
-        values += stages.box_losses(logits, deltas, boxes, objects, positive, negative, truth, settings)
-        if self.masks is not None:
+        random = self._random(proposals.shape[1] + targets["boxes"].shape[1], training)
+        samples = stages.select_training_samples(proposals, valid, targets, settings, random)
+        boxes, objects, positive, negative = samples
+        logits, deltas = self.predict_boxes(features, boxes, training)
+        values += stages.box_losses(logits, deltas, boxes, objects, positive, negative, targets, settings)
+        if self.mask_head is not None:
             # Objects come first, so only the first places can have a mask.
-            few = min(boxes.shape[1], max(1, int(settings.roi_samples * settings.roi_positive)))
+            most = max(1, int(settings.box_batch_size_per_image * settings.box_positive_fraction))
+            few = min(boxes.shape[1], most)
             boxes, objects, positive = boxes[:, :few], objects[:, :few], positive[:, :few]
-            logits = self.outline(features, boxes, image_size, training)
-            values.append(stages.mask_loss(logits, boxes, objects, positive, truth))
+            logits = self.predict_masks(features, boxes, training)
+            values.append(stages.mask_loss(logits, boxes, objects, positive, targets))
         return dict(zip(self.loss_names, values, strict=True))
 
     def _random(self, rows: int, training: bool):
-        """Chance while training; the same numbers each time for the validation losses."""
-        return self.chance if training else np.random.default_rng(0).random(rows).astype(np.float32)
+        """Random in training; the same numbers each time for the validation losses."""
+        return self.seed_generator if training else np.random.default_rng(0).random(rows).astype(np.float32)
 
     # What Keras calls
 
@@ -310,20 +341,32 @@ class MaskRCNN(keras.Model):
         self.optimizer.build(self.trainable_variables)
 
     def compute_loss(self, x=None, y=None, y_pred=None, sample_weight=None, training=True):
-        """The weighted sum of the losses; it also keeps their means for the progress bar."""
+        """The weighted sum of the losses and of the layers' own (regularizers); it also keeps their means for the log.
+
+        Raises:
+            ValueError: if `y` is no targets, or with sample weights, which the losses of boxes have no place for.
+        """
+        if sample_weight is not None:
+            raise ValueError(
+                "sample_weight is given; it must be None: the losses of a Mask R-CNN are means over anchors and proposals "
+                "of the whole batch. Leave out images, or mark objects as crowd, instead."
+            )
         if not isinstance(y, Mapping) or not {"boxes", "classes"} <= set(y):
             raise ValueError(
-                "fit and evaluate want batches (images, truth), truth a dict of boxes, classes and masks."
+                f"y is {sorted(y) if isinstance(y, Mapping) else type(y).__name__}; it must be the targets, a dict of "
+                "boxes, classes and masks. Give batches (images, targets)."
             )
-        if self.masks is not None and "masks" not in y:
-            raise ValueError("the truth has no masks; give them, or build the model with mask_head=False.")
-        # In validation Keras asks for detections, which no loss is made of; they are then never computed.
+        if self.mask_head is not None and "masks" not in y:
+            raise ValueError(
+                "targets has no masks; it must have them, or the model must be built with with_mask=False."
+            )
+        # In validation Keras asks for detections, which no loss is made of; compiled, they are then never computed.
         features = y_pred if "pyramid" in y_pred else self.features(x, training=False)
-        values = self.losses_of(features, y, tuple(x.shape[1:3]), training)
-        total = 0.0
+        values = self.compute_losses(features, y, tuple(x.shape[1:3]), training)
+        total = sum(self.losses, 0.0)
         batch = ops.shape(x)[0]
         # Four losses without a mask head, five weights all the same.
-        for tracker, weight in zip(self.trackers, self.settings.loss_weights, strict=False):
+        for tracker, weight in zip(self.loss_trackers, self.settings.loss_weights, strict=False):
             value = values[tracker.name]
             tracker.update_state(value, sample_weight=ops.cast(batch, "float32"))
             total = total + weight * value
@@ -334,7 +377,7 @@ class MaskRCNN(keras.Model):
 
         `published("COCO_V1")` and `published("COCO_V2")` build the two networks whose weights torchvision publishes.
         """
-        if self.masks is None:
+        if self.mask_head is None:
             ignore = (*ignore, "roi_heads.mask")
         load_torchvision(self, source, ignore)
 
@@ -363,21 +406,18 @@ def published(weights: str = "COCO_V1", **arguments) -> MaskRCNN:
 
     Args:
         weights: `"COCO_V1"` (2019) or `"COCO_V2"` (2022).
-        **arguments: for `MaskRCNN`, where they shall differ.
+        **arguments: for `MaskRCNN`, where they differ from these.
 
     Raises:
         ValueError: for another name.
     """
     if weights not in PUBLISHED:
         raise ValueError(f"weights is {weights!r}; it must be one of {', '.join(map(repr, PUBLISHED))}.")
-    return MaskRCNN(**{"num_classes": 91, **PUBLISHED[weights], **arguments})
-
-
-_mask_head = mask_head  # inside the class the name is an argument's
+    return MaskRCNN(**{"num_classes": 91, "torchvision_anchors": True, **PUBLISHED[weights], **arguments})
 
 
 def _trimmed(valid, *values):
-    """The first places of each value: 32, 64, 128 …, so that few shapes occur, and enough for the fullest picture."""
+    """The first places of each value: 32, 64, 128 …, so that few shapes occur, and enough for the fullest image."""
     most = int(ops.max(ops.sum(ops.cast(valid, "int32"), axis=1)))
     places = 32
     while places < most:
@@ -400,5 +440,7 @@ def _per_channel(name, value, channels, imagenet, otherwise) -> np.ndarray:
         value = imagenet if channels == 3 else otherwise
     array = np.asarray(value, np.float32)
     if array.shape not in ((), (channels,)):
-        raise ValueError(f"{name} is {value!r}; give one number, or one for each of the {channels} channels.")
+        raise ValueError(
+            f"{name} is {value!r}; it must be one number, or one for each of the {channels} channels."
+        )
     return array

@@ -1,14 +1,14 @@
 """What happens between the heads, stage by stage: from anchors to proposals, from proposals to losses or to detections.
 
-Each stage is a function of arrays alone, with shapes that are known beforehand: a fixed number of proposals, regions and
-objects, and a truth value for each that says whether the place is filled. So the whole network compiles, once.
+Each stage is a function of arrays alone, with shapes that are known in advance: a fixed number of proposals, samples and
+objects, and a Boolean for each that says whether the place is filled. So the whole network compiles, once.
 
-The truth about a batch is a dict of arrays, g objects for each picture, padded (see `datasets.detection`):
+The targets of a batch are a dict of arrays, g objects for each image, padded (see `datasets.detection`):
 
     boxes `(batch, g, 4)`        x1, y1, x2, y2 in pixels; an empty box is padding
     classes `(batch, g)`         from 1; 0 is padding
     masks `(batch, g, h, w)`     0 or 1 (not needed without mask head)
-    crowd `(batch, g)`           true where the box is around many objects that nobody drew one by one (may be absent)
+    crowd `(batch, g)`           true where the box is around many objects that nobody outlined one by one (may be absent)
 """
 
 from __future__ import annotations
@@ -44,9 +44,9 @@ def propose(
     deltas: Sequence,
     anchors: Sequence[np.ndarray],
     image_size: tuple[int, int],
-    candidates: int,
-    count: int,
-    iou_threshold: float,
+    pre_nms_top_n: int,
+    post_nms_top_n: int,
+    nms_thresh: float,
 ):
     """The boxes that the RPN proposes: on each level the best scored, moved as it says, without duplicates.
 
@@ -55,35 +55,42 @@ def propose(
         deltas: per level `(batch, height, width, 4 · k)`.
         anchors: per level `(height · width · k, 4)`.
         image_size: height and width in pixels; boxes are cut off there.
-        candidates: boxes of each level that go into NMS, those with the highest logits.
-        count: proposals of each picture, over all levels the highest scored.
-        iou_threshold: of the NMS, within each level.
+        pre_nms_top_n: boxes of each level that go into NMS, those with the highest logits.
+        post_nms_top_n: proposals of each image, over all levels the highest scored.
+        nms_thresh: IoU threshold of the NMS, within each level.
 
     Returns:
-        boxes: float32 `(batch, count, 4)`, the highest scored first; no gradient goes through.
-        logits: float32 `(batch, count)`.
-        valid: bool `(batch, count)`: places that hold a proposal.
+        boxes: float32 `(batch, post_nms_top_n, 4)`, the highest scored first; no gradient goes through.
+        logits: float32 `(batch, post_nms_top_n)`.
+        valid: bool `(batch, post_nms_top_n)`: places that hold a proposal.
     """
-    longest = min(candidates, max(len(level) for level in anchors))
+    longest = min(pre_nms_top_n, max(len(level) for level in anchors))
     boxes, logits, valid = [], [], []
     for level_logits, level_deltas, level_anchors in zip(objectness, deltas, anchors, strict=True):
         number = len(level_anchors)
         scores = ops.cast(ops.reshape(ops.stop_gradient(level_logits), (-1, number)), "float32")
         moves = ops.reshape(ops.stop_gradient(level_deltas), (-1, number, 4))
-        scores, chosen = ops.top_k(scores, min(candidates, number))
-        found = decode_boxes(take_rows(moves, chosen), ops.take(level_anchors, chosen, axis=0))
-        found = clip_boxes(found, image_size)
-        rest = longest - min(candidates, number)
-        boxes.append(ops.pad(found, [(0, 0), (0, rest), (0, 0)]))
+        kept = min(pre_nms_top_n, number)
+        scores, top = ops.top_k(scores, kept)
+        decoded = decode_boxes(take_rows(moves, top), ops.take(level_anchors, top, axis=0))
+        decoded = clip_boxes(decoded, image_size)
+        rest = longest - kept
+        boxes.append(ops.pad(decoded, [(0, 0), (0, rest), (0, 0)]))
         logits.append(ops.pad(scores, [(0, 0), (0, rest)]))
-        valid.append(ops.pad(ops.cast(large_enough(found, SMALLEST_PROPOSAL), "int32"), [(0, 0), (0, rest)]))
-    # Levels on an axis of their own: boxes of different levels don't remove each other.
+        valid.append(
+            ops.pad(ops.cast(large_enough(decoded, SMALLEST_PROPOSAL), "int32"), [(0, 0), (0, rest)])
+        )
+    # Levels on an axis of their own: boxes of different levels don't suppress each other.
     boxes, logits, valid = ops.stack(boxes, 1), ops.stack(logits, 1), ops.cast(ops.stack(valid, 1), "bool")
-    places = min(count, longest)
-    kept_rows, kept = nms(boxes, logits, iou_threshold, places, valid)
-    boxes, logits = take_rows(boxes, kept_rows), take_rows(logits, kept_rows)
-    return _best(count, ops.reshape(logits, (-1, len(anchors) * places)), ops.reshape(kept, (-1, len(anchors) * places)),
-                 ops.reshape(boxes, (-1, len(anchors) * places, 4)))  # fmt: skip
+    places = min(post_nms_top_n, longest)
+    kept_rows, kept = nms(boxes, logits, nms_thresh, places, valid)
+    rows = len(anchors) * places
+    return _best(
+        post_nms_top_n,
+        ops.reshape(take_rows(logits, kept_rows), (-1, rows)),
+        ops.reshape(kept, (-1, rows)),
+        ops.reshape(take_rows(boxes, kept_rows), (-1, rows, 4)),
+    )
 
 
 def _best(count: int, scores, valid, *values):
@@ -109,13 +116,13 @@ def _best(count: int, scores, valid, *values):
 # Cutting regions out of the pyramid
 
 
-def read_regions(pyramid: Sequence, boxes, strides: Sequence[int], size: int, settings: Settings):
+def roi_features(pyramid: Sequence, boxes, strides: Sequence[int], size: int, settings: Settings):
     """The features under each box, each from its level of the pyramid, in a grid of fixed size.
 
     Args:
         pyramid: the maps `(batch, height, width, channels)` that regions are read from, the finest first.
         boxes: `(batch, n, 4)`.
-        strides: pixels of the picture per position of each map.
+        strides: pixels of the image per location of each map.
         size: rows and columns of the result.
         settings: says by RoI Align or by RoI Pool.
 
@@ -123,10 +130,12 @@ def read_regions(pyramid: Sequence, boxes, strides: Sequence[int], size: int, se
         `(batch, n, size, size, channels)`.
     """
     scales = [1 / stride for stride in strides]
-    level_of = {"canonical_size": settings.canonical_size}
-    if settings.roi_reader == "pool":
-        return multilevel_roi_pool(pyramid, boxes, size, scales, **level_of)
-    return multilevel_roi_align(pyramid, boxes, size, scales, settings.sampling_ratio, **level_of)
+    canonical = settings.canonical_box_size
+    if settings.roi_op == "pool":
+        return multilevel_roi_pool(pyramid, boxes, size, scales, canonical_box_size=canonical)
+    return multilevel_roi_align(
+        pyramid, boxes, size, scales, settings.sampling_ratio, canonical_box_size=canonical
+    )
 
 
 # What the RPN learns
@@ -136,20 +145,20 @@ def rpn_losses(
     objectness: Sequence,
     deltas: Sequence,
     anchors: Sequence[np.ndarray],
-    truth: Mapping,
+    targets: Mapping,
     settings: Settings,
     random,
 ):
-    """The RPN's two losses, over a few anchors of each picture, drawn at random, objects and background in balance.
+    """The RPN's two losses, over a few anchors of each image, drawn at random, foreground and background in balance.
 
     Args:
         objectness, deltas, anchors: as for `propose`.
-        truth: of the batch.
-        settings: `anchor_high`, `anchor_low`, `anchor_samples`, `anchor_positive`.
+        targets: of the batch.
+        settings: `rpn_fg_iou_thresh`, `rpn_bg_iou_thresh`, `rpn_batch_size_per_image`, `rpn_positive_fraction`.
         random: as for `ops.sampling.sample_balanced`.
 
     Returns:
-        Two float32 scalars, finite for any truth: the binary cross-entropy of the objectness, mean over the anchors that
+        Two float32 scalars, finite for any targets: the binary cross-entropy of the objectness, mean over the anchors that
         were drawn; the smooth L1 loss of dx, dy, dw, dh of those that are objects, sum over them divided by the number of
         *all* that were drawn, as torchvision weighs it.
     """
@@ -157,54 +166,66 @@ def rpn_losses(
     logits = _flat(objectness, 1)[..., 0]
     moves = _flat(deltas, 4)
     objects = match_boxes(
-        truth["boxes"], every[None], settings.anchor_high, settings.anchor_low, True, **_who(truth)
+        targets["boxes"],
+        every[None],
+        settings.rpn_fg_iou_thresh,
+        settings.rpn_bg_iou_thresh,
+        allow_low_quality=True,
+        **_objects(targets),
     )
     chosen, positive, negative = sample_balanced(
-        objects >= 0, objects == -1, settings.anchor_samples, settings.anchor_positive, random
+        objects >= 0, objects == -1, settings.rpn_batch_size_per_image, settings.rpn_positive_fraction, random
     )
     drawn = ops.cast(ops.logical_or(positive, negative), "float32")
     number = ops.maximum(ops.sum(drawn), 1.0)
-    found = take_rows(logits, chosen)
-    each = ops.binary_crossentropy(ops.cast(positive, "float32"), found, from_logits=True)
+    each = ops.binary_crossentropy(ops.cast(positive, "float32"), take_rows(logits, chosen), from_logits=True)
     loss_class = ops.sum(drawn * each) / number
-    answer = take_rows(truth["boxes"], ops.maximum(take_rows(objects, chosen), 0))
-    wanted = encode_boxes(answer, ops.take(every, chosen, axis=0))
-    loss_box = _box_loss(take_rows(moves, chosen), wanted, positive) / number
+    boxes = take_rows(targets["boxes"], ops.maximum(take_rows(objects, chosen), 0))
+    encoded = encode_boxes(boxes, ops.take(every, chosen, axis=0))
+    loss_box = _box_loss(take_rows(moves, chosen), encoded, positive) / number
     return loss_class, loss_box
 
 
 # What the heads learn
 
 
-def choose_regions(proposals, proposals_valid, truth: Mapping, settings: Settings, random):
-    """The regions that the heads learn from: some of the proposals, and at first mostly the true boxes, put among them.
+def select_training_samples(proposals, proposals_valid, targets: Mapping, settings: Settings, random):
+    """What the heads learn from: a random sample of the proposals and of the ground-truth boxes, which are added to them.
 
-    Without the true boxes an untrained RPN would give the heads nothing to learn a mask from.
+    Without the ground-truth boxes an untrained RPN would give the heads nothing to learn a mask from.
 
     Args:
         proposals: `(batch, n, 4)`.
         proposals_valid: bool `(batch, n)`.
-        truth: of the batch.
-        settings: `roi_iou`, `roi_samples`, `roi_positive`.
+        targets: of the batch.
+        settings: `box_fg_iou_thresh`, `box_bg_iou_thresh`, `box_batch_size_per_image`, `box_positive_fraction`.
         random: as for `ops.sampling.sample_balanced`.
 
     Returns:
-        boxes: `(batch, s, 4)`, with s the smaller of `roi_samples` and all there are; those of objects come first.
-        objects: int32 `(batch, s)`, the row of the object that each answers for; 0 for background.
-        positive: bool `(batch, s)`: it answers for an object.
+        boxes: `(batch, s, 4)`, with s the smaller of `box_batch_size_per_image` and all there are; those of objects come
+            first.
+        objects: int32 `(batch, s)`, the row of the object that each is matched to; 0 for background.
+        positive: bool `(batch, s)`: it is matched to an object.
         negative: bool `(batch, s)`: it is background. Places that are neither are empty.
     """
-    who = _who(truth)
-    boxes = ops.concatenate([proposals, ops.cast(truth["boxes"], "float32")], axis=1)
-    single = who["valid"]
-    if who["crowd"] is not None:
-        single = ops.logical_and(single, ops.logical_not(who["crowd"]))
+    known = _objects(targets)
+    boxes = ops.concatenate([proposals, ops.cast(targets["boxes"], "float32")], axis=1)
+    single = known["valid"]
+    if known["crowd"] is not None:
+        single = ops.logical_and(single, ops.logical_not(known["crowd"]))
     valid = ops.logical_and(
         ops.concatenate([proposals_valid, single], axis=1), large_enough(boxes, SMALLEST_PROPOSAL)
     )
-    objects = match_boxes(truth["boxes"], boxes, settings.roi_iou, settings.roi_iou, boxes_valid=valid, **who)
+    objects = match_boxes(
+        targets["boxes"],
+        boxes,
+        settings.box_fg_iou_thresh,
+        settings.box_bg_iou_thresh,
+        boxes_valid=valid,
+        **known,
+    )
     chosen, positive, negative = sample_balanced(
-        objects >= 0, objects == -1, settings.roi_samples, settings.roi_positive, random
+        objects >= 0, objects == -1, settings.box_batch_size_per_image, settings.box_positive_fraction, random
     )
     return (
         ops.stop_gradient(take_rows(boxes, chosen)),
@@ -214,61 +235,61 @@ def choose_regions(proposals, proposals_valid, truth: Mapping, settings: Setting
     )
 
 
-def box_losses(logits, deltas, boxes, objects, positive, negative, truth: Mapping, settings: Settings):
+def box_losses(logits, deltas, boxes, objects, positive, negative, targets: Mapping, settings: Settings):
     """The box head's two losses.
 
     Args:
         logits: `(batch, s, num_classes)`.
         deltas: `(batch, s, 4 · num_classes)`.
-        boxes, objects, positive, negative: from `choose_regions`.
-        truth: of the batch.
-        settings: `box_weights`.
+        boxes, objects, positive, negative: from `select_training_samples`.
+        targets: of the batch.
+        settings: `bbox_reg_weights`.
 
     Returns:
-        Two float32 scalars: the cross-entropy over the classes, mean over the regions; the smooth L1 loss of the true
-        class's dx, dy, dw, dh, sum over the regions of objects divided by the number of all regions.
+        Two float32 scalars: the cross-entropy over the classes, mean over the regions; the smooth L1 loss of
+        the true class's dx, dy, dw, dh, sum over the regions of objects divided by the number of all regions.
     """
     count, num_classes = logits.shape[1:]
     number = ops.maximum(ops.sum(ops.cast(ops.logical_or(positive, negative), "float32")), 1.0)
-    classes = ops.where(positive, take_rows(ops.cast(truth["classes"], "int32"), objects), 0)
+    classes = ops.where(positive, take_rows(ops.cast(targets["classes"], "int32"), objects), 0)
     each = ops.sparse_categorical_crossentropy(classes, ops.cast(logits, "float32"), from_logits=True)
     loss_class = ops.sum(ops.where(ops.logical_or(positive, negative), each, 0.0)) / number
 
     deltas = ops.reshape(deltas, (-1, count, num_classes, 4))
     of_class = ops.take_along_axis(deltas, classes[..., None, None], axis=2)[:, :, 0]
-    wanted = encode_boxes(take_rows(truth["boxes"], objects), boxes, settings.box_weights)
-    return loss_class, _box_loss(of_class, wanted, positive) / number
+    encoded = encode_boxes(take_rows(targets["boxes"], objects), boxes, settings.bbox_reg_weights)
+    return loss_class, _box_loss(of_class, encoded, positive) / number
 
 
-def mask_loss(logits, boxes, objects, positive, truth: Mapping):
+def mask_loss(logits, boxes, objects, positive, targets: Mapping):
     """The mask head's loss: each pixel's binary cross-entropy in the channel of the true class alone.
 
     Args:
         logits: `(batch, s, m, m, num_classes)`.
-        boxes, objects, positive: from `choose_regions`, only those first places that can hold objects.
-        truth: of the batch.
+        boxes, objects, positive: from `select_training_samples`, only those first places that can hold objects.
+        targets: of the batch.
 
     Returns:
         A float32 scalar: the mean over the pixels of all regions that are objects; 0 if there is none.
     """
-    classes = ops.where(positive, take_rows(ops.cast(truth["classes"], "int32"), objects), 0)
+    classes = ops.where(positive, take_rows(ops.cast(targets["classes"], "int32"), objects), 0)
     logits = ops.cast(logits, "float32")
     of_class = ops.take_along_axis(logits, classes[..., None, None, None], axis=-1)[..., 0]
-    wanted = crop_masks(truth["masks"], objects, boxes, logits.shape[2])
-    each = ops.mean(ops.binary_crossentropy(wanted, of_class, from_logits=True), axis=(-1, -2))
+    masks = crop_masks(targets["masks"], objects, boxes, logits.shape[2])
+    each = ops.mean(ops.binary_crossentropy(masks, of_class, from_logits=True), axis=(-1, -2))
     number = ops.maximum(ops.sum(ops.cast(positive, "float32")), 1.0)
     return ops.sum(ops.where(positive, each, 0.0)) / number
 
 
 def smooth_l1(difference, beta: float = BETA):
-    """The absolute difference less β / 2, rounded off to a parabola below β (Girshick 2015, Fast R-CNN, equation 3)."""
+    """The absolute difference minus β / 2, and a parabola below β (Girshick 2015, Fast R-CNN, equation 3, for β = 1)."""
     size = ops.abs(difference)
     return ops.where(size < beta, 0.5 * size * size / beta, size - 0.5 * beta)
 
 
-def _box_loss(found, wanted, positive):
+def _box_loss(deltas, encoded, positive):
     """Sum of the smooth L1 loss over the rows that are objects."""
-    each = ops.sum(smooth_l1(ops.cast(found, "float32") - wanted), axis=-1)
+    each = ops.sum(smooth_l1(ops.cast(deltas, "float32") - encoded), axis=-1)
     return ops.sum(ops.where(positive, each, 0.0))
 
 
@@ -281,50 +302,50 @@ def _flat(levels: Sequence, width: int):
     return ops.cast(ops.concatenate(rows, axis=1), "float32")
 
 
-def _who(truth: Mapping) -> dict:
-    """Which rows of the truth are objects, and which crowds."""
-    return {"valid": ops.cast(truth["classes"], "int32") > 0, "crowd": truth.get("crowd")}
+def _objects(targets: Mapping) -> dict:
+    """Which rows of the targets are objects, and which crowds."""
+    return {"valid": ops.cast(targets["classes"], "int32") > 0, "crowd": targets.get("crowd")}
 
 
-# What is answered
+# From the heads' outputs to detections
 
 
-def choose_detections(
+def postprocess_detections(
     logits, deltas, proposals, proposals_valid, image_size: tuple[int, int], settings: Settings
 ):
-    """From the box head's answers to detections: every region may be one of every class; duplicates go, class by class.
+    """From the box head's outputs to detections: every region may be one of every class; NMS removes duplicates by class.
 
     Args:
         logits: `(batch, n, num_classes)`.
         deltas: `(batch, n, 4 · num_classes)`.
         proposals, proposals_valid: `(batch, n, 4)` and bool `(batch, n)`.
         image_size: height and width in pixels.
-        settings: `box_weights`, `score_threshold`, `detection_nms`, `detections`.
+        settings: `bbox_reg_weights`, `box_score_thresh`, `box_nms_thresh`, `box_detections_per_img`.
 
     Returns:
-        boxes: float32 `(batch, detections, 4)`, the highest scored first.
-        classes: int32 `(batch, detections)`; 0 in empty places.
-        scores: float32 `(batch, detections)`, probabilities; 0 in empty places.
-        valid: bool `(batch, detections)`.
+        boxes: float32 `(batch, box_detections_per_img, 4)`, the highest scored first.
+        classes: int32 `(batch, box_detections_per_img)`; 0 in empty places.
+        scores: float32 `(batch, box_detections_per_img)`, probabilities; 0 in empty places.
+        valid: bool `(batch, box_detections_per_img)`.
     """
     count, num_classes = logits.shape[1:]
     scores = ops.softmax(ops.cast(logits, "float32"), axis=-1)
     boxes = decode_boxes(
-        ops.reshape(deltas, (-1, count, num_classes, 4)), proposals[:, :, None], settings.box_weights
+        ops.reshape(deltas, (-1, count, num_classes, 4)), proposals[:, :, None], settings.bbox_reg_weights
     )
-    # (batch, class, region): each class is a list of its own; background is none.
+    # (batch, class, region): each class is a list of its own; background is left out.
     scores = ops.transpose(scores, (0, 2, 1))[:, 1:]
     boxes = ops.transpose(boxes, (0, 2, 1, 3))[:, 1:]
     boxes = clip_boxes(ops.reshape(boxes, (-1, (num_classes - 1) * count, 4)), image_size)
     boxes = ops.reshape(boxes, (-1, num_classes - 1, count, 4))
-    valid = ops.logical_and(scores > settings.score_threshold, large_enough(boxes, SMALLEST_DETECTION))
+    valid = ops.logical_and(scores > settings.box_score_thresh, large_enough(boxes, SMALLEST_DETECTION))
     valid = ops.logical_and(valid, proposals_valid[:, None])
-    places = min(settings.detections, count)
-    kept_rows, kept = nms(boxes, scores, settings.detection_nms, places, valid)
+    places = min(settings.box_detections_per_img, count)
+    kept_rows, kept = nms(boxes, scores, settings.box_nms_thresh, places, valid)
     classes = ops.zeros_like(kept_rows) + ops.arange(1, num_classes, dtype="int32")[:, None]
     rows = (num_classes - 1) * places
     boxes, classes, scores, valid = _best(
-        settings.detections,
+        settings.box_detections_per_img,
         ops.reshape(take_rows(scores, kept_rows), (-1, rows)),
         ops.reshape(kept, (-1, rows)),
         ops.reshape(take_rows(boxes, kept_rows), (-1, rows, 4)),

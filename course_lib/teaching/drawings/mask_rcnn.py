@@ -49,7 +49,8 @@ class MaskRCNNPlan:
         boxes: number of 3 × 3 convolutions, units of the dense layers, number of class logits and of box deltas.
         masks: number of 3 × 3 convolutions, the map after the up-convolution, the logits; `None` without a mask head.
         losses: each loss and its weight in the sum.
-        parameters: number of all weights, in all (`"all"`) and of `"body"`, `"neck"`, `"rpn"`, `"boxes"`, `"masks"`.
+        parameters: number of all weights, in all (`"all"`) and of `"backbone"`, `"fpn"`, `"rpn_head"`, `"box_head"`,
+            `"mask_head"`.
         settings: the model's.
     """
 
@@ -80,18 +81,19 @@ def read_mask_rcnn(model: MaskRCNN, image_size: tuple[int, int] = (512, 512)) ->
     """
     import keras
 
-    parts = ("body", "neck", "rpn", "boxes")
-    if not all(hasattr(model, part) for part in (*parts, "masks", "settings")):
+    parts = ("backbone", "fpn", "rpn_head", "box_head")
+    if not all(hasattr(model, part) for part in (*parts, "mask_head", "settings")):
         raise ValueError(
-            f"model: {getattr(model, 'name', model)!r} has no parts body, neck, rpn, boxes and masks; give a MaskRCNN."
+            f"model is {getattr(model, 'name', model)!r}, without backbone, fpn, rpn_head, box_head and mask_head; "
+            "give a MaskRCNN."
         )
     picture = keras.KerasTensor((1, *image_size, model.channels))
-    body = model.body.compute_output_spec(picture)
-    pyramid = list(model.neck.compute_output_spec(body))
-    objectness, deltas = model.rpn.compute_output_spec(pyramid[0])
+    body = model.backbone.compute_output_spec(picture)
+    pyramid = list(model.fpn.compute_output_spec(body))
+    objectness, deltas = model.rpn_head.compute_output_spec(pyramid[0])
     fine = len(body)
     names = [f"P{k}" for k in range(2, 2 + fine)] + ["pool"] * (len(pyramid) - fine)
-    layers = [layer.name.removeprefix("backbone-body-") for layer in model.body.layers]
+    layers = [layer.name.removeprefix("backbone-body-") for layer in model.backbone.layers]
 
     def region(inputs) -> Level:
         return Level("region", *inputs[1:])
@@ -101,18 +103,18 @@ def read_mask_rcnn(model: MaskRCNN, image_size: tuple[int, int] = (512, 512)) ->
             layer for layer in part.layers if type(layer).__name__ == "Conv2D" and layer.kernel_size == (3, 3)
         ]
 
-    logits, moves = model.boxes.output_shape
+    logits, moves = model.box_head.output_shape
     masks = None
-    if model.masks is not None:
-        (enlarged,) = [layer for layer in model.masks.layers if type(layer).__name__ == "Conv2DTranspose"]
+    if model.mask_head is not None:
+        (enlarged,) = [layer for layer in model.mask_head.layers if type(layer).__name__ == "Conv2DTranspose"]
         masks = (
-            len(convolutions(model.masks)),
+            len(convolutions(model.mask_head)),
             Level("enlarged", *enlarged.output.shape[1:]),
-            Level("masks", *model.masks.output_shape[1:]),
+            Level("masks", *model.mask_head.output_shape[1:]),
         )
-        parts = (*parts, "masks")
+        parts = (*parts, "mask_head")
     # The last layers of the box head are the two answers.
-    dense = [layer.units for layer in model.boxes.layers if type(layer).__name__ == "Dense"][:-2]
+    dense = [layer.units for layer in model.box_head.layers if type(layer).__name__ == "Dense"][:-2]
     return MaskRCNNPlan(
         name=model.name,
         image=Level("image", *image_size, model.channels),
@@ -123,9 +125,17 @@ def read_mask_rcnn(model: MaskRCNN, image_size: tuple[int, int] = (512, 512)) ->
             for stage in range(1, 5)
         ),
         anchors=sum(map(len, model.anchors(image_size, {"pyramid": pyramid}))),
-        rpn=(model.rpn.input_shape[-1], len(convolutions(model.rpn)), objectness.shape[-1], deltas.shape[-1]),
-        regions=(region(model.boxes.input_shape), None if masks is None else region(model.masks.input_shape)),
-        boxes=(len(convolutions(model.boxes)), tuple(dense), logits[-1], moves[-1]),
+        rpn=(
+            model.rpn_head.input_shape[-1],
+            len(convolutions(model.rpn_head)),
+            objectness.shape[-1],
+            deltas.shape[-1],
+        ),
+        regions=(
+            region(model.box_head.input_shape),
+            None if masks is None else region(model.mask_head.input_shape),
+        ),
+        boxes=(len(convolutions(model.box_head)), tuple(dense), logits[-1], moves[-1]),
         masks=masks,
         losses=dict(zip(model.loss_names, model.settings.loss_weights, strict=False)),
         parameters={"all": model.count_params()}
@@ -236,7 +246,7 @@ def _grid(canvas: Canvas, x: float, y: float, cells: int, side: float) -> None:
 
 def _paint_pyramid(canvas: Canvas, plan: MaskRCNNPlan, top: float) -> tuple[float, float, float]:
     """Part 1. Returns where the pyramid's maps are handed on: x, and from which to which height."""
-    weights = plan.parameters["body"] + plan.parameters["neck"]
+    weights = plan.parameters["backbone"] + plan.parameters["fpn"]
     _part(canvas, 1, "backbone + FPN", weights, (0.1, top + 0.05, 4.75, top + 5.9))
     first, inner, last = 1.15, 2.5, 3.55
     rows = {level.name[1:]: top + 4.68 - STEP * k for k, level in enumerate(plan.body)}
@@ -297,7 +307,7 @@ def _paint_rpn(canvas: Canvas, plan: MaskRCNNPlan, top: float, bus: tuple[float,
     """Part 2."""
     settings = plan.settings
     channels, convolutions, objectness, deltas = plan.rpn
-    _part(canvas, 2, "RPN, on every level", plan.parameters["rpn"], (5.2, top + 0.05, 11.9, top + 1.98))
+    _part(canvas, 2, "RPN, on every level", plan.parameters["rpn_head"], (5.2, top + 0.05, 11.9, top + 1.98))
     y = top + 1.08
     count = "" if convolutions == 1 else f"{convolutions} × "
     canvas.arrow((bus[0], bus[1]), (4.95, bus[1]), (4.95, y), (5.33, y), **CONVOLUTION)
@@ -312,28 +322,27 @@ def _paint_rpn(canvas: Canvas, plan: MaskRCNNPlan, top: float, bus: tuple[float,
     # Between the two losses: the answers themselves go on, no gradient does.
     canvas.arrow((8.4, y - 0.08), (8.4, y + 0.08), line=1.2, head=0)
     canvas.arrow((8.4, y), (10.37, y), **CONVOLUTION)
-    words = (
-        f"{plan.anchors:,} anchors,\nbest {settings.candidates[1]:,} a level,\nNMS {settings.proposal_nms:g}"
-    )
+    words = f"{plan.anchors:,} anchors,\nbest {settings.rpn_pre_nms_top_n[1]:,} a level,\nNMS {settings.rpn_nms_thresh:g}"
     _say(canvas, 10.39, y, 1.45, words, 0.74)
     canvas.text(
         5.35,
         top + 1.75,
-        f"{settings.anchor_samples} anchors teach it, at most {100 * settings.anchor_positive:g} % of them objects "
-        f"(IoU ≥ {settings.anchor_high:g}),\nbackground below {settings.anchor_low:g}. Training: best "
-        f"{settings.candidates[0]:,} a level, {settings.proposals[0]:,} proposals",
+        f"{settings.rpn_batch_size_per_image} anchors teach it, "
+        f"at most {100 * settings.rpn_positive_fraction:g} % of them objects "
+        f"(IoU ≥ {settings.rpn_fg_iou_thresh:g}),\nbackground below {settings.rpn_bg_iou_thresh:g}. Training: best "
+        f"{settings.rpn_pre_nms_top_n[0]:,} a level, {settings.rpn_post_nms_top_n[0]:,} proposals",
         10,
         ha="left",
     )
     lane = top + 2.28
     canvas.arrow((11.15, y + 0.37), (11.15, lane), (6.2, lane), (6.2, top + 2.4), **CONVOLUTION)
-    canvas.text(8.8, lane - 0.05, f"{settings.proposals[1]:,} proposals", 10, va="bottom")
+    canvas.text(8.8, lane - 0.05, f"{settings.rpn_post_nms_top_n[1]:,} proposals", 10, va="bottom")
 
 
 def _paint_regions(canvas: Canvas, plan: MaskRCNNPlan, top: float, bus: tuple[float, float, float]) -> None:
     """Part 3."""
     settings = plan.settings
-    align = settings.roi_reader == "align"
+    align = settings.roi_op == "align"
     bottom = 5.9 if plan.masks is not None else 4.2
     _part(canvas, 3, "RoI Align" if align else "RoI Pool", None, (5.2, top + 2.42, 7.2, top + bottom))
     fine = [level.name for level in plan.pyramid if level.name != "pool"]
@@ -344,7 +353,7 @@ def _paint_regions(canvas: Canvas, plan: MaskRCNNPlan, top: float, bus: tuple[fl
     canvas.text(
         5.33,
         top + 2.8,
-        f"cuts each box out of\none of {fine[0]} … {fine[-1]}: P4 if\nabout {settings.canonical_size:g} pixels large,\n"
+        f"cuts each box out of\none of {fine[0]} … {fine[-1]}: P4 if\nabout {settings.canonical_box_size:g} pixels large,\n"
         f"P3 if half of that, …\n{how}",
         10,
         ha="left",
@@ -383,7 +392,7 @@ def _paint_boxes(canvas: Canvas, plan: MaskRCNNPlan, top: float) -> None:
     """Part 4."""
     settings = plan.settings
     convolutions, units, logits, deltas = plan.boxes
-    _part(canvas, 4, "box head", plan.parameters["boxes"], (7.7, top + 2.42, 11.9, top + 4.2))
+    _part(canvas, 4, "box head", plan.parameters["box_head"], (7.7, top + 2.42, 11.9, top + 4.2))
     y = top + 3.24
     region = plan.regions[0]
     canvas.arrow((7.2, y), (7.82, y), **CONVOLUTION)
@@ -405,9 +414,10 @@ def _paint_boxes(canvas: Canvas, plan: MaskRCNNPlan, top: float) -> None:
     canvas.text(
         7.85,
         top + 3.92,
-        f"{settings.roi_samples} regions teach it, at most {100 * settings.roi_positive:g} % objects\n"
-        f"answers: score > {settings.score_threshold:g}, NMS {settings.detection_nms:g}, "
-        f"{settings.detections} detections",
+        f"{settings.box_batch_size_per_image} regions teach it, "
+        f"at most {100 * settings.box_positive_fraction:g} % objects\n"
+        f"answers: score > {settings.box_score_thresh:g}, NMS {settings.box_nms_thresh:g}, "
+        f"{settings.box_detections_per_img} detections",
         10,
         ha="left",
     )
@@ -417,7 +427,7 @@ def _paint_masks(canvas: Canvas, plan: MaskRCNNPlan, top: float) -> None:
     """Part 5."""
     convolutions, enlarged, logits = plan.masks
     region = plan.regions[1]
-    _part(canvas, 5, "mask head", plan.parameters["masks"], (7.7, top + 4.52, 11.9, top + 5.9))
+    _part(canvas, 5, "mask head", plan.parameters["mask_head"], (7.7, top + 4.52, 11.9, top + 5.9))
     y = top + 5.22
     canvas.arrow((8.2, top + 4.2), (8.2, top + 4.36), (7.22, top + 4.36), **SKIP)
     canvas.text(8.3, top + 4.36, "trains on objects, predicts for detections", 10, ha="left")
