@@ -59,13 +59,13 @@ def predict(folder: str) -> dict:
     import tifffile
 
     from course_lib.datasets.loading import window_normalizer
-    from course_lib.datasets.pictures import LargePicture
+    from course_lib.datasets.reading import LargeImage
     from course_lib.models import unet
     from course_lib.models.predict import predict_classes_tiled
 
     model = unet((None, None, 1), 3, base_filters=4, depth=2)
     before, began = peak(), perf_counter()
-    picture = LargePicture(Path(folder) / "picture.tif", 1)
+    picture = LargeImage(Path(folder) / "picture.tif", 1)
     classes = tifffile.memmap(Path(folder) / "classes.tif", shape=picture.shape[:2], dtype=np.uint8)
     predict_classes_tiled(model, picture, classes, window_normalizer(picture, "stretch"), margin=32)
     classes.flush()

@@ -247,7 +247,7 @@ def run_predict(options: argparse.Namespace) -> int:
     look at. A picture of more than 40 million pixels is read and predicted in windows, and gets a map of classes as a TIFF
     that programs can read in windows too, <stem>.tif."""
     from course_lib import evaluation
-    from course_lib.datasets.pictures import LARGE, LargePicture, picture_size, read_picture, write_labels
+    from course_lib.datasets.reading import LARGE, LargeImage, pixel_count, read_image, write_labels
     from course_lib.plot import overlay, save_picture
 
     if bool(options.split) == bool(options.images):
@@ -268,9 +268,8 @@ def run_predict(options: argparse.Namespace) -> int:
 
         # All are read once before the first is predicted: a bad file is named before any work is lost.
         def read(path: Path) -> Any:
-            sides = picture_size(path)
-            large = sides is not None and sides[0] * sides[1] > LARGE
-            return (LargePicture if large else read_picture)(path, channels(recipe.dataset))
+            large = (pixel_count(path) or 0) > LARGE
+            return (LargeImage if large else read_image)(path, channels(recipe.dataset))
 
         for path in options.images:
             read(path)
@@ -280,7 +279,7 @@ def run_predict(options: argparse.Namespace) -> int:
     unit = "objects" if recipe.detects or recipe.target.get("kind") == "three_classes" else "classes"
     written = []
     for stem, image in _progress("predicting")(zip(stems, pictures, strict=True), len(stems)):
-        if isinstance(image, LargePicture):
+        if isinstance(image, LargeImage):
             entry = _predict_large(options, recipe, model, image, stem)
             written.append(entry)
             if not options.json:

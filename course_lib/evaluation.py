@@ -10,7 +10,7 @@ import numpy as np
 
 from course_lib.datasets.detection import instance_map
 from course_lib.datasets.loading import normalize, window_normalizer
-from course_lib.datasets.pictures import LARGE
+from course_lib.datasets.reading import LARGE
 from course_lib.datasets.targets import decode_three_classes
 from course_lib.metrics import COCOEvaluator, instance, partition, semantic
 from course_lib.models.predict import predict_classes_tiled, predict_detections, predict_probabilities
@@ -89,7 +89,7 @@ def predict_large(
 
     Args:
         recipe, model: as for `predict_one`.
-        picture: a `LargePicture`, as the file has it: normalized here, by the percentiles of the whole picture.
+        picture: a `LargeImage`, as the file has it: normalized here, by the percentiles of the whole picture.
         out, progress: see `predict_classes_tiled`.
 
     Returns:

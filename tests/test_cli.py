@@ -11,7 +11,7 @@ import pytest
 from course_lib import checkpoints, recipes
 from course_lib.__main__ import main
 from course_lib.datasets import cells
-from course_lib.datasets.pictures import read_picture, write_labels
+from course_lib.datasets.reading import read_image, write_labels
 
 needs_weights = pytest.mark.skipif(
     checkpoints.is_missing(recipes.CELLS), reason="unet-cells has no trained weights in data/checkpoints"
@@ -132,7 +132,7 @@ class TestPictures:
         )
         path = tmp_path / "picture.tif"
         imageio.imwrite(path, pixels)
-        read = read_picture(path, channels)
+        read = read_image(path, channels)
         assert read.dtype == np.float32 and read.shape == (7, 9, channels)
         colours = values[..., None] if values.ndim == 2 else values[..., :3]
         expected = colours
@@ -146,16 +146,16 @@ class TestPictures:
 
         imageio.imwrite(tmp_path / "cat.png", chelsea())
         np.testing.assert_allclose(
-            read_picture(tmp_path / "cat.png", 1)[..., 0], rgb2gray(chelsea()), atol=1e-6
+            read_image(tmp_path / "cat.png", 1)[..., 0], rgb2gray(chelsea()), atol=1e-6
         )
 
     def test_what_is_no_picture_is_named(self, tmp_path):
         (tmp_path / "text.png").write_text("not a picture")
-        with pytest.raises(ValueError, match="text.png: cannot be read as a picture"):
-            read_picture(tmp_path / "text.png", 1)
+        with pytest.raises(ValueError, match="text.png: cannot be read as an image"):
+            read_image(tmp_path / "text.png", 1)
         imageio.imwrite(tmp_path / "bright.tif", np.full((4, 4), 200.0, np.float32))
-        with pytest.raises(ValueError, match="bright.tif: holds float32 outside 0..1"):
-            read_picture(tmp_path / "bright.tif", 1)
+        with pytest.raises(ValueError, match="bright.tif: holds numbers from 200 to 200, as floats outside 0..1"):
+            read_image(tmp_path / "bright.tif", 1)
 
     def test_labels_survive_the_file(self, tmp_path):
         labels = np.array([[0, 1], [300, 65535]])

@@ -12,10 +12,10 @@ from PIL import Image
 
 from course_lib import checkpoints, evaluation, recipes
 from course_lib.__main__ import main
-from course_lib.datasets import cells, pictures
+from course_lib.datasets import cells, reading
 from course_lib.datasets.augmentation import Augmentation
 from course_lib.datasets.loading import Batches, normalize, percentiles, window_normalizer
-from course_lib.datasets.pictures import LargePicture, picture_size, read_picture
+from course_lib.datasets.reading import LargeImage, pixel_count, read_image
 from course_lib.models import unet
 from course_lib.models.predict import predict_classes_tiled, predict_probabilities, softmax
 
@@ -47,7 +47,7 @@ def write(path, pixels, **arguments):
     return path
 
 
-class TestLargePicture:
+class TestLargeImage:
     @pytest.mark.parametrize("channels", [1, 3])
     @pytest.mark.parametrize(
         ("name", "dtype", "depth", "arguments"),
@@ -65,8 +65,8 @@ class TestLargePicture:
         rng = np.random.default_rng(0)
         pixels = rng.integers(0, np.iinfo(dtype).max, (23, 31, *depth), dtype, endpoint=True)
         path = write(tmp_path / name, pixels, **arguments)
-        picture, whole = LargePicture(path, channels), read_picture(path, channels)
-        assert picture.shape == whole.shape == (23, 31, channels) and picture_size(path) == (23, 31)
+        picture, whole = LargeImage(path, channels), read_image(path, channels)
+        assert picture.shape == whole.shape == (23, 31, channels) and pixel_count(path) == 23 * 31
         for window in (WINDOW, np.s_[3:9, 4:]):  # the sum of the three colours may round another way
             np.testing.assert_allclose(picture[window], whole[window], rtol=0, atol=1e-6)
         assert picture[3:9, 4:].dtype == np.float32
@@ -75,12 +75,12 @@ class TestLargePicture:
         for mode in ("P", "1"):
             path = tmp_path / f"{mode}.png"
             Image.fromarray(np.arange(64, dtype=np.uint8).reshape(8, 8) * 4).convert(mode).save(path)
-            np.testing.assert_array_equal(LargePicture(path, 1)[:, :], read_picture(path, 1))
+            np.testing.assert_array_equal(LargeImage(path, 1)[:, :], read_image(path, 1))
 
     def test_an_uncompressed_tiff_stays_on_disk(self, tmp_path):
         path = write(tmp_path / "a.tif", np.zeros((1000, 1000), np.uint8))
         tracemalloc.start()
-        LargePicture(path, 1)[:10, :10]
+        LargeImage(path, 1)[:10, :10]
         used = tracemalloc.get_traced_memory()[1]
         tracemalloc.stop()
         assert used < 500_000
@@ -90,30 +90,30 @@ class TestLargePicture:
         monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 100)
         with pytest.raises(Image.DecompressionBombError):
             Image.open(path)
-        assert LargePicture(path, 1).shape == (30, 30, 1) and picture_size(path) == (30, 30)
+        assert LargeImage(path, 1).shape == (30, 30, 1) and pixel_count(path) == 900
         assert Image.MAX_IMAGE_PIXELS == 100
 
     @pytest.mark.parametrize(
         ("name", "pixels", "message"),
         [
-            ("floats.tif", np.zeros((4, 4), np.float32), "holds float32; save a picture as large as this with 8 or 16"),
-            ("wide.tif", np.zeros((4, 4), np.int32), "holds int32 outside 0..1; save it with 8 or 16 bits"),
-            ("stack.tif", np.zeros((6, 5, 9), np.uint8), r"has shape \(6, 5, 9\); give one picture"),
-            ("series.tif", np.zeros((6, 5, 9, 3), np.uint8), r"has shape \(6, 5, 9, 3\); give one picture"),
+            ("floats.tif", np.zeros((4, 4), np.float32), "holds floats. Save an image as large as this with 8 or 16"),
+            ("wide.tif", np.zeros((4, 4), np.int32), "holds int32, a kind of number whose range is not known. Save it with 8 or 16 bits"),
+            ("stack.tif", np.zeros((6, 5, 9), np.uint8), "holds 6 images. Save each"),
+            ("series.tif", np.zeros((6, 5, 9, 3), np.uint8), "holds 30 images. Save each"),
         ],
     )  # fmt: skip
     def test_what_is_no_picture_is_named(self, tmp_path, name, pixels, message):
         with pytest.raises(ValueError, match=message):
-            LargePicture(write(tmp_path / name, pixels, photometric="minisblack"), 1)
+            LargeImage(write(tmp_path / name, pixels, photometric="minisblack"), 1)
 
     def test_files_that_cannot_be_read(self, tmp_path):
         with pytest.raises(ValueError, match="there is no such file"):
-            LargePicture(tmp_path / "none.png", 1)
+            LargeImage(tmp_path / "none.png", 1)
         for name in ("text.png", "text.tif"):
             (tmp_path / name).write_text("no picture")
-            assert picture_size(tmp_path / name) is None
-            with pytest.raises(ValueError, match="cannot be read as a picture"):
-                LargePicture(tmp_path / name, 1)
+            assert pixel_count(tmp_path / name) is None
+            with pytest.raises(ValueError, match="cannot be read as an image: its first bytes"):
+                LargeImage(tmp_path / name, 1)
 
 
 class TestNormalization:
@@ -173,7 +173,7 @@ class TestPredictClasses:
 
     def test_a_file_to_a_file(self, model, tmp_path):
         pixels = np.random.default_rng(7).integers(0, 256, (70, 90), np.uint8)
-        picture = LargePicture(write(tmp_path / "a.tif", pixels), 1)
+        picture = LargeImage(write(tmp_path / "a.tif", pixels), 1)
         out = tifffile.memmap(tmp_path / "out.tif", shape=(70, 90), dtype=np.uint8)
         steps = []
         result = predict_classes_tiled(
@@ -182,7 +182,7 @@ class TestPredictClasses:
         )  # fmt: skip
         assert result is out and len(steps) == 9
         out.flush()
-        whole = normalize(read_picture(tmp_path / "a.tif", 1), "stretch")
+        whole = normalize(read_image(tmp_path / "a.tif", 1), "stretch")
         wanted = predict_probabilities(model, whole, largest=16, tile=32, margin=16)
         same = imageio.imread(tmp_path / "out.tif") == wanted.argmax(-1)
         assert same.mean() > 0.999  # the percentiles differ in the last bit of a float32
@@ -212,7 +212,7 @@ class TestPredictClasses:
             picture.flush()
             out = tifffile.memmap(tmp_path / f"out_{side}.tif", shape=(side, side), dtype=np.uint8)
             tracemalloc.start()
-            picture = LargePicture(path, 1)
+            picture = LargeImage(path, 1)
             predict_classes_tiled(
                 net, picture, out, window_normalizer(picture, "stretch"), tile=512, margin=8
             )
@@ -229,7 +229,7 @@ class TestCommand:
     @pytest.fixture(autouse=True)
     def tiny(self, monkeypatch):
         """What counts as large, lowered so that small pictures do."""
-        monkeypatch.setattr(pictures, "LARGE", 5000)
+        monkeypatch.setattr(reading, "LARGE", 5000)
         monkeypatch.setattr(evaluation, "LARGE", 5000)
         if checkpoints.is_missing(recipes.CELLS):
             pytest.skip("unet-cells has no trained weights in data/checkpoints")
@@ -263,7 +263,7 @@ class TestCommand:
         ]
 
     def test_a_detector_says_that_it_cannot(self, tmp_path):
-        picture = LargePicture(write(tmp_path / "a.png", np.zeros((80, 96), np.uint8)), 1)
+        picture = LargeImage(write(tmp_path / "a.png", np.zeros((80, 96), np.uint8)), 1)
         with pytest.raises(
             ValueError, match="maskrcnn-nuclei finds objects in whole pictures, and 80 × 96 pixels"
         ):

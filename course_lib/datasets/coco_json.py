@@ -27,12 +27,12 @@ from course_lib.datasets.folder import (
     Report,
     Source,
     Truth,
-    Unusable,
     assign,
     checked_channels,
     checked_class_names,
     existing_folder,
 )
+from course_lib.datasets.reading import Unusable
 from course_lib.datasets.sample import IGNORE
 from course_lib.datasets.splits import SPLITS
 
@@ -308,7 +308,7 @@ def _truth(actual: tuple[int, int], size: tuple[int, int] | None, found: Sequenc
                 "Take the pictures that were annotated, in the size in which they were",
             )
         )
-        raise Unusable(*faults)
+        raise Unusable(*faults[0], *faults[1:])
     masks, classes, crowd = [], [], np.zeros(actual, bool)
     for where, annotation, number in found:
         try:
@@ -322,7 +322,7 @@ def _truth(actual: tuple[int, int], size: tuple[int, int] | None, found: Sequenc
             masks.append(mask)
             classes.append(number)
     if faults:
-        raise Unusable(*faults)
+        raise Unusable(*faults[0], *faults[1:])
     instances, kept = painted(masks, actual)
     classes = np.asarray(classes, np.int32)[kept]
     semantic = np.concatenate([[0], classes]).astype(np.int32)[instances]
@@ -359,7 +359,7 @@ def _mask(annotation: Mapping, size: tuple[int, int]) -> np.ndarray:
     if isinstance(outline, dict):
         return decode_runs(outline, size)
     if not isinstance(outline, list) or not outline:
-        raise Unusable(("has no segmentation", "Draw its outline; a box alone does not say which pixels"))
+        raise Unusable("has no segmentation", "Draw its outline; a box alone does not say which pixels")
     mask = np.zeros(size, bool)
     for part in outline:
         if (
@@ -369,21 +369,17 @@ def _mask(annotation: Mapping, size: tuple[int, int]) -> np.ndarray:
             or not all(_finite(number) for number in part)
         ):
             raise Unusable(
-                (
-                    "has a polygon that is not a list x, y, x, y, … of at least three points",
-                    "Draw it again, or export the file again",
-                )
+                "has a polygon that is not a list x, y, x, y, … of at least three points",
+                "Draw it again, or export the file again",
             )
         points = np.asarray(part, float).reshape(-1, 2)
         over = (points < -SLACK) | (points > np.array(size[::-1]) + SLACK)
         if over.any():
             x, y = points[over.any(axis=1)][0]
             raise Unusable(
-                (
-                    f"has a polygon that reaches to x {x:g}, y {y:g}, outside the picture of {size[1]} × {size[0]} "
-                    "(width × height)",
-                    "Look whether the picture was resized after it was annotated",
-                )
+                f"has a polygon that reaches to x {x:g}, y {y:g}, outside the picture of {size[1]} × {size[0]} "
+                "(width × height)",
+                "Look whether the picture was resized after it was annotated",
             )
         # Polygons run along the edges of pixels, and a pixel belongs to one if its centre does.
         rows, columns = pixels_of_polygon(points[:, 1] - 0.5, points[:, 0] - 0.5, size)
@@ -395,17 +391,15 @@ def _check_box(box: Any, size: tuple[int, int]) -> None:
     if box is None:
         return
     if not isinstance(box, list) or len(box) != 4 or not all(_finite(number) for number in box):
-        raise Unusable(("has a bbox that is not x, y, width, height", "Export the file again"))
+        raise Unusable("has a bbox that is not x, y, width, height", "Export the file again")
     x, y, width, height = box
     if width <= 0 or height <= 0:
-        raise Unusable((f"has a bbox of {width:g} × {height:g} pixels", "Remove it or draw it again"))
+        raise Unusable(f"has a bbox of {width:g} × {height:g} pixels", "Remove it or draw it again")
     if min(x, y) < -SLACK or x + width > size[1] + SLACK or y + height > size[0] + SLACK:
         raise Unusable(
-            (
-                f"has a bbox from x {x:g}, y {y:g} to x {x + width:g}, y {y + height:g}, outside the picture of "
-                f"{size[1]} × {size[0]} (width × height)",
-                "bbox is x, y, width, height; look whether it holds x1, y1, x2, y2, or whether the picture was resized",
-            )
+            f"has a bbox from x {x:g}, y {y:g} to x {x + width:g}, y {y + height:g}, outside the picture of "
+            f"{size[1]} × {size[0]} (width × height)",
+            "bbox is x, y, width, height; look whether it holds x1, y1, x2, y2, or whether the picture was resized",
         )
 
 
@@ -434,17 +428,17 @@ def decode_runs(runs: Mapping, size: tuple[int, int]) -> np.ndarray:
     counts = runs.get("counts")
     if runs.get("size") != list(size):
         raise Unusable(
-            (f"has runs for a picture of size {runs.get('size')!r}, not {list(size)}", "Export it again")
+            f"has runs for a picture of size {runs.get('size')!r}, not {list(size)}", "Export it again"
         )
     if isinstance(counts, str):
         counts = _counts_from_letters(counts)
     if not isinstance(counts, list) or not all(_whole(number) and number >= 0 for number in counts):
         raise Unusable(
-            ("has runs that are neither a list of lengths nor COCO's letters", "Export the file again")
+            "has runs that are neither a list of lengths nor COCO's letters", "Export the file again"
         )
     if sum(counts) != size[0] * size[1]:
         raise Unusable(
-            (f"has runs over {sum(counts)} pixels, the picture has {size[0] * size[1]}", "Export it again")
+            f"has runs over {sum(counts)} pixels, the picture has {size[0] * size[1]}", "Export it again"
         )
     inside = np.repeat(np.arange(len(counts)) % 2 == 1, counts)
     return inside.reshape(size[::-1]).T

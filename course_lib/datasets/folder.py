@@ -21,23 +21,17 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
-from PIL import Image
 from skimage.segmentation import relabel_sequential
 
+from course_lib.datasets import reading
 from course_lib.datasets.errors import DataError
-from course_lib.datasets.pictures import read_picture
+from course_lib.datasets.reading import ENDINGS, Unusable
 from course_lib.datasets.sample import IGNORE, Dataset, Sample, boxes_from_instances
 from course_lib.datasets.splits import SPLITS
 
-ENDINGS = (".png", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp")
-"""Endings of the files that are taken for pictures, in small or capital letters."""
-LOSSY = (".jpg", ".jpeg")
 KINDS = ("semantic", "instances")
 ALL = "all"
 """The split that holds every picture."""
-COLOUR_MODES = ("RGB", "RGBA", "CMYK", "YCbCr", "LAB", "HSV", "LA", "PA")
-ID_MODES = ("1", "L", "P", "I", "I;16", "I;16B", "I;16L")
-"""Pillow's names for pictures whose values are whole numbers; of a palette the index counts, not the colour."""
 
 
 # What is found ------------------------------------------------------------------------------------------------
@@ -113,14 +107,6 @@ class FolderProblems(DataError):
         )
 
 
-class Unusable(Exception):
-    """Raised while one sample is read: pairs of what is wrong and what to do."""
-
-    def __init__(self, *faults: tuple[str, str]):
-        super().__init__("; ".join(what for what, _ in faults))
-        self.faults = faults
-
-
 # A sample's files ---------------------------------------------------------------------------------------------
 
 
@@ -152,60 +138,6 @@ class Entry:
     read: Callable[[tuple[int, int]], Truth]
 
 
-def picture_of(entry: Entry, channels: int) -> np.ndarray:
-    """The picture as float32 `(height, width, channels)` in 0..1, or `Unusable`."""
-    try:
-        return read_picture(entry.picture, channels)
-    except ValueError as error:
-        what, _, mend = str(error).removeprefix(f"{entry.picture}: ").rstrip(".").partition("; ")
-        if "cannot be read" in what:
-            mend = "copy it anew, it may have been cut short; a picture is a PNG, JPEG or TIFF"
-        mend = mend or "put the file there, or take it off the list"
-        raise Unusable((what, mend[:1].upper() + mend[1:])) from None
-    except OSError as error:  # a name that is too long, a folder that may not be read
-        raise Unusable((f"cannot be opened ({error.strerror})", "Look at its name and its rights")) from None
-
-
-def read_ids(path: Path) -> np.ndarray:
-    """The values of a label file, int64 `(height, width)`: of a palette picture the indices, of a grey one the grey values.
-
-    Raises:
-        Unusable: if the file is lossy, unreadable, or holds colours.
-    """
-    if path.suffix.lower() in LOSSY:
-        raise Unusable(
-            (
-                "is a JPEG, which changes values where it saves space, so that ids blur at every edge",
-                "Export the labels again as PNG; converting this file does not bring them back",
-            )
-        )
-    try:
-        with Image.open(path) as file:
-            file.load()
-            mode, frames = file.mode, getattr(file, "n_frames", 1)
-            if mode in ID_MODES and frames == 1:
-                return np.asarray(file).astype(np.int64)
-    except Exception as error:  # Pillow raises what it likes, plain OSError to struct.error
-        raise Unusable(
-            (
-                f"cannot be read as a picture ({type(error).__name__})",
-                "Copy the file anew; it may have been cut short",
-            )
-        ) from None
-    if frames > 1:
-        raise Unusable((f"holds a stack of {frames} pictures", "Save one label map a file"))
-    if mode in COLOUR_MODES:
-        raise Unusable(
-            (
-                f"holds colours ({mode}), where each pixel should be the number of its class",
-                "Save it as a grey or palette PNG of ids; coloured labels have to be looked up colour by colour first",
-            )
-        )
-    raise Unusable(
-        (f"holds numbers of the kind {mode}, not whole ones", "Save it with 8 or 16 bits as whole numbers")
-    )
-
-
 def read_labels(
     path: Path,
     size: tuple[int, int],
@@ -215,7 +147,12 @@ def read_labels(
     values: Mapping[int, int] | None,
 ) -> Truth:
     """The truth in a label file, for a picture of `(height, width)`; raises `Unusable` with all that is wrong with it."""
-    ids, faults = read_ids(path), []
+    known = range(num_classes) if values is None else set(values)
+    if kind == "instances" and values is None:
+        known = None
+    elif ignore is not None:
+        known = {*known, ignore}
+    ids, faults = reading.read_labels(path, known), []
     if ids.shape != size:
         advice = "Export picture and labels in one size, the labels without interpolation"
         if ids.shape == size[::-1]:
@@ -242,7 +179,7 @@ def read_labels(
         ids = mapped
     if kind == "instances":
         if faults:
-            raise Unusable(*faults)
+            raise Unusable(*faults[0], *faults[1:])
         instances = relabel_sequential(np.where(ignored, 0, ids))[0].astype(np.int32)
         semantic = np.where(ignored, IGNORE, instances > 0).astype(np.int32)
         return Truth(semantic, instances, np.ones(instances.max(), np.int32))
@@ -250,7 +187,7 @@ def read_labels(
     if outside.any():
         faults.append((f"holds {_listed(ids[outside])}, but {_range(num_classes)}", _advice(ids, outside)))
     if faults:
-        raise Unusable(*faults)
+        raise Unusable(*faults[0], *faults[1:])
     return Truth(np.where(ignored, IGNORE, ids).astype(np.int32), None, np.zeros(0, np.int32))
 
 
@@ -392,7 +329,7 @@ class Source:
         digests: dict[str, str] = {}
         for entry in self.entries if check else ():
             try:
-                image = picture_of(entry, self.channels)
+                image = reading.read_image(entry.picture, self.channels, notes)
             except Unusable as bad:
                 problems += [Problem(entry.picture_shown, *fault, (entry.name,)) for fault in bad.faults]
                 continue
@@ -487,7 +424,7 @@ class FolderDataset(Dataset):
         entry = self._entries[self.checked_index(index)]
         shown = entry.picture_shown
         try:
-            image = picture_of(entry, self.channels)
+            image = reading.read_image(entry.picture, self.channels)
             shown = entry.labels_shown
             truth = entry.read(image.shape[:2])
         except Unusable as bad:

@@ -110,7 +110,7 @@ def predict_classes_tiled(
     Args:
         model: as for `predict_probabilities`.
         picture: float32 `(height, width, channels)` or what reads like it: an array, a memory map, or a
-            `datasets.pictures.LargePicture`.
+            `datasets.reading.LargeImage`.
         out: integers `(height, width)` to write to, such as a memory map; by default a new array of uint8.
         prepare: what happens to the windows `(batch, side, side, channels)` first, such as their normalization.
         average: as for `predict_probabilities`.

@@ -2,7 +2,6 @@
 
 import json
 import shutil
-import sys
 
 import numpy as np
 import pytest
@@ -10,7 +9,7 @@ from PIL import Image
 from pycocotools import mask as coco_masks
 
 from course_lib import datasets, evaluation, recipes
-from course_lib.datasets import FolderProblems, cells, check_coco, check_folder, coco, folder, scenes
+from course_lib.datasets import FolderProblems, cells, check_coco, check_folder, coco, folder, reading, scenes
 from course_lib.datasets.coco_json import decode_runs, painted
 from course_lib.datasets.folder import ALL, assign, checksum_split
 from course_lib.datasets.loading import Batches, Target
@@ -126,10 +125,10 @@ def test_every_kind_of_fault_is_found_in_one_go(mine):
     assert "belongs to no picture" in wrong["labels/cell-1.png"]
     assert "holds colours (RGB)" in wrong["labels/cell-2.png"]
     assert "is a JPEG" in wrong["labels/cell-3.jpg"]
-    assert "cannot be read as a picture" in wrong["images/cell-4.png"]
-    assert "cannot be read as a picture" in wrong["labels/cell-5.png"]
+    assert "cannot be decoded" in wrong["images/cell-4.png"]
+    assert "cannot be read as an image" in wrong["labels/cell-5.png"]
     assert "has the same stem as cell-6.png" in wrong["images/cell-6.tif"]
-    assert "cannot be read as a picture" in wrong["images/cell-7.png"]
+    assert "is empty (0 bytes)" in wrong["images/cell-7.png"]
     assert "is 64 × 48" in wrong["labels/cell-8.png"]
     assert any("EXIF" in problem.mend for problem in report.problems)
     assert "is pixel by pixel the same picture, in train, as again is, in val" in wrong["cell-9"]
@@ -194,7 +193,7 @@ def test_other_values_than_ids(tmp_path):
         (IDS + np.uint8(2), {}, "the labels 3 (2 pixels), 4 (2 pixels)", "Name the missing class"),
         (IDS, {"values": {0: 0, 1: 1}}, "the label 2 (2 pixels), which values does not mention", "Add it"),
         (IDS, {"values": {0: 0, 1: 1, 2: 3}}, "the label 3 (2 pixels)", "Name the missing class"),
-        (IDS.astype(np.float32), {}, "holds numbers of the kind F", "whole numbers"),
+        (IDS.astype(np.float32), {}, "holds float32, no whole numbers", "whole numbers"),
     ],
 )
 def test_ids_that_are_none(tmp_path, label, arguments, what, mend):
@@ -257,10 +256,10 @@ def test_the_same_picture_twice_in_a_split_is_a_note(mine):
 def test_without_a_check_nothing_is_opened(mine, monkeypatch):
     label = mine / "labels" / "cell-0.png"
     label.write_bytes(b"broken")
-    monkeypatch.setattr(sys.modules[folder.__module__], "read_picture", lambda *_: pytest.fail("opened"))
+    monkeypatch.setattr(reading, "read_image", lambda *_: pytest.fail("opened"))
     data = folder("train", mine, CELL, channels=1, splits=LISTS, check=False)
     monkeypatch.undo()
-    with pytest.raises(datasets.DataError, match=r"mine: labels/cell-0.png: cannot be read as a picture"):
+    with pytest.raises(datasets.DataError, match=r"mine: labels/cell-0.png: cannot be read as an image"):
         data[0]
     assert data[1].name == "cell-1"
     with pytest.raises(IndexError, match="samples 0 to 6"):
