@@ -97,7 +97,7 @@ class TestLargeImage:
         ("name", "pixels", "message"),
         [
             ("floats.tif", np.zeros((4, 4), np.float32), "holds floats. Save an image as large as this with 8 or 16"),
-            ("wide.tif", np.zeros((4, 4), np.int32), "holds int32, a kind of number whose range is not known. Save it with 8 or 16 bits"),
+            ("wide.tif", np.zeros((4, 4), np.int32), "holds int32, a kind of number whose range is not known"),
             ("stack.tif", np.zeros((6, 5, 9), np.uint8), "holds 6 images. Save each"),
             ("series.tif", np.zeros((6, 5, 9, 3), np.uint8), "holds 30 images. Save each"),
         ],
