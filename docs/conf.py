@@ -1,0 +1,45 @@
+"""Sphinx's configuration of the course's site; `build.py` puts the sources together and calls it."""
+
+import sys
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).parent / "_ext"))
+
+project = "Image segmentation, measured"
+author = "the course's authors"
+copyright = author
+extensions = [
+    "myst_nb",
+    "sphinx.ext.autodoc",
+    "sphinx.ext.napoleon",
+    "sphinx.ext.viewcode",
+    "sphinx_design",
+    "mathml",
+]
+# The notebooks are shown as they are committed.
+nb_execution_mode = "off"
+nb_ipywidgets_js = {}  # the widgets need a kernel; each has a still image
+nb_merge_streams = True
+nb_render_markdown_format = "myst"
+suppress_warnings = ["mystnb.unknown_mime_type", "myst.header", "misc.highlighting_failure"]
+myst_enable_extensions = ["amsmath", "dollarmath", "colon_fence", "html_image", "attrs_inline"]
+myst_heading_anchors = 3
+autodoc_typehints = "signature"
+autodoc_member_order = "bysource"
+napoleon_google_docstring = True
+napoleon_numpy_docstring = False
+
+html_theme = "sphinx_book_theme"
+html_title = project
+html_static_path = ["_static"]
+html_css_files = ["course.css"]
+html_js_files = ["terms.js", "glossary.js"]
+html_math_renderer = "mathml"
+html_copy_source = False
+html_show_sourcelink = False
+html_theme_options = {
+    "show_toc_level": 2,
+    "use_download_button": False,
+    "use_fullscreen_button": False,
+    "home_page_in_toc": True,
+}
