@@ -16,7 +16,7 @@ export STAGES PYTEST_ARGS WORKERS BENCH BENCH_ARGS
 # TensorFlow's start-up notes would stand in the notebooks.
 export TF_CPP_MIN_LOG_LEVEL ?= 3
 
-.PHONY: help lab test notebooks exercises slides bench constraints setup clean
+.PHONY: help lab test notebooks exercises slides site bench constraints setup clean
 
 help:  ## list the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-12s %s\n", $$1, $$2 }' Makefile
@@ -36,6 +36,9 @@ exercises: setup  ## run the solutions, make the exercises from them and run tho
 
 slides: setup  ## write each chapter's slides to slides/, a file each that needs no network
 	@$(PY) -m course_lib slides --out slides $(NB)
+
+site: setup  ## build the static site of the course into site/, without running a cell
+	@KERAS_BACKEND=$${KERAS_BACKEND:-jax} $(PY) docs/build.py
 
 bench: setup  ## run the side-by-side timings of benchmarks/ and print their table
 	@$(PY) tools/bench.py

@@ -122,7 +122,7 @@ def test_an_environment_that_cannot_be_made_is_one_sentence(setup, tmp_path):
 def test_an_extra_that_does_not_exist_is_one_sentence(setup):
     with pytest.raises(setup.SetupError, match=r"EXTRA=gpuu: there is no 'gpuu'; choose from cpu, gpu, jax"):
         setup.checked_extras(PROJECT, "gpuu")
-    assert setup.checked_extras(PROJECT, "cpu,torch") == ["cpu", "torch", "lab", "scale", "test"]
+    assert setup.checked_extras(PROJECT, "cpu,torch") == ["cpu", "torch", "lab", "scale", "site", "test"]
 
 
 def test_the_set_up_file_starts_on_a_python_too_old_for_the_course():
@@ -175,7 +175,7 @@ def course(setup, monkeypatch, tmp_path):
 
 def test_a_set_up_runs_once_and_again_after_a_change_or_an_interruption(setup, course, monkeypatch, capsys):
     setup.make_environment(course.root, "", "cpu", "lab")
-    assert course.installs == [".[cpu,lab,scale,test]"]
+    assert course.installs == [".[cpu,lab,scale,site,test]"]
     capsys.readouterr()
 
     setup.make_environment(course.root, "", "", "lab")
@@ -193,7 +193,7 @@ def test_a_set_up_runs_once_and_again_after_a_change_or_an_interruption(setup, c
         patch.setattr(setup, "install", interrupted)
         setup.make_environment(course.root, "", "cpu,torch", "lab")
     setup.make_environment(course.root, "", "cpu,torch", "lab")
-    assert course.installs[2:] == [".[cpu,torch,lab,scale,test]"]
+    assert course.installs[2:] == [".[cpu,torch,lab,scale,site,test]"]
     assert "left unfinished" in capsys.readouterr().out
 
 
