@@ -1,7 +1,7 @@
 """Losses for segmentation, from logits.
 
 All take labels `(batch, height, width)` with -1 = ignore, logits `(batch, height, width, classes)` (one channel counts
-as "the second of two classes", a sigmoid), and optional pixel weights `(batch, height, width)` as Keras's `sample_weight`.
+as "the second of two classes", a sigmoid), and optional sample weights, one per image or one per pixel.
 They add up: `CrossEntropy() + 0.5 * Dice()`.
 
 Three families, and the sums of them:
@@ -17,69 +17,73 @@ FP = Σ p·(1 − y) and FN = Σ (1 − p)·y, Σ p is TP + FP and Σ y is TP + 
 The same everywhere:
 
 - An ignored pixel is not there: neither its logits nor its weight change the value, and its gradient is 0.
+- A label that is neither ignored nor one of the classes (255 in a mask of two classes) is an error. Inside a compiled
+  step, as in `fit`, nothing can be raised: there the value is NaN and the gradient 0, so nothing is learned from it.
 - A batch in which nothing counts has the value 0 and the gradient 0.
-- A class that neither the truth nor the prediction has is answered perfectly: it adds 0. A class that the truth does not
-  have and the prediction does, costs what is predicted, unless the loss says that it leaves absent classes out.
+- A class that neither the ground truth nor the prediction has is right: it adds 0. A class that the ground
+  truth does not have and the prediction does, costs what is predicted, unless the loss says that it leaves absent
+  classes out.
 - Everything is computed in float32, whatever the logits' type; value and gradient are finite also where the softmax
   is exactly 0 or 1 (logits of ±80, ±10,000).
+
+Keras's `fit(class_weight=…)` knows classes of images, not of pixels; here they are an argument of the loss:
+`CrossEntropy(class_weights=(1, 5))`.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from typing import Any
+
 import keras
+import numpy as np
 from keras import ops
+
+from course_lib._checks import array_of, in_range, one_of, whole_number
+from course_lib.ops.labels import read_batch, scaled_as_keras
+
+Tensor = Any
+"""A backend's tensor, or what it makes one of."""
 
 
 class SegmentationLoss(keras.losses.Loss):
     """What all losses here share: one channel or many, ignored pixels, pixel weights, sums.
 
-    A subclass writes `value(one_hot, logits, weights, counted)`. Keras's own reduction is not used: it would divide by the
-    number of all pixels, the ignored ones too, and it cannot weight pixels inside a ratio such as Dice. So nothing divides
-    by the number of devices either: under TensorFlow's `MirroredStrategy`, which adds up the devices' gradients, give it
-    the factor one over their number. With `keras.distribution` the batch is one, and nothing is to be done.
+    A subclass writes `value(one_hot, logits, weights, counted)`. Keras's own reductions are not used: they would divide
+    by the number of all pixels, the ignored ones too, and cannot weight pixels inside a ratio such as Dice.
+
+    Args:
+        ignore: label that does not count; `None` if all count.
+        name: shown where Keras names a loss.
     """
 
-    def __init__(self, ignore: int = -1, name: str | None = None):
+    def __init__(self, ignore: int | None = -1, name: str | None = None):
         super().__init__(name=name, reduction="sum")
-        self.ignore = ignore
+        self.ignore = None if ignore is None else whole_number("ignore", ignore)
 
-    def __call__(self, y_true, y_pred, sample_weight=None):
+    def __call__(self, y_true: Tensor, y_pred: Tensor, sample_weight: Tensor | None = None) -> Tensor:
         """The loss of a batch, a float32 scalar.
 
         Args:
-            y_true: int `(batch, height, width)` or `(batch, height, width, 1)`. A label that is neither `ignore` nor
-                one of the classes cannot be told in a compiled step; it counts as a pixel of no class.
+            y_true: class ids `(batch, height, width)` or `(batch, height, width, 1)`.
             y_pred: logits `(batch, height, width, classes)`.
-            sample_weight: float `(batch, height, width)` or anything that broadcasts to it.
+            sample_weight: one number per image `(batch,)`, or one per pixel, with or without a channel axis.
 
         Raises:
-            ValueError: if the shapes do not belong together.
+            ValueError: if shapes do not belong together, or a label is none of the classes (NaN in a compiled step).
         """
-        logits = ops.cast(y_pred, "float32")
-        if logits.shape[-1] == 1:
-            # sigmoid(z) is the softmax of (0, z): one formula serves both.
-            logits = ops.concatenate([ops.zeros_like(logits), logits], axis=-1)
-        labels = ops.cast(y_true, "int32")
-        if len(labels.shape) == len(logits.shape):
-            labels = ops.squeeze(labels, -1)
-        if len(labels.shape) != len(logits.shape) - 1:
-            raise ValueError(
-                f"y_true has shape {tuple(labels.shape)} and y_pred {tuple(logits.shape)}; labels have no channel axis: "
-                "(batch, height, width) beside (batch, height, width, classes)."
-            )
-        counted = ops.cast(ops.not_equal(labels, self.ignore), "float32")
-        weights = counted
-        if sample_weight is not None:
-            weights = counted * ops.cast(sample_weight, "float32")
-        # An ignored pixel's label (-1) is no class; one_hot makes it a row of zeros, as it should be.
-        labels = ops.where(ops.equal(labels, self.ignore), -1, labels)
-        one_hot = ops.one_hot(labels, logits.shape[-1], dtype="float32")
-        return self.value(one_hot, logits, weights, counted)
+        batch = read_batch(y_true, y_pred, sample_weight, self.ignore)
+        counted = ops.cast(batch.counted, "float32")
+        logits = ops.cast(batch.logits, "float32")
+        logits = ops.where(ops.expand_dims(batch.counted, -1), logits, 0.0)
+        one_hot = ops.one_hot(batch.labels, logits.shape[-1], dtype="float32")  # of -1 a row of zeros
+        value = self.value(one_hot, logits, batch.weights, counted)
+        return scaled_as_keras(ops.where(batch.impossible, float("nan"), value))
 
     def call(self, y_true, y_pred):
         return self(y_true, y_pred)
 
-    def value(self, one_hot, logits, weights, counted):
+    def value(self, one_hot: Tensor, logits: Tensor, weights: Tensor, counted: Tensor) -> Tensor:
         """The loss, a float32 scalar.
 
         Args:
@@ -90,11 +94,24 @@ class SegmentationLoss(keras.losses.Loss):
         """
         raise NotImplementedError
 
-    def __add__(self, other: SegmentationLoss) -> SegmentationLoss:
-        return WeightedSum([self, other])
+    __array_ufunc__ = None  # so that a NumPy number leaves `number * loss` to the loss
 
-    def __rmul__(self, factor: float) -> SegmentationLoss:
+    def __add__(self, other: keras.losses.Loss) -> SegmentationLoss:
+        if isinstance(other, keras.losses.Loss):
+            return WeightedSum([self, other])
+        # sum() starts from 0.
+        return self if isinstance(other, (int, float)) and other == 0 else NotImplemented
+
+    def __radd__(self, other) -> SegmentationLoss:
+        return WeightedSum([other, self]) if isinstance(other, keras.losses.Loss) else self + other
+
+    def __mul__(self, factor: float) -> SegmentationLoss:
         return WeightedSum([self], [factor])
+
+    __rmul__ = __mul__
+
+    def __truediv__(self, divisor: float) -> SegmentationLoss:
+        return self * (1 / in_range("divisor", divisor, 0, open_low=True))
 
     def get_config(self):
         return {"ignore": self.ignore, "name": self.name}
@@ -103,22 +120,24 @@ class SegmentationLoss(keras.losses.Loss):
 # Pixel by pixel
 
 
-def factors_of(factors, name: str, classes: int):
+def factors_of(factors: Sequence[float], name: str, classes: int) -> Tensor:
     """One factor per class as a tensor `(classes,)`; raises ValueError if there are not as many as classes."""
     if len(factors) != classes:
-        raise ValueError(f"{name} has {len(factors)} entries for {classes} classes; give one each.")
+        raise ValueError(f"{name} is {factors}; it must have one number for each of the {classes} classes.")
     return ops.convert_to_tensor(factors, "float32")
 
 
-def checked_factors(factors, name: str) -> tuple[float, ...] | None:
-    """`None` or a tuple of floats, 0 or more; raises TypeError for a single number, ValueError for a negative one."""
+def checked_factors(factors: Sequence[float] | None, name: str) -> tuple[float, ...] | None:
+    """`None` or a tuple of floats, 0 or more; raises TypeError for a number or a dict, ValueError for a negative one."""
     if factors is None:
         return None
-    if isinstance(factors, (int, float)):
-        raise TypeError(f"{name} is the number {factors}; give one number per class, such as (0.25, 0.75).")
-    factors = tuple(map(float, factors))
+    if np.ndim(factors) == 0:  # of a dict, too
+        raise TypeError(
+            f"{name} is {factors!r}; it must be one number per class, in order, such as (0.25, 0.75)."
+        )
+    factors = tuple(array_of(name, factors, shape=(None,)).astype(float).tolist())
     if not all(0 <= factor < float("inf") for factor in factors):
-        raise ValueError(f"{name} is {factors}; each must be finite and 0 or more.")
+        raise ValueError(f"{name} is {factors}; each must be at least 0 and finite.")
     return factors
 
 
@@ -139,7 +158,7 @@ def power(base, exponent: float):
     return ops.where(there, ops.power(ops.where(there, base, 1.0), exponent), 0.0)
 
 
-@keras.saving.register_keras_serializable("course_lib.losses")
+@keras.saving.register_keras_serializable("course_lib")
 class CrossEntropy(SegmentationLoss):
     """Cross-entropy: the mean of −w_y · log p_y over the pixels that count.
 
@@ -152,7 +171,7 @@ class CrossEntropy(SegmentationLoss):
 
     def __init__(self, class_weights=None, ignore: int = -1, name: str = "cross_entropy"):
         super().__init__(ignore, name)
-        self.class_weights = None if class_weights is None else tuple(map(float, class_weights))
+        self.class_weights = checked_factors(class_weights, "class_weights")
 
     def value(self, one_hot, logits, weights, counted):
         if self.class_weights is not None:
@@ -165,7 +184,7 @@ class CrossEntropy(SegmentationLoss):
         return super().get_config() | {"class_weights": self.class_weights}
 
 
-@keras.saving.register_keras_serializable("course_lib.losses")
+@keras.saving.register_keras_serializable("course_lib")
 class WeightedCrossEntropy(SegmentationLoss):
     """Cross-entropy as a weighted mean: Σ w_y · (−log p_y) / Σ w_y over the pixels that count.
 
@@ -203,7 +222,7 @@ class WeightedCrossEntropy(SegmentationLoss):
         return super().get_config() | {"class_weights": self.class_weights}
 
 
-@keras.saving.register_keras_serializable("course_lib.losses")
+@keras.saving.register_keras_serializable("course_lib")
 class Focal(SegmentationLoss):
     """Focal loss: the mean of −α_y · (1 − p_y)^γ · log p_y over the pixels that count.
 
@@ -224,9 +243,7 @@ class Focal(SegmentationLoss):
 
     def __init__(self, gamma: float = 2.0, alpha=None, ignore: int = -1, name: str = "focal"):
         super().__init__(ignore, name)
-        if not 0 <= gamma < float("inf"):
-            raise ValueError(f"gamma is {gamma}; it must be 0 (cross-entropy) or more.")
-        self.gamma, self.alpha = float(gamma), checked_factors(alpha, "alpha")
+        self.gamma, self.alpha = in_range("gamma", gamma, 0), checked_factors(alpha, "alpha")
 
     def value(self, one_hot, logits, weights, counted):
         if self.alpha is not None:
@@ -244,20 +261,17 @@ class Focal(SegmentationLoss):
 
 
 class AreaLoss(SegmentationLoss):
-    """What the losses share that compare a class's predicted area with its true one.
+    """What the losses share that compare a class's predicted area with its area in the ground truth.
 
-    The sums run over all pixels of the batch, so that a picture without a class does not decide the class's value alone.
+    The sums run over all pixels of the batch, so an image without a class does not decide the class's value alone.
     Each loss is 1 − a ratio of the form (hits + s) / (hits + errors + s). It is computed as errors / (hits + errors + s),
     which is the same number and keeps its digits where the prediction is nearly right.
     """
 
     def __init__(self, smooth: float, background: bool, ignore: int, name: str):
         super().__init__(ignore, name)
-        if not 0 < smooth < float("inf"):
-            raise ValueError(
-                f"smooth is {smooth}; it must be positive, or an empty class would divide by zero."
-            )
-        self.smooth, self.background = float(smooth), bool(background)
+        # Of 0 an empty class would divide by zero.
+        self.smooth, self.background = in_range("smooth", smooth, 0, open_low=True), bool(background)
 
     def areas(self, one_hot, logits, weights):
         """TP, FP and FN of each class, three tensors `(classes,)`; the background is left out if it does not count."""
@@ -278,14 +292,14 @@ class AreaLoss(SegmentationLoss):
         return super().get_config() | {"smooth": self.smooth, "background": self.background}
 
 
-@keras.saving.register_keras_serializable("course_lib.losses")
+@keras.saving.register_keras_serializable("course_lib")
 class Dice(AreaLoss):
     """Soft Dice loss: 1 − the mean over classes of (2 Σ p·y + s) / (Σ p + Σ y + s).
 
     Milletari et al. (2016), https://arxiv.org/abs/1606.04797, with p in the denominator instead of p².
 
     Args:
-        smooth: `s`, in pixels. It makes the ratio 1, and its gradient finite, where truth and prediction are both empty.
+        smooth: `s`, in pixels. It makes the ratio 1, and its gradient finite, where ground truth and prediction are empty.
         background: whether class 0 counts too.
         ignore: label that does not count.
     """
@@ -299,7 +313,7 @@ class Dice(AreaLoss):
         return ops.mean(error / (2 * hit + error + self.smooth))
 
 
-@keras.saving.register_keras_serializable("course_lib.losses")
+@keras.saving.register_keras_serializable("course_lib")
 class GeneralizedDice(AreaLoss):
     """Generalised Dice loss: 1 − (2 Σ_c w_c Σ p·y + s) / (Σ_c w_c (Σ p + Σ y) + s), with w_c ∝ 1 / (Σ y)².
 
@@ -311,7 +325,7 @@ class GeneralizedDice(AreaLoss):
     pixels of the rarest class.
 
     Args:
-        smooth: `s`, in pixels of the rarest class. It makes the ratio 1, and its gradient finite, where truth and
+        smooth: `s`, in pixels of the rarest class. It makes the ratio 1, and its gradient finite, where ground truth and
             prediction are both empty.
         background: whether class 0 counts too.
         ignore: label that does not count.
@@ -332,14 +346,14 @@ class GeneralizedDice(AreaLoss):
         return error / (2 * hit + error + self.smooth)
 
 
-@keras.saving.register_keras_serializable("course_lib.losses")
+@keras.saving.register_keras_serializable("course_lib")
 class Jaccard(AreaLoss):
     """Soft Jaccard (IoU) loss: 1 − the mean over classes of (Σ p·y + s) / (Σ p + Σ y − Σ p·y + s).
 
     Rahman and Wang (2016), https://doi.org/10.1007/978-3-319-50835-1_22.
 
     Args:
-        smooth: `s`, in pixels. It makes the ratio 1, and its gradient finite, where truth and prediction are both empty.
+        smooth: `s`, in pixels. It makes the ratio 1, and its gradient finite, where ground truth and prediction are empty.
         background: whether class 0 counts too.
         ignore: label that does not count.
     """
@@ -353,7 +367,7 @@ class Jaccard(AreaLoss):
         return ops.mean(error / (hit + error + self.smooth))
 
 
-@keras.saving.register_keras_serializable("course_lib.losses")
+@keras.saving.register_keras_serializable("course_lib")
 class Tversky(AreaLoss):
     """Tversky loss: 1 − the mean over classes of (TP + s) / (TP + α · FP + β · FN + s).
 
@@ -363,7 +377,7 @@ class Tversky(AreaLoss):
     Args:
         alpha: α, 0 or more. Their best for small lesions was 0.3 with β = 0.7.
         beta: β, 0 or more.
-        smooth: `s`, in pixels. It makes the ratio 1, and its gradient finite, where truth and prediction are both empty.
+        smooth: `s`, in pixels. It makes the ratio 1, and its gradient finite, where ground truth and prediction are empty.
         background: whether class 0 counts too.
         ignore: label that does not count.
 
@@ -381,10 +395,7 @@ class Tversky(AreaLoss):
         name: str = "tversky",
     ):
         super().__init__(smooth, background, ignore, name)
-        for price, given in (("alpha", alpha), ("beta", beta)):
-            if not 0 <= given < float("inf"):
-                raise ValueError(f"{price} is {given}; it must be finite and 0 or more.")
-        self.alpha, self.beta = float(alpha), float(beta)
+        self.alpha, self.beta = in_range("alpha", alpha, 0), in_range("beta", beta, 0)
 
     def errors(self, one_hot, logits, weights):
         """1 − the Tversky index of each class, `(classes,)`."""
@@ -399,7 +410,7 @@ class Tversky(AreaLoss):
         return super().get_config() | {"alpha": self.alpha, "beta": self.beta}
 
 
-@keras.saving.register_keras_serializable("course_lib.losses")
+@keras.saving.register_keras_serializable("course_lib")
 class FocalTversky(Tversky):
     """Focal Tversky loss: the mean over classes of (1 − TI)^(1/γ), TI = (TP + s) / (TP + α · FP + β · FN + s).
 
@@ -413,7 +424,7 @@ class FocalTversky(Tversky):
         alpha: α, the price of a false pixel, 0 or more.
         beta: β, the price of a missed pixel, 0 or more.
         gamma: γ, positive. Above 1 a class that is nearly right keeps a larger gradient; below 1 a smaller one.
-        smooth: `s`, in pixels. It makes the ratio 1, and its gradient finite, where truth and prediction are both empty.
+        smooth: `s`, in pixels. It makes the ratio 1, and its gradient finite, where ground truth and prediction are empty.
         background: whether class 0 counts too.
         ignore: label that does not count.
 
@@ -432,9 +443,7 @@ class FocalTversky(Tversky):
         name: str = "focal_tversky",
     ):
         super().__init__(alpha, beta, smooth, background, ignore, name)
-        if not 0 < gamma < float("inf"):
-            raise ValueError(f"gamma is {gamma}; it must be positive (1 is the Tversky loss).")
-        self.gamma = float(gamma)
+        self.gamma = in_range("gamma", gamma, 0, open_low=True)
 
     def value(self, one_hot, logits, weights, counted):
         return ops.mean(power(self.errors(one_hot, logits, weights), 1 / self.gamma))
@@ -443,21 +452,22 @@ class FocalTversky(Tversky):
         return super().get_config() | {"gamma": self.gamma}
 
 
-@keras.saving.register_keras_serializable("course_lib.losses")
+@keras.saving.register_keras_serializable("course_lib")
 class LovaszSoftmax(SegmentationLoss):
     """Lovász-softmax loss: the mean over classes of the Lovász extension of 1 − IoU, at the errors |y − p|.
 
     Berman et al. (2018), https://arxiv.org/abs/1705.08790. A prediction that misses the set M of pixels has
-    1 − IoU = |M| / |truth ∪ M|. That function of sets becomes one of errors e between 0 and 1 like this: with the pixels
-    sorted by falling error, Δ_k = 1 − IoU if the first k were wrong, the loss is Σ_k e_k · (Δ_k − Δ_{k−1}). For errors
-    of 0 and 1 it is 1 − IoU itself; in between it is the largest convex function of the errors that agrees with it there.
+    1 − IoU = |M| / |T ∪ M|, T the pixels of the ground truth. That function of sets becomes one of errors e between 0
+    and 1 like this: with the pixels sorted by falling error, Δ_k = 1 − IoU if the first k were wrong, the loss is
+    Σ_k e_k · (Δ_k − Δ_{k−1}). For errors of 0 and 1 it is 1 − IoU itself; in between it is the largest convex function
+    of the errors that agrees with it there.
 
     Pixel weights turn the number of pixels in a set into the sum of their weights, which leaves all of this true.
 
     Args:
-        classes: "present" leaves a class out that the truth does not have (their choice); "all" keeps it, at the
+        classes: "present" leaves a class out that the ground truth does not have (their choice); "all" keeps it, at the
             largest probability that a pixel gives it.
-        per_image: take the loss of each picture by itself, then the mean over the pictures in which a pixel counts,
+        per_image: take the loss of each image by itself, then the mean over the images in which a pixel counts,
             instead of one loss for all pixels of the batch.
         background: whether class 0 counts too.
         ignore: label that does not count.
@@ -475,39 +485,38 @@ class LovaszSoftmax(SegmentationLoss):
         name: str = "lovasz_softmax",
     ):
         super().__init__(ignore, name)
-        if classes not in ("present", "all"):
-            raise ValueError(f'classes is {classes!r}; it must be "present" or "all".')
-        self.classes, self.per_image, self.background = classes, bool(per_image), bool(background)
+        self.classes = one_of("classes", classes, ("present", "all"))
+        self.per_image, self.background = bool(per_image), bool(background)
 
     def value(self, one_hot, logits, weights, counted):
         first = 0 if self.background else 1
         errors = ops.abs(one_hot - ops.softmax(logits, axis=-1))
-        # (pictures, classes, pixels), where the whole batch counts as one picture unless per_image is set.
-        pictures = ops.shape(logits)[0] if self.per_image else 1
-        errors, truth, weights = (
-            ops.swapaxes(ops.reshape(part, (pictures, -1, part.shape[-1])), 1, 2)
+        # (images, classes, pixels), where the whole batch counts as one image unless per_image is set.
+        images = ops.shape(logits)[0] if self.per_image else 1
+        errors, y_true, weights = (
+            ops.swapaxes(ops.reshape(part, (images, -1, part.shape[-1])), 1, 2)
             for part in (errors[..., first:], one_hot[..., first:], ops.expand_dims(weights, -1))
         )
         weights = ops.broadcast_to(weights, ops.shape(errors))
 
         order = ops.argsort(-ops.stop_gradient(errors), axis=-1)
-        errors, truth, weights = (ops.take_along_axis(part, order, -1) for part in (errors, truth, weights))
-        area = ops.sum(weights * truth, axis=-1, keepdims=True)
-        before = area - ops.cumsum(weights * truth, axis=-1) + weights * truth
-        union = area + ops.cumsum(weights * (1.0 - truth), axis=-1)
+        errors, y_true, weights = (ops.take_along_axis(part, order, -1) for part in (errors, y_true, weights))
+        area = ops.sum(weights * y_true, axis=-1, keepdims=True)
+        before = area - ops.cumsum(weights * y_true, axis=-1) + weights * y_true
+        union = area + ops.cumsum(weights * (1.0 - y_true), axis=-1)
         # Δ_k − Δ_{k−1} in closed form; as a difference of two numbers near 1 it would be mostly rounding. A missed pixel
         # takes w out of the intersection; a false one adds w to a union that held the intersection up to then.
-        earlier_union = union - weights * (1.0 - truth)
+        earlier_union = union - weights * (1.0 - y_true)
         earlier_iou = ops.where(earlier_union > 0, ratio(before, earlier_union), 1.0)
-        step = ratio(weights * ops.where(truth > 0, 1.0, earlier_iou), union)
+        step = ratio(weights * ops.where(y_true > 0, 1.0, earlier_iou), union)
         per_class = ops.sum(errors * ops.stop_gradient(step), axis=-1)
 
         present = ops.cast(area[..., 0] > 0, "float32")
         if self.classes == "all":
             present = ops.ones_like(present)
-        per_picture = ratio(ops.sum(present * per_class, axis=-1), ops.sum(present, axis=-1))
+        of_image = ratio(ops.sum(present * per_class, axis=-1), ops.sum(present, axis=-1))
         there = ops.cast(ops.any(weights > 0, axis=(1, 2)), "float32")
-        return ratio(ops.sum(there * per_picture), ops.sum(there))
+        return ratio(ops.sum(there * of_image), ops.sum(there))
 
     def get_config(self):
         return super().get_config() | {
@@ -548,10 +557,10 @@ def signed_distances(inside, outside):
     """How far each pixel is from the edge of a class: outside the class positive, inside it 0 or negative.
 
     Outside it is the distance to the nearest pixel of the class; inside, 1 − the distance to the nearest pixel that is
-    not of the class: a pixel on the edge of the class has 0. A picture that has no edge, because all or none of it is
+    not of the class: a pixel on the edge of the class has 0. An image that has no edge, because all or none of it is
     the class, has 0 everywhere. A pixel that is on neither side (ignored) is no one's nearest pixel.
 
-    The cost is height · width · (height + width) operations per picture and class, and, where the backend does not fuse
+    The cost is height · width · (height + width) operations per image and class, and, where the backend does not fuse
     them, height · width · max(height, width) floats of memory: 8 MB for 128 × 128 pixels, 67 MB for 256 × 256.
 
     Args:
@@ -570,20 +579,22 @@ def signed_distances(inside, outside):
 
     pairs = ops.cast(ops.stack([inside, outside], axis=-3), "float32")
     shape = ops.shape(pairs)
-    # One picture and class after the other: all at once would take the memory of all at once.
+    if 0 in pairs.shape:  # an empty batch, of which there is nothing to map
+        return ops.zeros(ops.shape(inside), "float32")
+    # One image and class after the other: all at once would take the memory of all at once.
     planes = ops.map(one, ops.reshape(pairs, (-1, *shape[-3:])))
     return ops.stop_gradient(ops.reshape(planes, ops.shape(inside)))
 
 
-@keras.saving.register_keras_serializable("course_lib.losses")
+@keras.saving.register_keras_serializable("course_lib")
 class Boundary(SegmentationLoss):
     """Boundary loss: the mean of p · φ over pixels and classes, φ the signed distance to the class's true edge.
 
     Kervadec et al. (2019), https://arxiv.org/abs/1812.07032. A false pixel costs its distance to the class,
     a pixel inside earns its depth; `signed_distances` says what φ is at the edge, and that a class without an edge in a
-    picture adds nothing there. The value is in pixels and can be negative: lowest, not 0, is best.
+    image adds nothing there. The value is in pixels and can be negative: lowest, not 0, is best.
 
-    By itself it can stop at an empty answer, which costs 0. They use it beside an area loss, with a factor that starts
+    By itself it can stop at an empty prediction, which costs 0. They use it beside an area loss, with a factor that starts
     small: `Dice() + 0.01 * Boundary()`.
 
     φ comes from the labels in the compiled step itself, so they are the ordinary ones; what it costs is said in
@@ -601,7 +612,7 @@ class Boundary(SegmentationLoss):
     def value(self, one_hot, logits, weights, counted):
         if len(logits.shape) != 4:
             raise ValueError(
-                f"y_pred has shape {tuple(logits.shape)}; the boundary loss needs pictures: "
+                f"y_pred has shape {tuple(logits.shape)}; the boundary loss needs images: "
                 "(batch, height, width, classes)."
             )
         first = 0 if self.background else 1
@@ -618,26 +629,47 @@ class Boundary(SegmentationLoss):
 # Sums
 
 
-@keras.saving.register_keras_serializable("course_lib.losses")
+@keras.saving.register_keras_serializable("course_lib")
 class WeightedSum(SegmentationLoss):
-    """A sum of losses, each with its factor; made by `a + 0.5 * b`."""
+    """A sum of losses, each with its factor; made by `a + 0.5 * b` or `sum([a, b])`. Each part keeps its own `ignore`.
 
-    def __init__(self, losses, factors=None, ignore: int = -1, name: str = "sum"):
-        super().__init__(ignore, name)
-        losses = [
+    Args:
+        losses: the parts, losses of this module or Keras's own.
+        factors: one finite number each; 1 by default.
+        name: shown where Keras names a loss.
+
+    Raises:
+        TypeError: if a factor is no number.
+        ValueError: if a factor is not finite, or there are not as many as losses.
+    """
+
+    def __init__(
+        self,
+        losses: Sequence[keras.losses.Loss],
+        factors: Sequence[float] | None = None,
+        name: str = "sum",
+    ):
+        super().__init__(name=name)
+        self.losses = [
             keras.saving.deserialize_keras_object(loss) if isinstance(loss, dict) else loss for loss in losses
         ]
-        self.losses = losses
-        self.factors = [1.0] * len(losses) if factors is None else [float(factor) for factor in factors]
+        factors = [1.0] * len(self.losses) if factors is None else factors
+        self.factors = [in_range("factor", factor) for factor in factors]
+        if len(self.factors) != len(self.losses):
+            raise ValueError(
+                f"factors is {self.factors}; it must have one number for each of {len(self.losses)} losses."
+            )
 
-    def __call__(self, y_true, y_pred, sample_weight=None):
+    def __call__(self, y_true: Tensor, y_pred: Tensor, sample_weight: Tensor | None = None) -> Tensor:
+        """The sum of the parts' values, a float32 scalar; arguments and errors as of each part."""
         return sum(
             factor * loss(y_true, y_pred, sample_weight)
             for factor, loss in zip(self.factors, self.losses, strict=True)
         )
 
     def get_config(self):
-        return super().get_config() | {
+        return {
             "losses": [keras.saving.serialize_keras_object(loss) for loss in self.losses],
             "factors": self.factors,
+            "name": self.name,
         }

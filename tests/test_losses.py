@@ -256,17 +256,6 @@ def test_the_gradient_is_the_difference_quotient(loss):
         )
 
 
-@each(ALL)
-def test_a_step_against_the_gradient_lowers_the_loss(loss):
-    labels, logits = random_case(5)
-    value, gradient = value_and_gradient(loss, labels, logits)
-    assert np.abs(gradient).max() > 1e-4
-    step = 0.05 * gradient / np.linalg.norm(gradient)
-    after = value_of(loss, labels, logits - step)
-    # To first order the loss falls by the length of the step times that of the gradient.
-    assert value - after == pytest.approx(0.05 * np.linalg.norm(gradient), rel=0.2)
-
-
 def test_a_pixel_that_is_wrong_pulls_towards_its_own_class():
     labels, logits = random_case(6)
     labels = np.maximum(labels, 0)
@@ -329,6 +318,91 @@ def test_pictures_may_differ_in_size_from_batch_to_batch():
     assert np.isfinite(history).all()
 
 
+# What would be silently wrong
+
+
+@each(ALL)
+def test_a_label_that_is_no_class_is_an_error_and_nan_in_a_compiled_step(loss):
+    labels, logits = random_case()
+    for bad in (CLASSES, -2, 255):
+        labels[0, 0, 0] = bad
+        value, gradient = value_and_gradient(loss, labels, logits)
+        assert np.isnan(value) and not gradient.any()
+    with pytest.raises(
+        ValueError, match="y_true holds 255; it must hold class ids, 0 to 2, or -1 for pixels"
+    ):
+        loss(labels, logits)
+
+
+@pytest.mark.parametrize("dtype", ["uint8", "int32", "float32"])
+@each([CrossEntropy(), Dice() + Focal()])
+def test_nothing_is_learned_from_masks_of_0_and_255(loss, dtype):
+    images = np.random.default_rng(0).random((4, 4, 5, CLASSES), "float32")
+    model = keras.Sequential([keras.Input((4, 5, CLASSES)), keras.layers.Conv2D(2, 1)])
+    before = [ops.convert_to_numpy(weight) for weight in model.weights]
+    model.compile(keras.optimizers.Adam(0.1), loss)
+    history = model.fit(images, ((images[..., 0] > 0.5) * 255).astype(dtype), epochs=2, verbose=0)
+    assert np.isnan(history.history["loss"]).all()
+    for old, weight in zip(before, model.weights, strict=True):
+        np.testing.assert_array_equal(ops.convert_to_numpy(weight), old)
+
+
+@pytest.mark.parametrize(
+    "labels", [np.array([0.5]), np.array([1 / 255]), np.array([np.nan]), np.array([2**31])], ids=repr
+)
+def test_labels_that_are_not_whole_or_too_large_are_errors(labels):
+    with pytest.raises(ValueError, match="y_true holds .*; it must hold class ids, 0 to 1"):
+        CrossEntropy()(labels.reshape(1, 1, 1), np.zeros((1, 1, 1, 2), "float32"))
+
+
+@each(ALL)
+def test_what_is_not_finite_under_an_ignored_pixel_does_not_matter(loss):
+    labels, logits = random_case()
+    expected = value_and_gradient(loss, labels, logits)
+    weights = np.ones(SHAPE, "float32")
+    logits[labels == -1], weights[labels == -1] = np.nan, np.inf
+    value, gradient = value_and_gradient(loss, labels, logits, weights)
+    assert value == pytest.approx(expected[0], abs=1e-6)
+    np.testing.assert_allclose(gradient, expected[1], atol=1e-6)
+
+
+@each(ALL)
+def test_an_empty_batch_costs_nothing(loss):
+    assert float(loss(np.zeros((0, 4, 5), "int32"), np.zeros((0, 4, 5, CLASSES), "float32"))) == 0
+
+
+@each([CrossEntropy(), WeightedCrossEntropy(), Dice(), LovaszSoftmax()])
+@pytest.mark.parametrize("shape", [(2,), (2, 1), (2, 1, 1), (2, 4, 5, 1)])
+def test_weights_of_images_and_with_a_channel_axis(loss, shape):
+    labels, logits = random_case()
+    weights = np.random.default_rng(1).random(shape).astype("float32")
+    per_pixel = (weights.reshape(2, 1, 1) if weights.size == 2 else weights[..., 0]) * np.ones(
+        SHAPE, "float32"
+    )
+    assert float(loss(labels, logits, weights)) == pytest.approx(
+        value_of(loss, labels, logits, per_pixel), rel=1e-5
+    )
+
+
+def test_losses_are_multiplied_divided_and_summed():
+    labels, logits = random_case()
+    one, other = (float(loss(labels, logits)) for loss in (CrossEntropy(), Dice()))
+    own = keras.losses.SparseCategoricalCrossentropy(from_logits=True, ignore_class=-1)
+    for loss, expected in (
+        (CrossEntropy() * 0.5, one / 2),
+        (0.5 * CrossEntropy(), one / 2),
+        (np.float32(0.5) * CrossEntropy(), one / 2),
+        (CrossEntropy() * np.float64(0.5), one / 2),
+        (CrossEntropy() / 2, one / 2),
+        (sum([CrossEntropy(), Dice()]), one + other),
+        ((CrossEntropy() + Dice()) * 2 + Dice(), 2 * one + 3 * other),
+        (own + Dice(), one + other),
+        (Dice() + own, one + other),
+    ):
+        assert isinstance(loss, losses.SegmentationLoss)
+        assert float(loss(labels, logits)) == pytest.approx(expected, rel=1e-5)
+
+
 # Configuration and errors
 
 
@@ -344,12 +418,12 @@ def test_pictures_may_differ_in_size_from_batch_to_batch():
         FocalTversky(0.1, 0.2, 3.0, 4.0, False, ignore=9, name="h"),
         LovaszSoftmax("all", True, False, ignore=9, name="i"),
         Boundary(False, ignore=9, name="j"),
-        WeightedCrossEntropy() + 0.3 * Boundary(False, ignore=9),
+        WeightedCrossEntropy(ignore=9) + 0.3 * Boundary(False, ignore=9),
     ]
 )
 def test_a_loss_comes_back_from_its_configuration(loss):
     kept = keras.saving.serialize_keras_object(loss)
-    assert kept["registered_name"] == f"course_lib.losses>{type(loss).__name__}"
+    assert kept["registered_name"] == f"course_lib>{type(loss).__name__}"
     again = keras.saving.deserialize_keras_object(kept)
     assert type(again) is type(loss)
     assert again.get_config() == loss.get_config()
@@ -365,30 +439,60 @@ def test_a_loss_comes_back_from_its_configuration(loss):
         (
             lambda: WeightedCrossEntropy(2.0),
             TypeError,
-            "class_weights is the number 2.0; give one number per",
+            r"class_weights is 2.0; it must be one number per class, in order",
         ),
         (lambda: WeightedCrossEntropy((1, -1)), ValueError, r"class_weights is \(1.0, -1.0\); each must be"),
-        (lambda: Focal(alpha=0.25), TypeError, "alpha is the number 0.25; give one number per class"),
-        (lambda: Focal(gamma=-1), ValueError, "gamma is -1; it must be 0"),
-        (lambda: Jaccard(smooth=0), ValueError, "smooth is 0; it must be positive"),
-        (lambda: Tversky(alpha=-0.1), ValueError, "alpha is -0.1; it must be finite and 0 or more"),
-        (lambda: Tversky(beta=float("nan")), ValueError, "beta is nan; it must be finite and 0 or more"),
-        (lambda: FocalTversky(gamma=0), ValueError, "gamma is 0; it must be positive"),
+        (lambda: CrossEntropy(2.0), TypeError, "class_weights is 2.0; it must be one number per class"),
+        (
+            lambda: CrossEntropy({0: 1.0, 1: 5.0}),
+            TypeError,
+            r"class_weights is \{0: 1.0, 1: 5.0\}; it must be one",
+        ),
+        (
+            lambda: CrossEntropy((1, -1)),
+            ValueError,
+            r"class_weights is \(1.0, -1.0\); each must be at least 0",
+        ),
+        (lambda: CrossEntropy((1, np.nan)), ValueError, r"class_weights is \(1.0, nan\); each must be"),
+        (lambda: CrossEntropy("12"), TypeError, "class_weights is '12'; it must be one number per class"),
+        (lambda: CrossEntropy([[1, 2]]), ValueError, r"class_weights is an array of shape \(1, 2\)"),
+        (lambda: CrossEntropy((1, 2))(*random_case()), ValueError, "one number for each of the 3 classes"),
+        (lambda: Focal(alpha=0.25), TypeError, "alpha is 0.25; it must be one number per class"),
+        (lambda: Focal(gamma=-1), ValueError, "gamma is -1; it must be at least 0"),
+        (lambda: Focal(gamma="2"), TypeError, "gamma is '2'; it must be a number"),
+        (lambda: Jaccard(smooth=0), ValueError, "smooth is 0; it must be above 0"),
+        (lambda: Tversky(alpha=-0.1), ValueError, "alpha is -0.1; it must be at least 0 and finite"),
+        (lambda: Tversky(beta=float("nan")), ValueError, "beta is nan; it must be at least 0 and finite"),
+        (lambda: FocalTversky(gamma=0), ValueError, "gamma is 0; it must be above 0"),
+        (lambda: Dice(ignore=0.5), TypeError, "ignore is 0.5; it must be a whole number"),
+        (lambda: Dice() * float("inf"), ValueError, "factor is inf; it must be finite"),
+        (lambda: Dice() * "2", TypeError, "factor is '2'; it must be a number"),
+        (lambda: Dice() / 0, ValueError, "divisor is 0; it must be above 0"),
+        (lambda: Dice() + 1, TypeError, "unsupported operand"),
+        (
+            lambda: losses.WeightedSum([Dice()], [1, 2]),
+            ValueError,
+            r"factors is \[1.0, 2.0\]; it must have one",
+        ),
         (
             lambda: LovaszSoftmax(classes="some"),
             ValueError,
-            'classes is \'some\'; it must be "present" or "all"',
+            "classes is 'some'; it must be one of 'present', 'all'",
         ),
         (
             lambda: Focal(alpha=(1, 1))(*random_case()),
             ValueError,
-            "alpha has 2 entries for 3 classes; give one",
+            r"alpha is \(1.0, 1.0\); it must have one number for each of the 3 classes",
         ),
-        (lambda: WeightedCrossEntropy((1,))(*random_case()), ValueError, "class_weights has 1 entries for 3"),
+        (
+            lambda: WeightedCrossEntropy((1,))(*random_case()),
+            ValueError,
+            r"class_weights is \(1.0,\); it must",
+        ),
         (
             lambda: Boundary()(np.zeros((4, 5), "int32"), np.zeros((4, 5, 3), "float32")),
             ValueError,
-            r"y_pred has shape \(4, 5, 3\); the boundary loss needs pictures",
+            r"y_pred has shape \(4, 5, 3\); the boundary loss needs images",
         ),
     ],
 )

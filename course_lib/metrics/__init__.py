@@ -1,77 +1,95 @@
-"""Metrics: plain functions on arrays, and Keras metrics that stream over batches.
+"""Metrics: plain functions on arrays, and Keras metrics that stream over batches."""
 
-Names are loaded when they are first asked for, so `from course_lib.metrics import iou` loads neither Keras
-nor a backend.
-"""
+from course_lib.metrics.boundary import (
+    average_surface_distance,
+    boundary_f1,
+    boundary_iou,
+    hausdorff,
+    surface_distances,
+)
+from course_lib.metrics.coco import COCOEvaluator, CocoScores, coco_average_precision, interpolated_precision
+from course_lib.metrics.instance import (
+    DSB_THRESHOLDS,
+    Matching,
+    MatchingScores,
+    aggregated_jaccard,
+    average_precision,
+    count_error,
+    iou_matrix,
+    match,
+    matching_scores,
+)
+from course_lib.metrics.panoptic import (
+    PanopticScore,
+    PanopticScores,
+    panoptic_quality,
+    panoptic_quality_per_class,
+)
+from course_lib.metrics.partition import (
+    PartitionScore,
+    information_score,
+    rand_score,
+    segments_from_labels,
+    segments_from_probability,
+)
+from course_lib.metrics.semantic import (
+    class_accuracy,
+    confusion_matrix,
+    dice,
+    dice_per_class,
+    frequency_weighted_iou,
+    iou,
+    iou_per_class,
+    mean_class_accuracy,
+    mean_dice,
+    mean_iou,
+    pixel_accuracy,
+    pixel_error,
+)
+from course_lib.metrics.streaming import ConfusionMatrix, DiceScore, MeanIoU, PixelAccuracy
 
-from importlib import import_module
-
-_MODULE_OF = {
-    "class_accuracy": "semantic",
-    "confusion_matrix": "semantic",
-    "dice": "semantic",
-    "dice_per_class": "semantic",
-    "frequency_weighted_iou": "semantic",
-    "iou": "semantic",
-    "iou_per_class": "semantic",
-    "mean_class_accuracy": "semantic",
-    "mean_dice": "semantic",
-    "mean_iou": "semantic",
-    "pixel_accuracy": "semantic",
-    "pixel_error": "semantic",
-    "average_surface_distance": "boundary",
-    "boundary_f1": "boundary",
-    "boundary_iou": "boundary",
-    "hausdorff": "boundary",
-    "surface_distances": "boundary",
-    "DSB_THRESHOLDS": "instance",
-    "Matching": "instance",
-    "MatchingScores": "instance",
-    "aggregated_jaccard": "instance",
-    "average_precision": "instance",
-    "count_error": "instance",
-    "iou_matrix": "instance",
-    "match": "instance",
-    "matching_scores": "instance",
-    "PanopticScore": "panoptic",
-    "PanopticScores": "panoptic",
-    "panoptic_quality": "panoptic",
-    "panoptic_quality_per_class": "panoptic",
-    "PartitionScore": "partition",
-    "information_score": "partition",
-    "rand_score": "partition",
-    "segments_from_labels": "partition",
-    "segments_from_probability": "partition",
-    "COCOEvaluator": "coco",
-    "CocoScores": "coco",
-    "interpolated_precision": "coco",
-    "CocoAP": "coco_streaming",
-    "coco_average_precision": "coco",
-    "ClassAccuracy": "streaming",
-    "ConfusionMatrix": "streaming",
-    "Dice": "streaming",
-    "FrequencyWeightedIoU": "streaming",
-    "MeanIoU": "streaming",
-    "PixelAccuracy": "streaming",
-    "AggregatedJaccard": "per_image",
-    "AveragePrecision": "per_image",
-    "AverageSurfaceDistance": "per_image",
-    "BoundaryF1": "per_image",
-    "BoundaryIoU": "per_image",
-    "Hausdorff": "per_image",
-    "PanopticQuality": "per_image",
-}
-
-__all__ = list(_MODULE_OF)
-
-
-def __getattr__(name: str):
-    if name not in _MODULE_OF:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    value = getattr(import_module(f"{__name__}.{_MODULE_OF[name]}"), name)
-    globals()[name] = value
-    return value
-
-
-def __dir__() -> list[str]:
-    return sorted({*globals(), *__all__})
+__all__ = [
+    "DSB_THRESHOLDS",
+    "COCOEvaluator",
+    "CocoScores",
+    "ConfusionMatrix",
+    "DiceScore",
+    "Matching",
+    "MatchingScores",
+    "MeanIoU",
+    "PanopticScore",
+    "PanopticScores",
+    "PartitionScore",
+    "PixelAccuracy",
+    "aggregated_jaccard",
+    "average_precision",
+    "average_surface_distance",
+    "boundary_f1",
+    "boundary_iou",
+    "class_accuracy",
+    "coco_average_precision",
+    "confusion_matrix",
+    "count_error",
+    "dice",
+    "dice_per_class",
+    "frequency_weighted_iou",
+    "hausdorff",
+    "information_score",
+    "interpolated_precision",
+    "iou",
+    "iou_matrix",
+    "iou_per_class",
+    "match",
+    "matching_scores",
+    "mean_class_accuracy",
+    "mean_dice",
+    "mean_iou",
+    "panoptic_quality",
+    "panoptic_quality_per_class",
+    "pixel_accuracy",
+    "pixel_error",
+    "rand_score",
+    "segments_from_labels",
+    "segments_from_probability",
+    "surface_distances",
+]

@@ -3,14 +3,12 @@
 import subprocess
 import sys
 
-import keras
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from course_lib.metrics import COCOEvaluator, CocoScores, coco, coco_average_precision
-from course_lib.metrics.coco_streaming import CocoAP
 
 laws = settings(deadline=None, max_examples=25)
 
@@ -442,127 +440,3 @@ def test_the_evaluator_loads_no_backend():
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
-
-
-# --- The Keras metric ---
-
-
-def padded(rows, width, fill):
-    """`(len(rows), width, …)`: rows of different lengths, filled up."""
-    shape = np.shape(rows[0])[1:] if len(rows[0]) else ()
-    full = np.full((len(rows), width, *shape), fill, np.asarray(rows[0]).dtype)
-    for k, row in enumerate(rows):
-        full[k, : len(row)] = row
-    return full
-
-
-def batch_of(images, kind="boxes"):
-    """The images as the dicts that `CocoAP` takes."""
-    n = max(len(image["classes_true"]) for image in images) + 2
-    m = max(len(image["classes_pred"]) for image in images) + 1
-    y_true = {
-        "classes": padded([image["classes_true"] for image in images], n, -1),
-        kind: padded([image[f"{kind}_true"] for image in images], n, 0),
-        "crowd": padded([image["crowd"] for image in images], n, True),
-    }
-    y_pred = {
-        "classes": padded([image["classes_pred"] for image in images], m, -1),
-        kind: padded([image[f"{kind}_pred"] for image in images], m, 0),
-        "scores": padded([image["scores"] for image in images], m, 1.0),
-    }
-    return y_true, y_pred
-
-
-def some_images(kind, count=5):
-    rng = np.random.default_rng(0)
-    images = []
-    for n, m in rng.integers(1, 7, (count, 2)):
-        low = rng.integers(0, 4, (n + m, 2))
-        boxes = np.concatenate([low, low + rng.integers(3, 6, (n + m, 2))], axis=-1).astype("float32")
-        y, x = np.mgrid[:9, :9]
-        masks = np.array([(x >= a) & (x < c) & (y >= b) & (y < d) for a, b, c, d in boxes])
-        shapes = {"boxes": boxes, "masks": masks}[kind]
-        images.append(
-            {
-                "classes_true": rng.integers(0, CLASSES, n).astype("int32"),
-                "classes_pred": rng.integers(0, CLASSES, m).astype("int32"),
-                f"{kind}_true": shapes[:n],
-                f"{kind}_pred": shapes[n:],
-                "scores": rng.random(m).astype("float32"),
-                "crowd": rng.random(n) < 0.1,
-            }
-        )
-    return images
-
-
-@pytest.mark.parametrize("kind", ["boxes", "masks"])
-def test_the_keras_metric_is_the_evaluator_on_batches(kind):
-    seen = some_images(kind)
-    expected = evaluated(*seen, num_classes=CLASSES, kind=kind)
-    assert 0 < expected.ap < expected.ap_50 < 1
-    for score in ("ap", "ap_50"):
-        metric = CocoAP(CLASSES, kind, score)
-        assert np.isnan(float(metric.result()))
-        metric.update_state(*batch_of(seen[:2], kind))
-        metric.reset_state()
-        for part in (seen[:3], seen[3:]):
-            y_true, y_pred = batch_of(part, kind)
-            tensors = {name: keras.ops.convert_to_tensor(values) for name, values in y_pred.items()}
-            metric.update_state(y_true, tensors)
-        assert float(metric.result()) == pytest.approx(getattr(expected, score), rel=1e-6)
-
-
-def test_the_keras_metric_can_be_saved_and_loaded():
-    metric = CocoAP(3, "masks", "ar_10", iou_thresholds=[0.4, 0.5], max_detections=50, name="recall")
-    copy = keras.metrics.deserialize(keras.metrics.serialize(metric))
-    assert type(copy) is CocoAP
-    assert copy.get_config() == metric.get_config()
-    assert copy.evaluator.max_detections == (1, 10, 50)
-
-
-def test_the_keras_metric_says_that_it_cannot_be_compiled():
-    y_true, y_pred = batch_of(some_images("boxes"))
-    metric = CocoAP(CLASSES)
-    symbolic = {**y_pred, "boxes": keras.KerasTensor(y_pred["boxes"].shape)}
-    with pytest.raises(TypeError, match=r"y_pred\['boxes'\]: .*compiled step"):
-        metric.update_state(y_true, symbolic)
-    if keras.backend.backend() == "jax":
-        from jax import jit as compiled
-    else:
-        from tensorflow import function as compiled
-
-    @compiled
-    def step(boxes):
-        metric.update_state(y_true, {**y_pred, "boxes": boxes})
-        return boxes
-
-    with pytest.raises(TypeError, match=r"y_pred\['boxes'\]: .*compiled step"):
-        step(y_pred["boxes"])
-    assert metric.evaluator.result().truths.sum() == 0
-
-
-@pytest.mark.parametrize(
-    ("call", "words"),
-    [
-        (lambda true, pred: CocoAP(2, score="map"), "score: one of ap, ap_50.*got 'map'"),
-        (lambda true, pred: CocoAP(2).update_state(true, pred, np.ones(5)), "sample_weight"),
-        (lambda true, pred: CocoAP(2).update_state(true, true), "y_pred: .*'scores' is missing"),
-        (lambda true, pred: CocoAP(2).update_state(true["boxes"], pred), "y_true: a dict"),
-        (lambda true, pred: CocoAP(2, "masks").update_state(true, pred), "y_true: .*'masks' is missing"),
-        (
-            lambda true, pred: CocoAP(1).update_state(true, pred),
-            "image 0 of the batch: classes_true: class id 1",
-        ),
-        (
-            lambda true, pred: CocoAP(2).update_state(true, {k: v[:3] for k, v in pred.items()}),
-            "5 images but y_pred 3",
-        ),
-        (
-            lambda true, pred: CocoAP(2).update_state(true, {**pred, "scores": pred["scores"][:, 1:]}),
-            r"y_pred\['scores'\]: shape",
-        ),
-    ],
-)
-def test_errors_of_the_keras_metric(call, words):
-    with pytest.raises(ValueError, match=words):
-        call(*batch_of(some_images("boxes")))

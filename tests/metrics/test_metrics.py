@@ -1,10 +1,5 @@
 """Metrics: what they are worth on maps that can be counted by hand, their laws, and their errors."""
 
-import os
-import subprocess
-import sys
-
-import keras
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -13,8 +8,6 @@ from hypothesis.extra import numpy as hnp
 
 from course_lib import metrics
 from course_lib.metrics import semantic
-
-pytestmark = pytest.mark.backend
 
 CLASSES = 3
 laws = settings(deadline=None, max_examples=60)
@@ -26,11 +19,6 @@ def maps(low: int, high: int, count: int = 2):
     return shapes.flatmap(
         lambda shape: st.tuples(*[hnp.arrays(np.int32, shape, elements=st.integers(low, high))] * count)
     )
-
-
-def logits_of(classes: np.ndarray, num_classes: int = CLASSES) -> np.ndarray:
-    """Logits whose largest is the given class."""
-    return (np.eye(num_classes, dtype="float32")[classes] * 5 - 2).astype("float32")
 
 
 # --- Class maps ---
@@ -163,228 +151,6 @@ def test_class_score_laws(pair, order):
 def test_class_map_errors(call, words):
     with pytest.raises(ValueError, match=words):
         call()
-
-
-# --- Keras metrics ---
-
-
-def streaming_metrics():
-    return (
-        metrics.MeanIoU(CLASSES),
-        metrics.Dice(CLASSES),
-        metrics.PixelAccuracy(),
-        metrics.ClassAccuracy(CLASSES),
-        metrics.FrequencyWeightedIoU(CLASSES),
-    )
-
-
-def numpy_scores(y_true, y_pred):
-    matrix = metrics.confusion_matrix(y_true, y_pred, CLASSES)
-    return (
-        metrics.mean_iou(matrix),
-        metrics.mean_dice(matrix),
-        metrics.pixel_accuracy(matrix),
-        metrics.mean_class_accuracy(matrix),
-        metrics.frequency_weighted_iou(matrix),
-    )
-
-
-@settings(deadline=None, max_examples=8)
-@given(st.integers(0, 2**32 - 1), st.sets(st.integers(1, 2)))
-def test_streaming_equals_one_pass_over_any_split(seed, cuts):
-    rng = np.random.default_rng(seed)
-    y_true = rng.integers(-1, CLASSES, (3, 4, 5)).astype("int32")
-    y_pred = rng.integers(0, CLASSES, (3, 4, 5))
-    streaming = streaming_metrics()
-    for true, pred in zip(np.split(y_true, sorted(cuts)), np.split(y_pred, sorted(cuts)), strict=True):
-        for metric in streaming:
-            metric.update_state(true, logits_of(pred))
-    results = [float(metric.result()) for metric in streaming]
-    np.testing.assert_allclose(results, numpy_scores(y_true, y_pred), rtol=1e-6)
-
-
-def test_streaming_starts_anew_after_reset_and_is_nan_before_any_pixel():
-    y_true, y_pred = np.array([[0, 1, 2]]), np.array([[0, 2, 2]])
-    for metric, expected in zip(streaming_metrics(), numpy_scores(y_true, y_pred), strict=True):
-        assert np.isnan(float(metric.result()))
-        metric.update_state(y_true, logits_of(np.array([[1, 0, 0]])))
-        metric.reset_state()
-        metric.update_state(y_true, logits_of(y_pred))
-        assert float(metric.result()) == pytest.approx(expected, rel=1e-6)
-
-
-def test_streaming_leaves_absent_classes_out_and_takes_chosen_ones():
-    y_true, y_pred = np.array([[0, 0, 1, 1]]), np.array([[0, 1, 1, 1]])
-    metric = metrics.MeanIoU(5)
-    metric.update_state(y_true, logits_of(y_pred, 5))
-    assert float(metric.result()) == pytest.approx((1 / 2 + 2 / 3) / 2, rel=1e-6)
-    metric = metrics.Dice(5, classes=[1, 4])
-    metric.update_state(y_true, logits_of(y_pred, 5))
-    assert float(metric.result()) == pytest.approx(4 / 5, rel=1e-6)
-
-
-def test_streaming_tells_the_classes_apart():
-    y_true, y_pred = np.array([[0, 0, 1, 1, -1]]), np.array([[0, 1, 1, 1, 2]])
-    matrix = metrics.confusion_matrix(y_true, y_pred, 4)
-    table = metrics.ConfusionMatrix(4)
-    table.update_state(y_true, logits_of(y_pred, 4))
-    result = table.result()
-    table.reset_state()
-    np.testing.assert_array_equal(keras.ops.convert_to_numpy(result), matrix)  # what was given out stays
-    for metric, expected in (
-        (metrics.MeanIoU(4), metrics.iou_per_class(matrix)),
-        (metrics.Dice(4, classes=[1]), metrics.dice_per_class(matrix)),
-        (metrics.ClassAccuracy(4), metrics.class_accuracy(matrix)),
-    ):
-        metric.update_state(y_true, logits_of(y_pred, 4))
-        np.testing.assert_allclose(keras.ops.convert_to_numpy(metric.per_class()), expected, rtol=1e-6)
-
-
-@pytest.mark.parametrize("weight_shape", [(4,), (4, 1, 1), (4, 3, 5), (4, 3, 5, 1)])
-def test_a_weight_counts_like_that_many_copies(weight_shape):
-    rng = np.random.default_rng(1)
-    y_true, y_pred = rng.integers(-1, CLASSES, (4, 3, 5)), rng.integers(0, CLASSES, (4, 3, 5))
-    weights = rng.integers(0, 4, weight_shape)
-    per_pixel = weights.reshape(*weight_shape[:3], *[1] * (3 - len(weight_shape[:3]))) * np.ones(
-        (4, 3, 5), int
-    )
-    copied_true, copied_pred = (
-        np.repeat(y_true.ravel(), per_pixel.ravel()),
-        np.repeat(y_pred.ravel(), per_pixel.ravel()),
-    )
-    for metric, expected in zip(streaming_metrics(), numpy_scores(copied_true, copied_pred), strict=True):
-        metric.update_state(y_true, logits_of(y_pred), sample_weight=weights.astype("float32"))
-        assert float(metric.result()) == pytest.approx(expected, rel=1e-6)
-
-
-def test_labels_may_have_a_channel_axis():
-    y_true, y_pred = np.array([[[0, 1], [2, 2]]]), np.array([[[0, 2], [2, 1]]])
-    for metric, expected in zip(streaming_metrics(), numpy_scores(y_true, y_pred), strict=True):
-        metric.update_state(y_true[..., None], logits_of(y_pred))
-        assert float(metric.result()) == pytest.approx(expected, rel=1e-6)
-
-
-def test_counting_goes_on_where_float32_cannot_add_one():
-    metric = metrics.PixelAccuracy()
-    right, wrong = logits_of(np.array([[0]])), logits_of(np.array([[1]]))
-    metric.update_state(np.array([[0]]), right, sample_weight=np.array([2.0**24], "float32"))
-    for _ in range(16):
-        metric.update_state(np.array([[0]]), wrong)
-    # In plain float32, 2^24 + 1 is 2^24 again: the 16 wrong pixels would be lost.
-    assert float(metric.table[1]) == 2**24 + 16
-
-
-@pytest.mark.parametrize("bad", [CLASSES, -2])
-def test_a_label_out_of_range_is_loud(bad):
-    y_true = np.array([[0, 1, bad]])
-    for metric in (*streaming_metrics(), metrics.MeanIoU(CLASSES, classes=[0])):
-        metric.update_state(y_true, logits_of(np.array([[0, 1, 1]])))
-        assert np.isnan(float(metric.result()))
-
-
-@pytest.mark.parametrize("jit_compile", [True, False])
-def test_streaming_in_fit(jit_compile):
-    rng = np.random.default_rng(2)
-    images = rng.normal(size=(6, 8, 8, 1)).astype("float32")
-    y_true = rng.integers(-1, CLASSES, (6, 8, 8)).astype("int32")
-    weights = rng.integers(0, 2, (6, 8, 8)).astype("float32")
-    inputs = keras.Input((8, 8, 1))
-    model = keras.Model(inputs, keras.layers.Conv2D(CLASSES, 3, padding="same")(inputs))
-    model.compile(
-        keras.optimizers.SGD(
-            0.0
-        ),  # learns nothing, so that the epoch's metrics are those of the model after it
-        keras.losses.SparseCategoricalCrossentropy(from_logits=True, ignore_class=-1),
-        metrics=[*streaming_metrics(), metrics.ConfusionMatrix(CLASSES)],
-        weighted_metrics=[metrics.MeanIoU(CLASSES, name="weighted_iou")],
-        jit_compile=jit_compile,
-    )
-    logs = model.fit(images, y_true, sample_weight=weights, batch_size=3, verbose=0).history
-    y_pred = keras.ops.convert_to_numpy(model(images)).argmax(axis=-1)
-    results = [logs[metric.name][0] for metric in streaming_metrics()]
-    np.testing.assert_allclose(results, numpy_scores(y_true, y_pred), rtol=1e-6)
-    matrix = metrics.confusion_matrix(y_true, y_pred, CLASSES)
-    np.testing.assert_array_equal(logs["confusion_matrix"][0], matrix)
-    weighted = metrics.confusion_matrix(np.where(weights > 0, y_true, -1), y_pred, CLASSES)
-    assert logs["weighted_iou"][0] == pytest.approx(metrics.mean_iou(weighted), rel=1e-6)
-
-
-@pytest.mark.parametrize(
-    "metric",
-    [
-        metrics.MeanIoU(4, ignore=255, classes=[1, 3], name="cells"),
-        metrics.Dice(2, ignore=None),
-        metrics.PixelAccuracy(ignore=None, name="share"),
-        metrics.ClassAccuracy(3, classes=[0]),
-        metrics.FrequencyWeightedIoU(3, ignore=0),
-        metrics.ConfusionMatrix(3),
-        metrics.BoundaryF1(3, tolerance=1.5, spacing=(0.5, 2), classes=[1]),
-        metrics.BoundaryIoU(3, distance=3, ignore=None),
-        metrics.Hausdorff(3, percentile=95, spacing=0.1, missing=20.0),
-        metrics.AverageSurfaceDistance(3, name="assd"),
-        metrics.AveragePrecision([0.5, 0.75]),
-        metrics.PanopticQuality(),
-        metrics.PanopticQuality(4, stuff=(0, 2), ignore=255),
-        metrics.AggregatedJaccard(),
-    ],
-    ids=lambda metric: type(metric).__name__,
-)
-def test_streaming_config_round_trip(metric):
-    copy = keras.metrics.deserialize(keras.metrics.serialize(metric))
-    assert type(copy) is type(metric)
-    assert copy.get_config() == metric.get_config()
-
-
-@pytest.mark.parametrize(
-    ("call", "words"),
-    [
-        (lambda: metrics.MeanIoU(1), "num_classes: at least 2"),
-        (lambda: metrics.Dice(3, classes=[3]), "classes: ids from 0 to 2"),
-        (lambda: metrics.MeanIoU(3, classes=[]), "classes"),
-        (
-            lambda: metrics.MeanIoU(3).update_state(np.zeros((1, 2), int), np.zeros((1, 2, 4))),
-            r"y_pred: logits.*3\)",
-        ),
-        (lambda: metrics.MeanIoU(3).update_state(np.zeros((1, 3), int), np.zeros((1, 3))), "y_pred: logits"),
-        (
-            lambda: metrics.MeanIoU(3).update_state(np.zeros((1, 2)), np.zeros((1, 2, 3))),
-            "y_true: integer class ids",
-        ),
-        (
-            lambda: metrics.PixelAccuracy().update_state(np.zeros((1, 5), int), np.zeros((1, 4, 3))),
-            "axis 1 differs",
-        ),
-        (
-            lambda: metrics.PixelAccuracy().update_state(
-                np.zeros((1, 5), int), np.zeros((1, 5, 3)), sample_weight=np.ones((1, 5, 3))
-            ),
-            "sample_weight",
-        ),
-    ],
-)
-def test_streaming_errors(call, words):
-    with pytest.raises(ValueError, match=words):
-        call()
-
-
-def test_plain_functions_load_no_backend():
-    code = (
-        "import sys; from course_lib.metrics import iou, match, rand_score, average_precision, boundary_f1; "
-        "from course_lib.metrics import panoptic_quality; "
-        "print([m for m in ('keras', 'tensorflow', 'jax', 'torch') if m in sys.modules])"
-    )
-    done = subprocess.run(
-        [sys.executable, "-c", code], capture_output=True, text=True, env={**os.environ}, check=True
-    )
-    assert done.stdout.strip() == "[]"
-
-
-def test_every_public_name_can_be_had():
-    for name in metrics.__all__:
-        assert getattr(metrics, name) is not None
-        assert name in dir(metrics)
-    with pytest.raises(AttributeError, match="no_such_metric"):
-        metrics.no_such_metric  # noqa: B018
 
 
 # --- Instance maps ---

@@ -1,0 +1,143 @@
+"""Labels, logits and pixel weights as `fit` hands them over: one reading of them for losses and metrics.
+
+Ground truth comes as class ids `(batch, height, width)` or `(batch, height, width, 1)`, of any integer type, boolean, or
+float if they are whole numbers. A model of one output channel stands for two classes: sigmoid(z) is the softmax of
+(0, z), so class 1 is predicted where z > 0. Sample weights come as Keras takes them: one per image or one per pixel.
+"""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+import keras
+import numpy as np
+from keras import ops
+
+
+class Batch(NamedTuple):
+    """One batch, read.
+
+    Attributes:
+        labels: int32 `(batch, height, width)`; -1 where the label does not count or is none of the classes.
+        logits: `(batch, height, width, classes)`, two classes or more, of the type that was given.
+        weights: `(batch, height, width)`: what each pixel counts for, 0 where the label is ignored.
+        counted: bool `(batch, height, width)`: where the label is not ignored.
+        impossible: a boolean scalar: whether a label that counts is none of the classes. Only in a compiled step; else
+            that is an error.
+    """
+
+    labels: Any
+    logits: Any
+    weights: Any
+    counted: Any
+    impossible: Any
+
+
+def read_batch(y_true, y_pred, sample_weight=None, ignore: int | None = -1, dtype: str = "float32") -> Batch:
+    """Labels, logits and weights in one form.
+
+    Args:
+        y_true: class ids `(batch, height, width)` or `(batch, height, width, 1)`, of any number of axes in between.
+        y_pred: logits `(batch, height, width, classes)`; one channel counts as the second of two classes.
+        sample_weight: one number per image `(batch,)`, or one per pixel, with or without a channel axis; axes of
+            length 1 are repeated.
+        ignore: label that does not count; `None` if all count.
+        dtype: of the weights.
+
+    Returns:
+        What the docstring of `Batch` says. Inside a compiled step nothing can be raised about values; then `impossible`
+        says it, and the caller makes its result NaN.
+
+    Raises:
+        ValueError: if shapes do not belong together or, outside of compiled steps, a label is none of the classes.
+    """
+    labels, logits = ops.convert_to_tensor(y_true), ops.convert_to_tensor(y_pred)
+    if len(labels.shape) == len(logits.shape) and labels.shape[-1] == 1:
+        labels = ops.squeeze(labels, -1)
+    _check_shapes(labels, logits)
+    if logits.shape[-1] == 1:
+        logits = ops.concatenate([ops.zeros_like(logits), logits], axis=-1)
+    classes = logits.shape[-1]
+
+    ids = ops.cast(labels, "int32")
+    # A number that is not whole, or too large for int32, does not come back from it.
+    possible = ops.logical_and(ids >= 0, ids < classes)
+    if keras.backend.standardize_dtype(labels.dtype) != "bool":
+        possible = ops.logical_and(possible, ops.equal(ops.cast(ids, labels.dtype), labels))
+    counted = ops.ones_like(possible) if ignore is None else ops.not_equal(ids, ignore)
+    impossible = ops.any(ops.logical_and(counted, ops.logical_not(possible)))
+    if known(impossible):
+        held = ops.convert_to_numpy(labels)
+        wrong = held[ops.convert_to_numpy(counted) & ~ops.convert_to_numpy(possible)][0].item()
+        raise ValueError(
+            f"y_true holds {wrong}; it must hold class ids, 0 to {classes - 1}"
+            f"{'' if ignore is None else f', or {ignore} for pixels to ignore'}. Give each class its id (a mask of 0 and "
+            f"255 as mask > 127), and a label that is not to count as `ignore={wrong}`."
+        )
+    weights = ops.cast(counted, dtype)
+    if sample_weight is not None:
+        weights = ops.where(counted, _pixel_weights(sample_weight, labels, dtype), ops.zeros_like(weights))
+    ids = ops.where(ops.logical_and(counted, possible), ids, -1)
+    return Batch(ids, logits, weights, counted, impossible)
+
+
+def known(condition) -> bool | None:
+    """Whether a boolean scalar is true; `None` inside a compiled step, where it has no value yet."""
+    try:
+        return bool(np.asarray(ops.convert_to_numpy(condition)))
+    except Exception:  # each backend has its own for a tensor without a value
+        return None
+
+
+class _AsKeras(keras.losses.Loss):
+    def call(self, y_true, y_pred):
+        return y_pred
+
+
+def scaled_as_keras(value):
+    """A loss that is already reduced to a scalar, scaled as Keras scales its own where several devices add theirs up.
+
+    Under TensorFlow's `MirroredStrategy` that is a factor of one over their number; everywhere else it is 1.
+    """
+    value = ops.expand_dims(value, 0)
+    return _AsKeras(name="scaled", dtype="float32")(value, value)
+
+
+def _check_shapes(labels, logits) -> None:
+    of_labels, of_logits = tuple(labels.shape), tuple(logits.shape)
+    if len(of_labels) == len(of_logits) - 1:
+        pairs = zip(of_labels, of_logits, strict=False)
+        if all(a == b or a is None or b is None for a, b in pairs):
+            return
+        what = "both must show the same pixels, channels last: crop or resize the labels"
+    elif len(of_labels) == len(of_logits):
+        what = (
+            "one-hot labels are given as ids, np.argmax(y_true, axis=-1), and one logit per pixel with a channel axis, "
+            "y_pred[..., None]"
+        )
+    elif len(of_labels) == len(of_logits) - 2:
+        what = "labels need their batch axis too: y_true[None]"
+    else:
+        what = "labels of one image are one number per pixel"
+    raise ValueError(
+        f"y_true has shape {of_labels} and y_pred {of_logits}; they must be (batch, height, width) and (batch, height, "
+        f"width, classes): {what}."
+    )
+
+
+def _pixel_weights(sample_weight, labels, dtype: str):
+    """Weights that broadcast to the labels, their first axis the labels' first."""
+    weights = ops.cast(ops.convert_to_tensor(sample_weight), dtype)
+    given, wanted = tuple(weights.shape), tuple(labels.shape)
+    if len(given) == len(wanted) + 1 and given[-1] == 1:
+        weights, given = ops.squeeze(weights, -1), given[:-1]
+    aligned = len(given) == len(wanted) or all(side == 1 for side in given[1:])
+    fits = all(a in (1, None, b) or b is None for a, b in zip(given, wanted, strict=False))
+    if len(given) > len(wanted) or not aligned or not fits:
+        raise ValueError(
+            f"sample_weight has shape {tuple(sample_weight.shape)} for labels of shape {wanted}; it must be one number "
+            "per image (batch,), or one per pixel, as the labels. (A factor per class is the loss's: `class_weights`.)"
+        )
+    for _ in range(len(wanted) - len(given)):
+        weights = ops.expand_dims(weights, -1)
+    return weights
