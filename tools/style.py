@@ -30,7 +30,7 @@ WORDS = {
     r"dials?|screws?|timid|summits?": ("parameter, under-confident, peak", 22),
     r"the notes|the notes'": ("the claim itself, or 'textbook claim'", 30),
 }
-NOT_COUNTED = re.compile(r"ground truth|u-net|`[^`]*`|https?://\S+", re.I)
+NOT_COUNTED = re.compile(r"ground[ -]truth|u-net|`[^`]*`|https?://\S+", re.I)
 
 
 def texts() -> dict[str, str]:
