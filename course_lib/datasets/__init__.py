@@ -5,8 +5,9 @@ from course_lib.datasets import photographs
 from course_lib.datasets.archive import DataError, DataUnavailable, SplitUnavailable
 from course_lib.datasets.cells import CLASS_NAMES as CELL_CLASSES
 from course_lib.datasets.cells import cells
+from course_lib.datasets.checked import FolderDataset, FolderProblems, Report
 from course_lib.datasets.coco_json import check_coco, coco
-from course_lib.datasets.folder import FolderDataset, FolderProblems, Report, check_folder, folder
+from course_lib.datasets.folder import check_folder, folder
 from course_lib.datasets.real import (
     CAMVID_CLASSES,
     MEMBRANE_CLASSES,

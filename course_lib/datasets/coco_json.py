@@ -1,48 +1,55 @@
 """Objects in the format of COCO (Lin et al., "Microsoft COCO: Common Objects in Context", 2014): one JSON for a folder of
-pictures, as most annotation tools export it.
+images, as most annotation tools export it.
 
-`images` lists the files, `categories` the classes, `annotations` one object each: its picture, its category, and its
-outline, as polygons or as runs (RLE, plain or in COCO's letters). Such a file comes from elsewhere, so nothing in it is
-believed: types, ids, names of files, numbers of pixels are checked, and each fault is said with where it stands.
+`images` lists the files, `categories` the classes, `annotations` one object each: its image, its category, and its outline,
+as polygons or as run lengths (RLE, plain or in COCO's letters). Such a file comes from elsewhere, so nothing in it is
+believed: types, ids, file names, numbers of pixels are checked, and each fault is told with where it stands. What tools
+write in different ways (ids as text, images beside or below or above the JSON, a byte order mark) is read all the same.
 """
 
 from __future__ import annotations
 
 import json
 import math
+import re
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from itertools import islice
 from numbers import Real
 from pathlib import Path, PurePosixPath
 from typing import Any
+from urllib.parse import unquote
 
 import numpy as np
 from skimage.draw import polygon as pixels_of_polygon
 
-from course_lib.datasets.folder import (
+from course_lib.datasets.checked import (
     Entry,
     FolderDataset,
     FolderProblems,
+    GroundTruth,
     Problem,
     Report,
     Source,
-    Truth,
     assign,
     checked_channels,
     checked_class_names,
+    composed,
     existing_folder,
+    options_of,
 )
-from course_lib.datasets.reading import Unusable
+from course_lib.datasets.reading import ENDINGS, Unusable
 from course_lib.datasets.sample import IGNORE
 from course_lib.datasets.splits import SPLITS
 
 BACKGROUND = "background"
 SLACK = 1.0
 """Pixels by which an outline or a box may reach over the edge: tools round."""
+EXPORT = "Export it as COCO instances"
+AGAIN = "Export the file again"
 
 
-def coco(
-    split: str,
+def coco_source(
     path: str | Path,
     class_names: Sequence[str] | None = None,
     *,
@@ -50,239 +57,335 @@ def coco(
     channels: int = 3,
     splits: Mapping[str, Iterable[str]] | None = None,
     group: str | Callable[[str], str] | None = None,
-    skip: bool = False,
-    check: bool = True,
-) -> FolderDataset:
-    """One's own pictures with objects in COCO's JSON, as a data set like the others.
+) -> Source:
+    """What a JSON file lists; the arguments are those of `coco`."""
+    file = Path(path).expanduser()
+    if not file.is_file():
+        raise ValueError(f"path is {str(path)!r}; it must be the JSON file, and there is no such file.")
+    beside, above = file.parent / "images", file.parent.parent / "images"  # above: annotations/instances.json of CVAT
+    if images is not None:
+        roots = [existing_folder(images, "images")]
+    else:
+        roots = [beside] if beside.is_dir() else [file.parent, above] if above.is_dir() else [file.parent]
+    content = _parsed(file)
+    problems: list[Problem] = []
+
+    def fault(where: str, what: str, fix: str, *drops: str) -> None:
+        problems.append(Problem(f"{file.name}, {where}", what, fix, drops))
+
+    notes: list[str] = []
+    used = {
+        _id(annotation.get("category_id"))
+        for annotation in content["annotations"]
+        if isinstance(annotation, dict)
+    }
+    ids = _categories(content["categories"], used, fault, notes)
+    if class_names is None:
+        own = dict.fromkeys(ids[number] for number in sorted(ids, key=_order) if ids[number] != BACKGROUND)
+        names = checked_class_names((BACKGROUND, *own)) if own else ()
+    else:
+        names = checked_class_names(class_names)
+        if missing := [name for name in names[1:] if name not in ids.values()]:
+            there = ", ".join(ids.values()) or "none"
+            raise ValueError(
+                f"class_names has {missing[0]!r}; it must be a category of {file.name}, which has {there}."
+            )
+
+    listed, refused = _images(content["images"], _finder(roots), roots, fault, problems)
+    objects, left_out = _annotations(content["annotations"], listed, refused, ids, names, fault)
+    notes += [
+        f"{count} objects of {name}, which class_names does not name" for name, count in left_out.items()
+    ]
+    entries = []
+    for number, (name, image, shown, size) in listed.items():
+
+        def read(actual, found=objects[number], size=size):
+            return _ground_truth(actual, size, found)
+
+        entries.append(Entry(name, image, shown, f"{file.name}, {shown}", read))
+    chosen, wrong = assign([entry.name for entry in entries], splits, group)
+    problems += wrong
+    total = len(content["images"])
+    if not names or not entries:
+        what, where = ("a category", "categories") if not names else ("an image", "images")
+        fault(where, f"holds no {what.split()[1]} that can be used", f"There has to be at least {what}")
+        raise FolderProblems(_unreadable(file, problems, total))
+    return Source(file.name, names, checked_channels(channels), entries, chosen, problems, notes, total)
+
+
+@options_of(coco_source)
+def coco(
+    split: str, path: str | Path, class_names: Sequence[str] | None = None, *, skip: bool = False, check: bool = True,
+    **options,
+) -> FolderDataset:  # fmt: skip
+    """One's own images with objects in COCO's JSON, as a data set like the others.
 
     Where two objects claim a pixel, the smaller one keeps it, as for `nuclei`. A region that is marked as a crowd
-    (`iscrowd`) is one that nobody has told apart: its pixels become -1 in the semantic map and belong to no object.
+    (`iscrowd`) is one whose objects nobody has told apart: its pixels become -1 in the semantic map, so that they count
+    neither in a loss nor in a score, and belong to no object. The report says how many there are.
 
     Args:
         split: `"train"`, `"val"`, `"test"`, or `"all"`.
         path: the JSON file.
         class_names: background first, then names of categories in the order of the ids that they shall have; objects of
             other categories are left out. By default all categories in the order of their ids in the file.
-        images: the folder of the pictures; by default `images` beside the JSON file, or else that file's own folder.
+        images: the folder of the images; by default `images` beside the JSON file or beside its folder, or else that
+            file's own folder. A file that is not where its name says is looked for by its last part.
         channels, splits, group, skip, check: as for `folder`. A sample's name is the file's, without its ending.
 
     Returns:
-        A `Dataset`; pictures without any object are part of it.
+        A `Dataset`; images without any object are part of it.
 
     Raises:
-        FolderProblems: if the file or a picture cannot be used; lists all that is wrong, and what to do.
+        FolderProblems: if the file or an image cannot be used; lists all that is wrong, and what to do.
         ValueError: if an argument is not one of the above, or the split is empty.
     """
-    return _coco_source(path, class_names, images, channels, splits, group).dataset(split, skip, check)
+    return coco_source(path, class_names, **options).dataset(split, skip, check)
 
 
-def check_coco(
-    path: str | Path,
-    class_names: Sequence[str] | None = None,
-    *,
-    images: str | Path | None = None,
-    channels: int = 3,
-    splits: Mapping[str, Iterable[str]] | None = None,
-    group: str | Callable[[str], str] | None = None,
-) -> Report:
-    """Look at a JSON file and every picture that it names (see `coco` for the arguments), and say all that is wrong.
+@options_of(coco_source)
+def check_coco(path: str | Path, class_names: Sequence[str] | None = None, **options) -> Report:
+    """Read a JSON file and every image that it names (see `coco` for the arguments), and say all that is wrong.
 
     Raises:
         FolderProblems: if the file is no such JSON at all.
         ValueError: for bad arguments.
     """
-    return _coco_source(path, class_names, images, channels, splits, group).report()
+    return coco_source(path, class_names, **options).report()
 
 
 # The file -----------------------------------------------------------------------------------------------------
 
 
-def _coco_source(path, class_names, images, channels, splits, group) -> Source:
-    file = Path(path).expanduser()
-    if not file.is_file():
-        raise ValueError(f"path is {str(path)!r}, and there is no such file; give the JSON file.")
-    if images is None:
-        place = file.parent / "images"
-        place = place if place.is_dir() else file.parent
-    else:
-        place = existing_folder(images, "images")
-    content = _parsed(file)
-    problems: list[Problem] = []
-
-    def fault(where: str, what: str, mend: str, *drops: str) -> None:
-        problems.append(Problem(f"{file.name}, {where}", what, mend, drops))
-
-    ids = _categories(content["categories"], fault)
-    if class_names is None:
-        names = checked_class_names((BACKGROUND, *(ids[number] for number in sorted(ids)))) if ids else ()
-    else:
-        names = checked_class_names(class_names)
-        if missing := [name for name in names[1:] if name not in ids.values()]:
-            raise ValueError(
-                f"class_names: {file.name} has no category {missing[0]!r}; it has {', '.join(ids.values()) or 'none'}."
-            )
-    class_of = {number: names.index(name) for number, name in ids.items() if name in names[1:]}
-
-    listed = _images(content["images"], place, fault)
-    refused = {
-        image["id"] for image in content["images"] if isinstance(image, dict) and _whole(image.get("id"))
-    }
-    refused -= set(listed)
-    objects: dict[int, list[tuple[str, dict, int]]] = defaultdict(list)
-    seen: set = set()
-    left_out: Counter = Counter()
-    for position, annotation in enumerate(content["annotations"]):
-        where = f"annotations[{position}]"
-        if not isinstance(annotation, dict):
-            fault(where, f"is {_kind(annotation)}, not an object", "Export the file again")
-            continue
-        number = annotation.get("id")
-        if number is not None:
-            if not isinstance(number, (int, str)) or number in seen:
-                fault(where, f"has the id {number!r}, no id or one that is taken", "Give each its own number")
-            else:
-                seen.add(number)
-        image, category = annotation.get("image_id"), annotation.get("category_id")
-        if _whole(image) and image in refused:
-            continue  # that image's own fault is told already
-        if not _whole(image) or image not in listed:
-            fault(where, f"has image_id {image!r}, and no image has that id", "List the image, or remove it")
-        elif not _whole(category) or category not in ids:
-            fault(
-                where,
-                f"({listed[image][0]}) has category_id {category!r}, and no category has that id",
-                f"There are {', '.join(f'{key} {name}' for key, name in sorted(ids.items())) or 'none'}",
-                listed[image][0],
-            )
-        elif category in class_of:
-            objects[image].append((where, annotation, class_of[category]))
-        else:
-            left_out[ids[category]] += 1
-
-    entries = []
-    for number, (name, picture, size) in listed.items():
-        shown = picture.relative_to(place).as_posix()
-
-        def read(actual, found=objects[number], size=size):
-            return _truth(actual, size, found)
-
-        entries.append(Entry(name, picture, shown, f"{file.name}, {shown}", read))
-    notes = [
-        f"{count} objects of {name}, which class_names does not name" for name, count in left_out.items()
-    ]
-    chosen, wrong = assign([entry.name for entry in entries], splits, group)
-    source = Source(
-        file.name,
-        names,
-        checked_channels(channels),
-        entries,
-        chosen,
-        problems + wrong,
-        notes,
-        len(content["images"]),
-    )
-    if not ids or not entries:
-        what, where = ("a category", "categories") if not ids else ("a picture", "images")
-        fault(where, f"holds no {what.split()[1]} that can be used", f"There has to be at least {what}")
-        raise FolderProblems(_broken(file, problems, len(content["images"])))
-    return source
-
-
-def _broken(file: Path, problems: Sequence[Problem], total: int = 0) -> Report:
+def _unreadable(file: Path, problems: Sequence[Problem], total: int = 0) -> Report:
     return Report(file.name, tuple(problems), dict.fromkeys(SPLITS, ()), np.zeros(0, int), total=total)
 
 
 def _parsed(file: Path) -> dict[str, list]:
     """The three lists of the file; where they are not there nothing else can be said, and it is said at once."""
-    try:
-        content = json.loads(file.read_text(encoding="utf-8"))
-    except (ValueError, RecursionError) as error:  # broken JSON, no UTF-8, or brackets without end
-        problem = Problem(file.name, f"is no JSON ({type(error).__name__}: {error})", "Export it again")
-        raise FolderProblems(_broken(file, [problem])) from None
     wanted = ("images", "annotations", "categories")
+    raw = file.read_bytes()
+    problems = []
+    try:
+        content = json.loads(raw)  # bytes: with or without a byte order mark, UTF-8 or UTF-16
+    except (ValueError, RecursionError) as error:  # broken JSON, another encoding, or brackets without end
+        what, fix = f"is not JSON ({type(error).__name__}: {error})", AGAIN
+        if raw.lstrip()[:1] == b"<":
+            what, fix = "is XML (Pascal VOC, or CVAT for images), not JSON", EXPORT
+        raise FolderProblems(_unreadable(file, [Problem(file.name, what, fix)])) from None
     if not isinstance(content, dict):
-        problem = Problem(
-            file.name,
-            f"holds {_kind(content)}, where an object with {', '.join(wanted)} should be",
-            "Export it as COCO instances; a file of results is a list and says nothing of the pictures",
-        )
-        raise FolderProblems(_broken(file, [problem]))
-    problems = [
-        Problem(
-            f"{file.name}, {key}",
-            "is missing" if key not in content else f"is {_kind(content[key])}, not a list",
-            "Export it as COCO instances",
-        )
-        for key in wanted
-        if not isinstance(content.get(key), list)
-    ]
+        what = f"holds {_kind(content)}, where an object with {', '.join(wanted)} should be"
+        problems = [
+            Problem(file.name, what, f"{EXPORT}; a file of results is a list and says nothing of the images")
+        ]
+    elif "shapes" in content:
+        problems = [
+            Problem(
+                file.name, "is labelme's own format, one file for each image", "Convert it with labelme2coco"
+            )
+        ]
+    elif any(
+        key.startswith("_via") or isinstance(value, dict) and "regions" in value
+        for key, value in content.items()
+    ):
+        problems = [
+            Problem(file.name, "is VIA's own format", "In VIA, export the annotations in COCO format")
+        ]
+    else:
+        for key in wanted:
+            if not isinstance(content.get(key), list):
+                what = f"is {_kind(content[key])}, not a list" if key in content else "is missing"
+                problems.append(Problem(f"{file.name}, {key}", what, EXPORT))
     if problems:
-        raise FolderProblems(_broken(file, problems))
+        raise FolderProblems(_unreadable(file, problems))
     return {key: content[key] for key in wanted}
 
 
-def _categories(listed: list, fault: Callable) -> dict[int, str]:
-    """id → name of the categories that are ones."""
-    ids: dict[int, str] = {}
+def _id(value: Any) -> int | str | None:
+    """An id as tools write it, in one form: 1, 1.0 and "1" are the same, any other text is itself; `None` for none."""
+    if isinstance(value, str):
+        text = value.strip()
+        return int(text) if re.fullmatch(r"-?[0-9]{1,18}", text) else text or None
+    if isinstance(value, float) and value.is_integer():
+        return int(value)
+    return value if _whole(value) else None
+
+
+def _order(number: int | str) -> tuple:
+    return isinstance(number, str), number
+
+
+def _categories(listed: list, used: set, fault: Callable, notes: list[str]) -> dict[int | str, str]:
+    """id → name of the categories that can be used; two of one name are one class."""
+    ids: dict[int | str, str] = {}
+    parents: dict[int | str, Any] = {}
+    twice = set()
     for position, category in enumerate(listed):
         where = f"categories[{position}]"
-        number = category.get("id") if isinstance(category, dict) else None
-        name = category.get("name") if isinstance(category, dict) else None
-        if not _whole(number) or not isinstance(name, str) or not name:
-            fault(where, "needs a whole number as id and a text as name", "Export the file again")
-        elif number in ids or name in ids.values() or name == BACKGROUND:
-            fault(where, f"has an id or a name that is taken ({number}, {name!r})", "Give each its own")
+        number, name = (
+            (_id(category.get("id")), category.get("name")) if isinstance(category, dict) else (None, None)
+        )
+        if number is None or not isinstance(name, str) or not name.strip():
+            fault(where, "needs an id and a text as name", AGAIN)
+        elif ids.get(number, name) != name:
+            fault(where, f"has the id {number!r}, which {ids[number]} has", "Give each its own")
+            twice.add(number)  # nobody knows which of the two an annotation means
         else:
-            ids[number] = name
-    return ids
+            ids[number], parents[number] = (
+                BACKGROUND if name.strip().lower() == BACKGROUND else name,
+                category.get("supercategory"),
+            )
+    # Roboflow lists the parent of its classes as a class; no object belongs to it.
+    for number in [number for number in ids if number not in used and parents[number] in (None, "", "none")]:
+        if ids[number] in (parents[other] for other in ids if other != number):
+            name = ids.pop(number)
+            if name not in ids.values():
+                notes.append(f"the category {name} is the parent of others and has no objects; left out")
+    return {number: name for number, name in ids.items() if number not in twice}
+
+
+def _finder(roots: Sequence[Path]) -> Callable[[str], tuple[Path | None, bool]]:
+    """A function from a file name in the JSON to the file, and whether it leads out of the folders of images.
+
+    The name is tried as it stands; then in another Unicode form or as a URL; then by its last part alone, if just one file
+    has it. No file outside the folders is ever taken, not even through a link.
+    """
+    index: dict[str, list[Path]] = defaultdict(list)
+
+    def inside(path: Path) -> bool:
+        try:
+            return any(path.resolve().is_relative_to(root.resolve()) for root in roots)
+        except (OSError, RuntimeError, ValueError):  # too long, a ring of links, letters that no file has
+            return False
+
+    def is_file(path: Path) -> bool:
+        try:
+            return path.is_file()
+        except (OSError, ValueError):
+            return False
+
+    def find(file_name: str) -> tuple[Path | None, bool]:
+        parts = PurePosixPath(file_name.replace("\\", "/"))
+        out = parts.is_absolute() or ":" in file_name or ".." in parts.parts
+        if not out:
+            # Label Studio's names begin with the folder's own.
+            paths = [root / parts for root in roots]
+            paths += [root.parent / parts for root in roots if parts.parts[:1] == (root.name,)]
+            for path in filter(is_file, paths):
+                if inside(path):
+                    return path, False
+                out = True  # a link
+        if not index:
+            index[""] = []
+            for root in roots:
+                for path in islice(root.rglob("*"), 200_000):
+                    if path.suffix.lower() in ENDINGS and is_file(path) and inside(path):
+                        index["/" + composed(path.relative_to(root).as_posix())].append(path)
+                        index[composed(path.name)].append(path)
+        for key in ("/" + str(parts), "/" + unquote(str(parts)), parts.name, unquote(parts.name)):
+            found = {path.resolve(): path for path in index.get(composed(key), ())}
+            if len(found) == 1:
+                return next(iter(found.values())), False
+        return None, out
+
+    return find
 
 
 def _images(
-    listed: list, place: Path, fault: Callable
-) -> dict[int, tuple[str, Path, tuple[int, int] | None]]:
-    """id → name, file and size (height, width) of the images that can be looked for; none may lie outside the folder."""
-    found: dict[int, tuple[str, Path, tuple[int, int] | None]] = {}
-    names: set[str] = set()
-    root = place.resolve()
+    listed: list, find: Callable, roots: Sequence[Path], fault: Callable, problems: list[Problem]
+) -> tuple[dict[int | str, tuple[str, Path, str, tuple[int, int] | None]], set]:
+    """id → name, file, what messages call it, size (height, width) of the images that are there; and the other ids."""
+    found: dict[int | str, tuple[str, Path, str, tuple[int, int] | None]] = {}
+    refused: set = set()
+    names: dict[str, int | str] = {}
     for position, image in enumerate(listed):
         where = f"images[{position}]"
-        number = image.get("id") if isinstance(image, dict) else None
-        file_name = image.get("file_name") if isinstance(image, dict) else None
-        if not _whole(number) or number in found:
-            fault(where, f"has the id {number!r}, no number or one that is taken", "Give each its own number")
+        number, file_name = (
+            (_id(image.get("id")), image.get("file_name")) if isinstance(image, dict) else (None, None)
+        )
+        if number is None or number in found or number in refused:
+            given = image.get("id") if isinstance(image, dict) else None
+            drops = (
+                [found.pop(number)[0]] if number in found else []
+            )  # nobody knows whose the annotations are
+            refused.add(number)
+            fault(where, f"has the id {given!r}, which is no id or taken", "Give each its own id", *drops)
             continue
+        refused.add(number)
         if not isinstance(file_name, str) or not file_name.strip() or "\0" in file_name:
             fault(where, f"has the file_name {file_name!r}, which is no name", "Name the file")
             continue
-        parts = PurePosixPath(file_name.replace("\\", "/"))
-        picture = place / parts
-        # Resolved too: a link inside the folder may lead out of it.
-        if parts.is_absolute() or ":" in file_name or ".." in parts.parts or not _inside(picture, root):
-            fault(
-                where,
-                f"has the file_name {file_name!r}, which leads out of the folder of pictures",
-                "Give the name from that folder on, and images= for the folder",
-            )
+        path, out = find(file_name)
+        if out:
+            what = f"has the file_name {file_name!r}, which leads out of the folder of images"
+            fault(where, what, "Give the name from that folder on, and images= for the folder")
             continue
-        name = parts.with_suffix("").as_posix()
+        if path is None:
+            fix = f"Put the file there (looked in {roots[0].name}/), or pass images= with the folder that holds it"
+            problems.append(Problem(file_name[:200], "there is no such file", fix))
+            continue
+        root = next((root for root in roots if path.is_relative_to(root)), path.parent)
+        name = composed(path.relative_to(root).with_suffix("").as_posix())
         if name in names:
             fault(where, f"names {file_name!r}, whose name another image has", "Rename one", name)
             continue
-        size = image.get("height"), image.get("width")
+        size = _id(image.get("height")), _id(image.get("width"))
         if not all(_whole(side) and side > 0 for side in size):
-            if size != (None, None):
-                fault(where, f"has height and width {size[0]!r}, {size[1]!r}", "Give whole numbers", name)
+            if (image.get("height"), image.get("width")) != (None, None):
+                what = f"has height and width {image.get('height')!r}, {image.get('width')!r}"
+                fault(where, what, "Give whole numbers", name)
             size = None
-        names.add(name)
-        found[number] = (name, picture, size)
-    return found
+        names[name] = number
+        refused.remove(number)
+        found[number] = (name, path, path.relative_to(root).as_posix(), size)
+    return found, refused
 
 
-def _inside(path: Path, root: Path) -> bool:
-    try:
-        return path.resolve().is_relative_to(root)
-    except (OSError, RuntimeError):  # a name that is too long, a ring of links
-        return False
+def _annotations(
+    listed: list,
+    images: Mapping,
+    refused: set,
+    ids: Mapping[int | str, str],
+    names: Sequence[str],
+    fault: Callable,
+) -> tuple[dict[int | str, list[tuple[str, dict, int]]], Counter]:
+    """image id → where each object stands, its annotation and class; and how many objects each other category has."""
+    objects: dict[int | str, list[tuple[str, dict, int]]] = defaultdict(list)
+    seen: set = set()
+    left_out: Counter = Counter()
+    mentioned, orphans = set(), []
+    for position, annotation in enumerate(listed):
+        where = f"annotations[{position}]"
+        if not isinstance(annotation, dict):
+            orphans.append((where, f"is {_kind(annotation)}, not an object", AGAIN))
+            continue
+        if (given := annotation.get("id")) is not None:
+            number = _id(given)
+            if number is None or number in seen:
+                fault(where, f"has the id {given!r}, which is no id or taken", "Give each its own id")
+            seen.add(number)
+        image, category = _id(annotation.get("image_id")), _id(annotation.get("category_id"))
+        mentioned.add(image)
+        if image is not None and image in refused:
+            continue  # that image's own fault is told already
+        if image not in images:
+            given = annotation.get("image_id")
+            orphans.append(
+                (where, f"has image_id {given!r}, and no image has that id", "List the image, or remove it")
+            )
+        elif category is None or category not in ids:
+            there = ", ".join(f"{key} {ids[key]}" for key in sorted(ids, key=_order)) or "none"
+            what = f"({images[image][0]}) has category_id {annotation.get('category_id')!r}, and no category has that id"
+            fault(where, what, f"There are {there}", images[image][0])
+        elif (name := ids[category]) in names[1:]:
+            objects[image].append((where, annotation, names.index(name)))
+        else:
+            left_out[name] += 1
+    # An image without any annotation may be the one whose objects could not be told to be its own.
+    alone = [name for number, (name, *_) in images.items() if number not in mentioned]
+    for orphan in orphans:
+        fault(*orphan, *alone)
+    return objects, left_out
 
 
 def _whole(value: Any) -> bool:
@@ -298,26 +401,28 @@ def _kind(value: Any) -> str:
 # The objects --------------------------------------------------------------------------------------------------
 
 
-def _truth(actual: tuple[int, int], size: tuple[int, int] | None, found: Sequence[tuple]) -> Truth:
-    """The maps of one picture of `actual` pixels (height, width), of which the file says that it has `size`."""
-    faults = []
+def _ground_truth(
+    actual: tuple[int, int], size: tuple[int, int] | None, found: Sequence[tuple]
+) -> GroundTruth:
+    """The maps of one image of `actual` pixels (height, width), of which the file says that it has `size`."""
     if size is not None and size != actual:
-        faults.append(
-            (
-                f"the file says {size[0]} × {size[1]} pixels (height × width), the picture has {actual[0]} × {actual[1]}",
-                "Take the pictures that were annotated, in the size in which they were",
+        fix = "Take the images that were annotated, in the size in which they were"
+        if size == actual[::-1]:
+            fix = (
+                "It was annotated before it was turned as its EXIF data says: take that mark out of the image"
             )
-        )
-        raise Unusable(*faults[0], *faults[1:])
-    masks, classes, crowd = [], [], np.zeros(actual, bool)
+        what = f"the file says {size[0]} × {size[1]} pixels (height × width), the image has {actual[0]} × {actual[1]}"
+        raise Unusable(what, fix)
+    faults, masks, classes, crowds = [], [], [], []
     for where, annotation, number in found:
         try:
             mask = _mask(annotation, actual)
+            is_crowd = _is_crowd(annotation.get("iscrowd"))
         except Unusable as bad:
-            faults += [(f"{where} {what}", mend) for what, mend in bad.faults]
+            faults += [(f"{where} {what}", fix) for what, fix in bad.faults]
             continue
-        if annotation.get("iscrowd"):
-            crowd |= mask
+        if is_crowd:
+            crowds.append(mask)
         else:
             masks.append(mask)
             classes.append(number)
@@ -326,10 +431,29 @@ def _truth(actual: tuple[int, int], size: tuple[int, int] | None, found: Sequenc
     instances, kept = painted(masks, actual)
     classes = np.asarray(classes, np.int32)[kept]
     semantic = np.concatenate([[0], classes]).astype(np.int32)[instances]
-    semantic[crowd & (instances == 0)] = IGNORE
+    for crowd in crowds:
+        semantic[crowd & (instances == 0)] = IGNORE
     hidden = len(masks) - len(kept)
     note = f"{hidden} object{'s' * (hidden != 1)} without a pixel of their own, left out" if hidden else ""
-    return Truth(semantic, instances, classes, note)
+    return GroundTruth(semantic, instances, classes, len(crowds), note)
+
+
+def _is_crowd(value: Any) -> bool:
+    """COCO's mark, which tools write as 0 or 1, as true or false, or in words."""
+    words = {
+        "1": True,
+        "true": True,
+        "yes": True,
+        "0": False,
+        "false": False,
+        "no": False,
+        "": False,
+        "none": False,
+    }
+    key = str(int(value) if isinstance(value, float) and value.is_integer() else value).strip().lower()
+    if key not in words:
+        raise Unusable(f"has iscrowd {value!r}", "It must be 0 or 1")
+    return words[key]
 
 
 def painted(masks: Sequence[np.ndarray], size: tuple[int, int]) -> tuple[np.ndarray, np.ndarray]:
@@ -360,26 +484,22 @@ def _mask(annotation: Mapping, size: tuple[int, int]) -> np.ndarray:
         return decode_runs(outline, size)
     if not isinstance(outline, list) or not outline:
         raise Unusable("has no segmentation", "Draw its outline; a box alone does not say which pixels")
+    if not isinstance(outline[0], list):  # VIA writes a single polygon without the list around it
+        outline = [outline]
     mask = np.zeros(size, bool)
     for part in outline:
-        if (
-            not isinstance(part, list)
-            or len(part) < 6
-            or len(part) % 2
-            or not all(_finite(number) for number in part)
-        ):
-            raise Unusable(
-                "has a polygon that is not a list x, y, x, y, … of at least three points",
-                "Draw it again, or export the file again",
-            )
+        if not isinstance(part, list) or len(part) < 6 or len(part) % 2 or not all(map(_finite, part)):
+            what = "has a polygon that is not a list x, y, x, y, … of at least three points"
+            raise Unusable(what, f"Draw it again, or {AGAIN.lower()}")
         points = np.asarray(part, float).reshape(-1, 2)
         over = (points < -SLACK) | (points > np.array(size[::-1]) + SLACK)
         if over.any():
             x, y = points[over.any(axis=1)][0]
+            what = (
+                f"has a polygon that reaches to x {x:g}, y {y:g}, outside the image of {size[1]} × {size[0]}"
+            )
             raise Unusable(
-                f"has a polygon that reaches to x {x:g}, y {y:g}, outside the picture of {size[1]} × {size[0]} "
-                "(width × height)",
-                "Look whether the picture was resized after it was annotated",
+                f"{what} (width × height)", "Check whether the image was resized after it was annotated"
             )
         # Polygons run along the edges of pixels, and a pixel belongs to one if its centre does.
         rows, columns = pixels_of_polygon(points[:, 1] - 0.5, points[:, 0] - 0.5, size)
@@ -388,19 +508,17 @@ def _mask(annotation: Mapping, size: tuple[int, int]) -> np.ndarray:
 
 
 def _check_box(box: Any, size: tuple[int, int]) -> None:
-    if box is None:
+    if box is None or box == []:
         return
-    if not isinstance(box, list) or len(box) != 4 or not all(_finite(number) for number in box):
-        raise Unusable("has a bbox that is not x, y, width, height", "Export the file again")
+    if not isinstance(box, list) or len(box) != 4 or not all(map(_finite, box)):
+        raise Unusable("has a bbox that is not x, y, width, height", AGAIN)
     x, y, width, height = box
     if width <= 0 or height <= 0:
         raise Unusable(f"has a bbox of {width:g} × {height:g} pixels", "Remove it or draw it again")
     if min(x, y) < -SLACK or x + width > size[1] + SLACK or y + height > size[0] + SLACK:
-        raise Unusable(
-            f"has a bbox from x {x:g}, y {y:g} to x {x + width:g}, y {y + height:g}, outside the picture of "
-            f"{size[1]} × {size[0]} (width × height)",
-            "bbox is x, y, width, height; look whether it holds x1, y1, x2, y2, or whether the picture was resized",
-        )
+        what = f"has a bbox from x {x:g}, y {y:g} to x {x + width:g}, y {y + height:g}, outside the image of "
+        fix = "bbox is x, y, width, height; check whether it holds x1, y1, x2, y2, or whether the image was resized"
+        raise Unusable(f"{what}{size[1]} × {size[0]} (width × height)", fix)
 
 
 def _finite(number: Any) -> bool:
@@ -415,31 +533,27 @@ def _finite(number: Any) -> bool:
 def decode_runs(runs: Mapping, size: tuple[int, int]) -> np.ndarray:
     """The mask that COCO keeps as lengths of runs, column by column: first of background, then of object, in turn.
 
+    Pycocotools would read the letters too, but in C and without looking whether they make sense.
+
     Args:
         runs: `size` as `[height, width]`, and `counts`: a list of lengths, or COCO's letters for them.
-        size: `(height, width)` of the picture.
+        size: `(height, width)` of the image.
 
     Returns:
         bool `(height, width)`.
 
     Raises:
-        Unusable: if the runs are none, or do not fill a picture of this size.
+        Unusable: if the runs are none, or do not fill an image of this size.
     """
     counts = runs.get("counts")
     if runs.get("size") != list(size):
-        raise Unusable(
-            f"has runs for a picture of size {runs.get('size')!r}, not {list(size)}", "Export it again"
-        )
+        raise Unusable(f"has runs for an image of size {runs.get('size')!r}, not {list(size)}", AGAIN)
     if isinstance(counts, str):
         counts = _counts_from_letters(counts)
     if not isinstance(counts, list) or not all(_whole(number) and number >= 0 for number in counts):
-        raise Unusable(
-            "has runs that are neither a list of lengths nor COCO's letters", "Export the file again"
-        )
+        raise Unusable("has runs that are neither a list of lengths nor COCO's letters", AGAIN)
     if sum(counts) != size[0] * size[1]:
-        raise Unusable(
-            f"has runs over {sum(counts)} pixels, the picture has {size[0] * size[1]}", "Export it again"
-        )
+        raise Unusable(f"has runs over {sum(counts)} pixels, the image has {size[0] * size[1]}", AGAIN)
     inside = np.repeat(np.arange(len(counts)) % 2 == 1, counts)
     return inside.reshape(size[::-1]).T
 

@@ -10,9 +10,10 @@ from pycocotools import mask as coco_masks
 
 from course_lib import datasets, evaluation, recipes
 from course_lib.datasets import FolderProblems, cells, check_coco, check_folder, coco, folder, reading, scenes
+from course_lib.datasets.checked import ALL, assign
 from course_lib.datasets.coco_json import decode_runs, painted
-from course_lib.datasets.folder import ALL, assign, checksum_split
 from course_lib.datasets.loading import Batches, Target
+from course_lib.datasets.splits import checksum
 
 CELL = ("background", "cell")
 DRAWN = cells("train", length=10, size=(48, 64), seed=9)
@@ -84,8 +85,8 @@ def test_of_ten_pictures_the_two_broken_ones_are_named_with_what_is_wrong(mine):
     with pytest.raises(FolderProblems) as caught:
         folder("train", mine, CELL, channels=1, splits=LISTS)
     message = str(caught.value)
-    assert "mine: 10 pictures, 2 problems" in message
-    assert "labels/cell-3.png: is 40 × 64 pixels (height × width), its picture 48 × 64. Export" in message
+    assert "mine: 10 images, 2 problems" in message
+    assert "labels/cell-3.png: is 40 × 64 pixels (height × width), its image 48 × 64. Export" in message
     assert "labels/cell-6.png: holds the label 7 (12 pixels), but with 2 class names" in message
     assert "skip=True" in message and str(mine) not in message
     assert len(caught.value.report.problems) == 2
@@ -122,18 +123,18 @@ def test_every_kind_of_fault_is_found_in_one_go(mine):
     report = check_folder(mine, CELL, channels=1, splits=lists)
     wrong = said(report)
     assert "has no label" in wrong["images/cell-0.png"]
-    assert "belongs to no picture" in wrong["labels/cell-1.png"]
+    assert "belongs to no image" in wrong["labels/cell-1.png"]
     assert "holds colours (RGB)" in wrong["labels/cell-2.png"]
-    assert "is a JPEG" in wrong["labels/cell-3.jpg"]
+    assert "is a JPEG, which" in wrong["labels/cell-3.jpg"]
     assert "cannot be decoded" in wrong["images/cell-4.png"]
     assert "cannot be read as an image" in wrong["labels/cell-5.png"]
-    assert "has the same stem as cell-6.png" in wrong["images/cell-6.tif"]
+    assert "has the same name as cell-6.png" in wrong["images/cell-6.tif"]
     assert "is empty (0 bytes)" in wrong["images/cell-7.png"]
     assert "is 64 × 48" in wrong["labels/cell-8.png"]
-    assert any("EXIF" in problem.mend for problem in report.problems)
-    assert "is pixel by pixel the same picture, in train, as again is, in val" in wrong["cell-9"]
+    assert any("EXIF" in problem.fix for problem in report.problems)
+    assert "is pixel by pixel the same image, in train, as again is, in val" in wrong["cell-9"]
     assert len(wrong) == len(report.problems) == 10
-    assert report.notes[0] == "images/: not read, no picture: notes.txt"
+    assert report.notes[0] == "images/: not read, no image: notes.txt"
     assert report.splits == {"train": (), "val": ("again",), "test": ()}, "what is scored stays"
 
 
@@ -186,7 +187,7 @@ def test_other_values_than_ids(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("label", "arguments", "what", "mend"),
+    ("label", "arguments", "what", "fix"),
     [
         ((IDS > 0).astype(np.uint8) * 255, {}, "the label 255 (4 pixels)", "values={0: 0, 255: 1}"),
         (np.where(IDS == 2, 255, IDS).astype(np.uint8), {}, "the label 255 (2 pixels)", "ignore=255"),
@@ -196,11 +197,11 @@ def test_other_values_than_ids(tmp_path):
         (IDS.astype(np.float32), {}, "holds float32, no whole numbers", "whole numbers"),
     ],
 )
-def test_ids_that_are_none(tmp_path, label, arguments, what, mend):
+def test_ids_that_are_none(tmp_path, label, arguments, what, fix):
     with pytest.raises(FolderProblems) as caught:
         one(tmp_path, label, ".tif" if label.dtype == np.float32 else ".png", **arguments)
     (problem,) = caught.value.report.problems
-    assert what in problem.what and mend in problem.mend
+    assert what in problem.what and fix in problem.fix
 
 
 def test_objects_whose_numbers_have_gaps(tmp_path):
@@ -233,7 +234,7 @@ def test_a_group_stays_together(group):
     names = [f"patient{k}_slice{n}" for k in range(40) for n in range(5)]
     chosen, _ = assign(names, None, group)
     for k in range(40):
-        assert {chosen[f"patient{k}_slice{n}"] for n in range(5)} == {checksum_split(f"patient{k}")}
+        assert {chosen[f"patient{k}_slice{n}"] for n in range(5)} == {checksum(f"patient{k}")}
     assert set(chosen.values()) == {"train", "val", "test"}
 
 
@@ -241,16 +242,16 @@ def test_lists_that_tear_a_group_or_hold_a_name_twice(mine):
     lists = {"train": ["cell-0", "cell-1", "cell-2"], "val": ["cell-2", "cell-3", "cell-77"]}
     report = check_folder(mine, CELL, splits=lists, group=lambda name: "ab"[name in ("cell-1", "cell-3")])
     wrong = said(report)
-    assert wrong["cell-77"] == "is listed in val, but there is no such picture"
+    assert wrong["cell-77"] == "is listed in val, but there is no such image"
     assert "belongs to the group b, in train, as cell-3 is, in val" in wrong["cell-1"]
     assert any(problem.what == "is listed in train and in val" for problem in report.problems)
-    assert "6 pictures in none of the lists of splits" in report.notes
+    assert "6 images in none of the lists of splits" in report.notes
 
 
 def test_the_same_picture_twice_in_a_split_is_a_note(mine):
     shutil.copy(mine / "images" / "cell-0.png", mine / "images" / "cell-1.png")
     report = check_folder(mine, CELL, splits=LISTS)
-    assert report.problems == () and "cell-0, cell-1 are the same picture" in report.notes
+    assert report.problems == () and "cell-0, cell-1 are the same image" in report.notes
 
 
 def test_without_a_check_nothing_is_opened(mine, monkeypatch):
@@ -272,22 +273,22 @@ def test_without_a_check_nothing_is_opened(mine, monkeypatch):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ({"split": "validation"}, "split: there is no 'validation'"),
-        ({"class_names": "cell"}, "class_names is 'cell'; give at least two"),
+        ({"split": "validation"}, "split is 'validation'; it must be one of"),
+        ({"class_names": "cell"}, "class_names is 'cell'; it must be at least two"),
         ({"class_names": ("a", "a")}, "at least two different names"),
         ({"kind": "boxes"}, "kind is 'boxes'; it must be one of 'semantic', 'instances'"),
         ({"kind": "instances", "class_names": ("a", "b", "c")}, "COCO's JSON"),
         ({"channels": 2}, "channels is 2; it must be 1"),
         (
             {"images": "pictures"},
-            r"images: mine has no folder 'pictures' \(it has: images/, labels/, objects/\)",
+            r"images is 'pictures'; mine has no such folder \(it has: images/, labels/, objects/\)",
         ),
-        ({"labels": "masks"}, "labels: mine has no folder 'masks'"),
-        ({"path": "nowhere"}, "path is 'nowhere', which does not exist"),
-        ({"splits": {"dev": []}}, "splits: there is no 'dev'"),
-        ({"splits": {"train": "cell-0"}}, "train is a text"),
-        ({"splits": {"train": ["cell-0"]}, "split": "val"}, "no picture of mine is in 'val'"),
-        ({"group": "patient"}, "does not occur in the name 'cell-0'"),
+        ({"labels": "masks"}, "labels is 'masks'; mine has no such folder"),
+        ({"path": "nowhere"}, "path is 'nowhere'; it must be a folder, and does not exist"),
+        ({"splits": {"dev": []}}, "splits has the key 'dev'"),
+        ({"splits": {"train": "cell-0"}}, "splits has a text for train"),
+        ({"splits": {"train": ["cell-0"]}, "split": "val"}, "split is 'val'; no image of mine is in it"),
+        ({"group": "patient"}, "does not in 'cell-0'"),
         ({"group": "("}, "regular expression"),
     ],
 )
@@ -300,12 +301,12 @@ def test_bad_arguments_are_one_sentence(mine, arguments, message):
 def test_an_empty_folder(tmp_path):
     for part in ("images", "labels"):
         (tmp_path / part).mkdir()
-    with pytest.raises(FolderProblems, match="images/: holds no picture. Put files there: .png"):
+    with pytest.raises(FolderProblems, match="images/: holds no image. Put files there: .png"):
         folder("train", tmp_path, CELL)
 
 
 def test_a_file_where_a_folder_should_be(mine):
-    with pytest.raises(ValueError, match="is a file; give a folder"):
+    with pytest.raises(ValueError, match="it must be a folder, and is a file"):
         folder("train", mine / "images" / "cell-0.png", CELL)
 
 
@@ -424,7 +425,7 @@ def test_classes_in_the_order_asked_for(own):
     found = {data.class_names[kind] for sample in data for kind in sample.classes}
     assert found == names & {"star", "disc"}
     assert any("which class_names does not name" in note for note in data.report.notes)
-    with pytest.raises(ValueError, match="own.json has no category 'horse'; it has rod, ring"):
+    with pytest.raises(ValueError, match="class_names has 'horse'; it must be a category of own.json, which has rod, ring"):
         coco("all", own(), ("background", "horse"))
 
 
@@ -503,35 +504,35 @@ FIRST = ("annotations", 0)
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        (lambda c: "{", "own.json: is no JSON"),
-        (lambda c: "[" * 100_000, "own.json: is no JSON"),
+        (lambda c: "{", "own.json: is not JSON"),
+        (lambda c: "[" * 100_000, "own.json: is not JSON"),
         (lambda c: [1, 2], "own.json: holds a list, where an object with images, annotations, categories"),
         (lambda c: "null", "own.json: holds null"),
         (lambda c: c.pop("annotations") and None, "own.json, annotations: is missing"),
         (lambda c: c.pop("annotations") and c.pop("images") and None, "own.json, images: is missing"),
         (set_in("images", {}), "own.json, images: is an object, not a list"),
         (set_in("categories", []), "categories: holds no category that can be used"),
-        (set_in("images", []), "images: holds no picture that can be used"),
+        (set_in("images", []), "images: holds no image that can be used"),
         (set_in("images", 0, 7), r"images\[0\]: has the id None"),
-        (set_in("images", 0, "id", 101), r"images\[1\]: has the id 101, no number or one that is taken"),
+        (set_in("images", 0, "id", 101), r"images\[1\]: has the id 101, which is no id or taken"),
         (set_in("images", 0, "id", True), r"images\[0\]: has the id True"),
         (set_in("images", 0, "file_name", None), r"images\[0\]: has the file_name None"),
         (set_in("images", 0, "file_name", "a\0b.png"), r"images\[0\]: has the file_name"),
-        (set_in("images", 0, "file_name", "../own.json"), "leads out of the folder of pictures"),
-        (set_in("images", 0, "file_name", "/etc/passwd"), "leads out of the folder of pictures"),
-        (set_in("images", 0, "file_name", "C:\\x.png"), "leads out of the folder of pictures"),
-        (set_in("images", 0, "file_name", "..\\x.png"), "leads out of the folder of pictures"),
-        (set_in("images", 0, "file_name", "x" * 5000), "leads out of the folder|cannot be opened"),
+        (set_in("images", 0, "file_name", "../own.json"), "leads out of the folder of images"),
+        (set_in("images", 0, "file_name", "/etc/passwd"), "leads out of the folder of images"),
+        (set_in("images", 0, "file_name", "C:\\x.png"), "leads out of the folder of images"),
+        (set_in("images", 0, "file_name", "..\\x.png"), "leads out of the folder of images"),
+        (set_in("images", 0, "file_name", "x" * 5000), "leads out of the folder|no such file"),
         (set_in("images", 0, "file_name", "part/scene-1.png"), "whose name another image has"),
         (set_in("images", 0, "file_name", "gone.png"), "gone.png: there is no such file. Put the file there"),
         (
             set_in("images", 0, "height", 65),
-            r"the file says 65 × 64 pixels \(height × width\), the picture has 64 × 64",
+            r"the file says 65 × 64 pixels \(height × width\), the image has 64 × 64",
         ),
-        (set_in("images", 0, "height", "64"), "has height and width '64', 64"),
-        (set_in("categories", 0, "id", "1"), r"categories\[0\]: needs a whole number as id"),
-        (set_in("categories", 0, "name", "ring"), r"categories\[1\]: has an id or a name that is taken"),
-        (set_in("categories", 0, 3), r"categories\[0\]: needs a whole number as id"),
+        (set_in("images", 0, "height", "x"), "has height and width 'x', 64"),
+        (set_in("categories", 0, "id", None), r"categories\[0\]: needs an id and a text"),
+        (set_in("categories", 0, "id", 10), r"categories\[5\]: has the id 10, which rod has"),
+        (set_in("categories", 0, 3), r"categories\[0\]: needs an id and a text"),
         (set_in(*FIRST, None), r"annotations\[0\]: is null, not an object"),
         (set_in(*FIRST, "image_id", 5), r"annotations\[0\]: has image_id 5, and no image has that id"),
         (set_in(*FIRST, "image_id", [1]), r"annotations\[0\]: has image_id \[1\]"),
@@ -540,7 +541,7 @@ FIRST = ("annotations", 0)
             r"category_id 7, and no category has that id. There are 10 disc, 20",
         ),
         (set_in(*FIRST, "category_id", True), "category_id True"),
-        (set_in(*FIRST, "id", 2), r"annotations\[1\]: has the id 2, no id or one that is taken"),
+        (set_in(*FIRST, "id", 2), r"annotations\[1\]: has the id 2, which is no id or taken"),
         (set_in(*FIRST, "id", {}), r"annotations\[0\]: has the id {}"),
         (set_in(*FIRST, "segmentation", []), r"annotations\[0\] has no segmentation"),
         (set_in(*FIRST, "segmentation", None), "has no segmentation"),
@@ -552,16 +553,16 @@ FIRST = ("annotations", 0)
         (set_in(*FIRST, "segmentation", [[1, 2, 3, 4, 5, 10**400]]), "a polygon that is not a list"),
         (
             set_in(*FIRST, "segmentation", [[1, 1, 1e9, 1, 1, 1e9]]),
-            r"reaches to x 1e\+09, y 1, outside the picture",
+            r"reaches to x 1e\+09, y 1, outside the image",
         ),
-        (set_in(*FIRST, "segmentation", {}), "runs for a picture of size None"),
+        (set_in(*FIRST, "segmentation", {}), "runs for an image of size None"),
         (
             set_in(*FIRST, "segmentation", {"size": [10**6, 10**6], "counts": [10**12]}),
-            r"runs for a picture of size",
+            r"runs for an image of size",
         ),
         (
             set_in(*FIRST, "segmentation", {"size": [64, 64], "counts": [5]}),
-            "runs over 5 pixels, the picture has 4096",
+            "runs over 5 pixels, the image has 4096",
         ),
         (
             set_in(*FIRST, "segmentation", {"size": [64, 64], "counts": [-1, 4097]}),
@@ -577,7 +578,7 @@ FIRST = ("annotations", 0)
         (set_in(*FIRST, "bbox", [1, 2, 0, 3]), r"a bbox of 0 × 3 pixels"),
         (
             set_in(*FIRST, "bbox", [50, 50, 60, 60]),
-            "outside the picture of 64 × 64 .* whether it holds x1, y1, x2, y2",
+            "outside the image of 64 × 64 .* whether it holds x1, y1, x2, y2",
         ),
         (set_in(*FIRST, "bbox", "box"), "a bbox that is not x, y, width, height"),
     ],
@@ -592,7 +593,7 @@ def test_a_link_out_of_the_folder_is_not_followed(own, tmp_path):
     outside = tmp_path / "outside.png"
     shutil.copy(tmp_path / "images" / "part" / "scene-0.png", outside)
     (tmp_path / "images" / "link.png").symlink_to(outside)
-    with pytest.raises(FolderProblems, match="leads out of the folder of pictures"):
+    with pytest.raises(FolderProblems, match="leads out of the folder of images"):
         coco("train", path, splits=SCENE_LISTS)
 
 
@@ -620,9 +621,9 @@ def test_an_object_beneath_another_is_left_out_and_noted(own):
 
 def test_where_the_pictures_lie(own, tmp_path):
     path = own()
-    with pytest.raises(ValueError, match="there is no such file; give the JSON file"):
+    with pytest.raises(ValueError, match="it must be the JSON file, and there is no such file"):
         coco("train", tmp_path / "other.json")
-    with pytest.raises(ValueError, match="images is 'nowhere', which does not exist"):
+    with pytest.raises(ValueError, match="images is 'nowhere'; it must be a folder"):
         coco("train", path, images="nowhere")
     moved = tmp_path / "elsewhere"
     (tmp_path / "images").rename(moved)
