@@ -7,7 +7,7 @@ from course_lib.metrics.boundary import (
     hausdorff,
     surface_distances,
 )
-from course_lib.metrics.coco import COCOEvaluator, CocoScores, coco_average_precision, interpolated_precision
+from course_lib.metrics.coco import COCOEvaluator, CocoScores, interpolated_precision
 from course_lib.metrics.instance import (
     DSB_THRESHOLDS,
     Matching,
@@ -67,7 +67,6 @@ __all__ = [
     "boundary_f1",
     "boundary_iou",
     "class_accuracy",
-    "coco_average_precision",
     "confusion_matrix",
     "count_error",
     "dice",

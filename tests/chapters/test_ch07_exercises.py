@@ -290,9 +290,8 @@ def mask_loss_sigmoid_twice(logits, classes, targets):
 
 def ap_by_the_course(ious, scores, threshold):
     order = np.argsort(-scores, kind="stable")
-    none = np.zeros(ious.shape[1], bool)
-    right, _ = coco.greedy_matches(ious[order], np.array([threshold]), none[None], none)
-    return coco.average_precision_101(scores[order], right[0, 0], ious.shape[1])
+    right = coco.greedy_matches(ious[order], threshold)
+    return coco.average_precision_101(scores[order], right, ious.shape[1])
 
 
 def hits_of(ious, scores, threshold, once=True):

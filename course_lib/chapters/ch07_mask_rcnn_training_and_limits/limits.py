@@ -495,7 +495,7 @@ def scores_by_size(
 
 
 def _of_range(result, number: int, half: np.ndarray) -> dict[str, float]:
-    there = result.truths[:, number] > 0
+    there = result.num_objects[:, number] > 0
     if not there.any():
         return {"ap": float("nan"), "ap_50": float("nan"), "recall": float("nan"), "objects": 0}
     precision = result.precision[:, :, there, number, -1]
@@ -503,7 +503,7 @@ def _of_range(result, number: int, half: np.ndarray) -> dict[str, float]:
         "ap": float(precision.mean()),
         "ap_50": float(precision[half].mean()),
         "recall": float(result.recall[:, there, number, -1].mean()),
-        "objects": int(result.truths[:, number].sum()),
+        "objects": int(result.num_objects[:, number].sum()),
     }
 
 
