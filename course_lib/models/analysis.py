@@ -1,18 +1,18 @@
-"""What a network costs and what it sees, read off the live model: work, weights, memory, receptive fields.
+"""What a network costs and what it sees, read off the live model: operations, parameters, memory, receptive fields.
 
 Everything here follows the graph that Keras holds of a functional model, so it is true of the model as it was built.
-Three questions, from cheap to dear:
 
-- `costs`: per layer and in all, how many multiplications, parameters and bytes of activations one picture takes;
-- `receptive_field`: which square of the picture an output can depend on at all, by its kernels and strides;
-- `effective_receptive_field`: how much it does depend on each pixel of that square, by the gradient.
+- `costs`: per layer and in all, how many multiply-adds, parameters and bytes of activations one image takes;
+- `receptive_field`: which pixels of the image an output can depend on at all, by impulses;
+- `effective_receptive_field`: how much it does depend on each of them, by the gradient.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from fractions import Fraction
+from typing import Any
 
 import numpy as np
 
@@ -217,506 +217,279 @@ def _peak_bytes(picture: _Map, steps, results) -> int:
 
 @dataclass(frozen=True)
 class ReceptiveField:
-    """What the pixels of a layer's map see of the picture, in pixels of the picture, for rows and columns.
+    """The part of the image that one location of a feature map depends on, in pixels, for rows and columns.
 
     Attributes:
-        name: of the layer.
-        size: sides of the smallest rectangle that holds all that a pixel can depend on; of the pixels away from the
-            border, the one that sees most. `None`: the whole picture, whatever its size.
-        stride: from one pixel's field to the next one's.
-        offset: middle of the field of pixel (0, 0), were the picture without end, 0 being the middle of the picture's
-            first
-            pixel: the field of pixel k has its middle at offset + stride · k. Where neighbours see differently (after
-            upsampling) it is so on average. `None` for the whole picture.
+        size: height and width of the smallest rectangle that holds it, away from the image's border. Where neighbouring
+            locations see differently much, as after upsampling, the largest. `None` for a whole image of any size.
+        stride: from the field of one location to that of the next.
+        offset: middle of the field of location (0, 0), where 0 is the middle of the image's first pixel: the field of
+            location k has its middle at offset + stride · k, after upsampling on average.
     """
 
-    name: str
     size: tuple[int | None, int | None]
-    stride: tuple[float, float]
+    stride: tuple[float | None, float | None]
     offset: tuple[float | None, float | None]
 
 
-def receptive_field(model, layer: str | None = None, without: Sequence[str] = ()) -> ReceptiveField:
-    """The theoretical receptive field of a layer's output, by default of the model's.
+SIDES = (256, 512, 1024, 2048)
+"""Images of about these sides are tried, until an impulse in the middle no longer reaches the border of the map."""
 
-        >>> receptive_field(unet((572, 572, 1), padding="valid")).size
+POINTWISE = (
+    "Activation",
+    "Dropout",
+    "ELU",
+    "Identity",
+    "Noise",
+    "Normalization",
+    "ReLU",
+    "Rescaling",
+    "Softmax",
+)
+"""Parts of the names of layers that look at each location by itself. Normalization by an image's own statistics lets every
+pixel reach every other a little; by custom that does not count."""
+
+MERGING = ("Add", "Average", "Concatenate", "Maximum", "Minimum", "Multiply", "Subtract")
+
+
+def receptive_field(model, layer: str | None = None, without: Sequence[str] = ()) -> ReceptiveField:
+    """The receptive field of a layer's output, by default of the model's, measured by impulses.
+
+        >>> receptive_field(unet((None, None, 1), base_filters=2)).size
         (204, 204)
 
-    Args:
-        model, without: as for `receptive_fields`.
-        layer: name of the layer; `None` is the last, which gives the model's output.
-
-    Raises:
-        ValueError: as `receptive_fields`, or if there is no such layer.
-    """
-    fields = receptive_fields(model, without)
-    if layer is None:
-        return list(fields.values())[-1]
-    if layer not in fields:
-        raise ValueError(f"layer is {layer!r}; the model's layers are {', '.join(fields)}.")
-    return fields[layer]
-
-
-def receptive_fields(model, without: Sequence[str] = ()) -> dict[str, ReceptiveField]:
-    """The theoretical receptive field of every layer of a model.
-
-    Along each axis, the first and the last pixel of the picture that each pixel of a map can see are followed through
-    the graph: a kernel sees from the first of its first to the last of its last pixel, a sum or a concatenation what
-    any of its inputs does. The picture is made so long that some pixels see no border. Normalization by the picture's
-    own statistics lets every pixel reach every other a little, and is left out, as is the custom.
+    Every layer is replaced by one of a single channel whose weights are all 1, and after each it only counts whether a
+    value is zero. In an image that is zero but for one pixel, the values that are not zero are then exactly those that
+    depend on this pixel: nothing cancels, and no ReLU or maximum hides anything. With one impulse for each pixel of the
+    period in which the network's pattern repeats (the product of its strides) all fields are known.
 
     Args:
         model: a functional `keras.Model` with one input; models within it are followed.
-        without: names of layers that are taken to see nothing, such as `"aspp_pool"`, to ask what the rest sees.
-
-    Returns:
-        By the layer's name, in the order in which Keras runs them; of a layer used several times, the last time.
+        layer: name of the layer.
+        without: names of layers whose output is taken to be 0, such as `"aspp_pool"`, to ask what the others see.
 
     Raises:
-        ValueError: if the model has a layer without a rule in `RULES`, or no size of picture passes through.
+        ValueError: if there is no such layer, no image passes through, or the output depends on no pixel.
     """
-    names = {operation.name for operation in _operations(model)}
-    if missing := set(without) - names:
-        raise ValueError(f"without: the model has no layer {', '.join(map(repr, sorted(missing)))}.")
-    rows, columns = (_fields_along(model, axis, tuple(without)) for axis in (0, 1))
-    return {
-        name: ReceptiveField(name, *((rows[name][part], columns[name][part]) for part in range(3)))
-        for name in rows
-    }
-
-
-LONGEST = 2**16
-"""Longest picture that is tried, in pixels."""
-
-
-def _fields_along(model, axis: int, without: tuple[str, ...]) -> dict[str, tuple]:
-    """Size, stride and offset by the layer's name, along one axis."""
-    side = model.input_shape[1 + axis]
-    # Strides are powers of two: with the same remainder, what fits once fits at every length.
-    remainders = range(256) if side is None else [side % 256]
-    length, remainder = 512, None
-    while length <= LONGEST:
-        for extra in remainders if remainder is None else [remainder]:
-            try:
-                sights = _sights(model, axis, length + extra, without)
-            except _Misfit:
-                continue
-            remainder = extra
-            fields = {name: sight.field() for name, sight in sights.items()}
-            if all(field is not None for field in fields.values()):
-                return fields
+    names = [operation.name for operation in _operations(model)]
+    for label, wanted in (("layer", [layer] if layer is not None else []), ("without", without)):
+        for name in wanted:
+            if name not in names:
+                raise ValueError(f"{label} is {name!r}; the model's layers are {', '.join(names)}.")
+    network = _Impulses(model, layer, frozenset(without))
+    for about in SIDES:
+        side = network.fitting(about)
+        period, middle = network.period, side // 2
+        reached: list[tuple[np.ndarray, np.ndarray]] = []
+        for phase in range(period):
+            reached.append(network.reached(side, middle + phase))
+            if any(axis[0] or axis[-1] for axis in reached[-1]):
+                break  # at the border: in a larger image it may reach further
+        else:
             break
-        length *= 2
-    raise ValueError(
-        f"model: in pictures of up to {LONGEST:,} pixels, either none passes through {model.name!r} or no pixel of a layer "
-        "sees no border; measure a part of the model."
-    )
-
-
-class _Misfit(Exception):
-    """A picture of this length does not pass through."""
+    else:
+        return ReceptiveField((None, None), (None, None), (None, None))
+    some = next((phase for phase, one in enumerate(reached) if one[0].any()), None)
+    if some is None:
+        raise ValueError(
+            f"model is {model.name!r}; it must depend on its input, but no pixel reaches {layer or 'the output'}."
+        )
+    again = network.reached(side, middle + some + period)
+    fields = []
+    for axis in (0, 1):
+        # So many locations later the pattern is the same.
+        locations = np.argmax(again[axis]) - np.argmax(reached[some][axis])
+        low, high = np.full(locations, np.inf), np.full(locations, -np.inf)
+        for phase, one in enumerate(reached):
+            at = np.flatnonzero(one[axis])
+            pixel = middle + phase - at // locations * period
+            np.minimum.at(low, at % locations, pixel)
+            np.maximum.at(high, at % locations, pixel)
+        stride = period / locations
+        seen = np.flatnonzero(low <= high)  # a transposed convolution can leave gaps
+        low, high = low[seen], high[seen]
+        offset = np.mean((low + high) / 2 - stride * seen)
+        fields.append((int((high - low).max()) + 1, float(stride), float(offset)))
+    return ReceptiveField(*zip(*fields, strict=True))
 
 
 @dataclass(frozen=True, eq=False)
-class _Sight:
-    """Along one axis of a map: the first and the last pixel of the picture that each of its pixels can see.
+class _Trace:
+    """Zeros and ones at a place in the graph, and the period in which the pattern so far repeats."""
 
-    Attributes:
-        low, high: int64 `(pixels,)`; `low > high` where nothing is seen.
-        cut: bool `(pixels,)`, whether something beyond the border would be seen, were there anything.
-        stride: pixels of the picture from one to the next.
-        coarsest: the largest stride on the way here; the pattern of what is seen repeats with it.
-        whole: whether all see the whole picture.
-    """
-
-    low: np.ndarray
-    high: np.ndarray
-    cut: np.ndarray
-    stride: Fraction
-    coarsest: Fraction
-    whole: bool = False
-
-    def __len__(self) -> int:
-        return len(self.low)
-
-    def through(self, taps: np.ndarray, rate: Fraction | int = 1) -> _Sight:
-        """The sight of a layer whose pixel p takes the pixels `taps[p]`; `rate` times the stride.
-
-        Args:
-            taps: int `(pixels, taps)`; below 0 and from `len(self)` on is beyond the border, `ABSENT` is no tap at all.
-        """
-        if len(taps) < 1:
-            raise _Misfit
-        stride = self.stride * rate
-        if self.whole:
-            return _whole(self, len(taps), stride)
-        inside = (taps >= 0) & (taps < len(self))
-        places = np.where(inside, taps, 0)
-        return _Sight(
-            np.where(inside, self.low[places], NOWHERE).min(1),
-            np.where(inside, self.high[places], -NOWHERE).max(1),
-            ((taps != ABSENT) & ~inside).any(1) | (inside & self.cut[places]).any(1),
-            stride,
-            max(self.coarsest, stride),
-        )
-
-    def field(self) -> tuple[int | None, float, float | None] | None:
-        """Size, stride and offset, from whole periods of pixels that see no border; `None` if there are too few."""
-        if self.whole:
-            return None, float(self.stride), None
-        period = int(self.coarsest / self.stride)
-        free = np.flatnonzero(~self.cut)
-        if len(free) < period:
-            return None
-        free = free[(len(free) - period) // 2 :][:period]
-        if free[-1] - free[0] != period - 1:
-            return None
-        low, high = self.low[free], self.high[free]
-        if (low > high).any():
-            return 0, float(self.stride), 0.0
-        offset = np.mean((low + high) / 2 - free * float(self.stride))
-        return int((high - low).max()) + 1, float(self.stride), float(offset)
+    values: Any
+    period: int
 
 
-ABSENT = -(2**40)
-NOWHERE = 2**40
+class _Impulses:
+    """A model of which it only counts what reaches what: one channel, weights of 1."""
+
+    def __init__(self, model, layer: str | None, without: frozenset[str]):
+        self.model, self.layer, self.without = model, layer, without
+        self.layers: dict = {}
+        self.period = 1
+
+    def run(self, image):
+        """From an image `(1, side, side, 1)` of zeros and ones, or the shape of one, to the layer's map."""
+        import keras
+        from keras import ops
+
+        seen = []
+
+        def visit(operation, *arguments, **more):
+            given = [value for value in keras.tree.flatten((arguments, more)) if isinstance(value, _Trace)]
+            if operation not in self.layers:
+                self.layers[operation] = _single_channel(operation)
+            more = {name: value for name, value in more.items() if name not in ("mask", "training")}
+            arguments, more = keras.tree.map_structure(
+                lambda value: value.values if isinstance(value, _Trace) else value, (arguments, more)
+            )
+            # The threshold is far below the least weight of an interpolation, and above the rounding of its zeros.
+            result = ops.cast(ops.abs(self.layers[operation](*arguments, **more)) > 1e-6, "float32")
+            if operation.name in self.without:
+                result = ops.zeros_like(result)
+            result = _Trace(result, math.lcm(*(value.period for value in given)) * _step(operation))
+            if operation.name == self.layer:
+                seen.append(result)
+            return result
+
+        result = keras.tree.flatten(_follow(self.model, _Trace(image, 1), visit))[0]
+        return seen[-1] if seen else result
+
+    def fitting(self, side: int) -> int:
+        """The smallest side from this one on that passes through the model, which also says the period."""
+        import keras
+
+        own = self.model.input_shape[1]
+        last: Exception | None = None
+        for extra in range(128) if own is None else [(own - side) % 128]:
+            try:
+                self.period = self.run(keras.KerasTensor((1, side + extra, side + extra, 1))).period
+            except ValueError as error:
+                last = error
+            else:
+                return side + extra
+        raise ValueError(
+            f"model is {self.model.name!r}; a square image must pass through it layer by layer, but: {last}"
+        ) from last
+
+    def reached(self, side: int, place: int) -> tuple[np.ndarray, np.ndarray]:
+        """The rows and the columns of the map that depend on the pixel (place, place)."""
+        import keras
+
+        image = np.zeros((1, side, side, 1), np.float32)
+        image[0, place, place] = 1
+        values = keras.ops.convert_to_numpy(self.run(keras.ops.convert_to_tensor(image)).values)[0] > 0
+        if values.ndim != 3:  # flattened or pooled to a vector: no location is left
+            values = np.full((1, 1, 1), values.any())
+        return values.any(axis=(1, 2)), values.any(axis=(0, 2))
 
 
-def _sights(model, axis: int, length: int, without: tuple[str, ...] = ()) -> dict[str, _Sight]:
-    """The sight of each layer for a picture of `length` pixels along an axis (0: rows, 1: columns)."""
+def _single_channel(operation):
+    """What takes the place of a layer."""
     import keras
 
-    sights = {}
-
-    def visit(operation, *arguments, **more):
-        kind = type(operation).__name__
-        if kind not in RULES:
+    kind = type(operation).__name__
+    if not isinstance(operation, keras.layers.Layer):
+        return operation
+    if any(word in kind for word in POINTWISE):
+        return keras.layers.Identity()
+    if kind in MERGING:
+        if getattr(operation, "axis", -1) not in (-1, 3):
             raise ValueError(
-                f"model: no rule for what {operation.name!r}, a {kind}, sees; add one to course_lib.models.analysis.RULES."
+                f"{operation.name!r} concatenates along axis {operation.axis}, not the channels (-1)."
             )
-        inputs = [value for value in keras.tree.flatten((arguments, more)) if isinstance(value, _Sight)]
-        sight = RULES[kind](operation, axis, *inputs)
-        if operation.name in without:
-            nothing = np.full(len(sight), NOWHERE)
-            sight = _Sight(nothing, -nothing, np.zeros(len(sight), bool), sight.stride, sight.coarsest)
-        sights[operation.name] = sight
-        return sight
-
-    here = np.arange(length)
-    _follow(model, _Sight(here, here, np.zeros(length, bool), Fraction(1), Fraction(1)), visit)
-    return sights
-
-
-# How each kind of layer sees: a function of the layer, the axis, and the sight of each of its inputs.
+        return keras.layers.Add()
+    new = {"use_bias": False, "activation": "linear", "dtype": "float32"}
+    new |= dict.fromkeys(("filters", "units", "groups", "depth_multiplier"), 1)
+    config = {name: new.get(name, value) for name, value in operation.get_config().items()}
+    for name in config:
+        if name.endswith("_initializer"):
+            config[name] = "ones"
+        elif name.endswith(("_regularizer", "_constraint")):
+            config[name] = None
+    if kind.endswith("AveragePooling2D"):  # the mean over a large map would be too small a number
+        return getattr(keras.layers, kind.replace("Average", "Max"))(**config)
+    return type(operation).from_config(config)
 
 
-def _elementwise(layer, axis, *inputs: _Sight) -> _Sight:
-    """A sum, a product or a concatenation: what any of the inputs sees at the same place."""
-    longest = max(inputs, key=len)
-    inputs = [
-        _whole(value, len(longest), longest.stride) if value.whole and len(value) == 1 else value
-        for value in inputs
-    ]
-    if any(len(value) != len(longest) for value in inputs):
-        raise _Misfit
-    if any(value.whole for value in inputs):
-        return _whole(longest, len(longest), longest.stride)
-    return _Sight(
-        np.min([value.low for value in inputs], axis=0),
-        np.max([value.high for value in inputs], axis=0),
-        np.any([value.cut for value in inputs], axis=0),
-        longest.stride,
-        max(value.coarsest for value in inputs),
-    )
-
-
-def _concatenation(layer, axis, *inputs: _Sight) -> _Sight:
-    if layer.axis not in (-1, 3):
-        raise ValueError(
-            f"model: {layer.name!r} concatenates along axis {layer.axis}; only channels (-1) can be followed."
-        )
-    return _elementwise(layer, axis, *inputs)
-
-
-def _window(length: int, size: int, stride: int, dilation: int, padding: str) -> np.ndarray:
-    """The taps of a convolution or pooling."""
-    reach = (size - 1) * dilation + 1
-    if padding == "same":
-        count = -(-length // stride)
-        before = max((count - 1) * stride + reach - length, 0) // 2
-    else:
-        count, before = (length - reach) // stride + 1, 0
-    return (np.arange(count) * stride - before)[:, None] + np.arange(size) * dilation
-
-
-def _convolution(layer, axis, sight: _Sight) -> _Sight:
-    stride = layer.strides if isinstance(layer.strides, int) else layer.strides[axis]
-    dilation = layer.dilation_rate if isinstance(layer.dilation_rate, int) else layer.dilation_rate[axis]
-    return sight.through(
-        _window(len(sight), layer.kernel_size[axis], stride, dilation, layer.padding), stride
-    )
-
-
-def _pooling(layer, axis, sight: _Sight) -> _Sight:
-    stride = layer.strides[axis]
-    return sight.through(_window(len(sight), layer.pool_size[axis], stride, 1, layer.padding), stride)
-
-
-def _transposed(layer, axis, sight: _Sight) -> _Sight:
-    size, stride = layer.kernel_size[axis], layer.strides[axis]
-    if layer.output_padding is not None or layer.dilation_rate[axis] != 1:
-        raise ValueError(f"model: {layer.name!r} has an output_padding or a dilation, which is not followed.")
-    if layer.padding == "same":
-        count, before = len(sight) * stride, max(size - stride, 0) // 2
-    else:
-        count, before = (len(sight) - 1) * stride + max(size, stride), 0
-    # Pixel p of the input reaches the pixels stride · p … stride · p + size − 1 of the output.
-    first = (np.arange(count) + before)[:, None] - np.arange(size)
-    return sight.through(np.where(first % stride == 0, first // stride, ABSENT), Fraction(1, stride))
-
-
-def _upsampling(layer, axis, sight: _Sight) -> _Sight:
-    factor = layer.size[axis]
-    places = np.arange(len(sight) * factor)
-    if layer.interpolation == "nearest":
-        taps = (places // factor)[:, None]
-    elif layer.interpolation == "bilinear":
-        # Twice the place, to stay with whole numbers: 2 · factor · place = 2p + 1 − factor.
-        doubled = 2 * places + 1 - factor
-        below = doubled // (2 * factor)
-        taps = np.stack([below, np.where(doubled % (2 * factor) == 0, ABSENT, below + 1)], axis=1)
-    else:
-        raise ValueError(
-            f"model: {layer.name!r} interpolates {layer.interpolation!r}; only nearest and bilinear can be followed."
-        )
-    return sight.through(taps, Fraction(1, factor))
-
-
-def _interpolate(layer, axis, coarse: _Sight, fine: _Sight) -> _Sight:
-    places = np.arange(len(fine))
-    below = places // layer.factor
-    if below[-1] >= len(coarse):
-        raise _Misfit
-    return coarse.through(
-        np.stack([below, np.where(places % layer.factor == 0, ABSENT, below + 1)], axis=1),
-        Fraction(1, layer.factor),
-    )
-
-
-def _enlarge(layer, axis, coarse: _Sight, fine: _Sight) -> _Sight:
-    return coarse.through((np.arange(len(fine)) // 2)[:, None], Fraction(1, 2))
-
-
-def _shift(before: int, count: int, sight: _Sight) -> _Sight:
-    """The pixels from `before` on, of which those beyond the border are padding."""
-    return sight.through((np.arange(max(count, 0)) + before)[:, None])
-
-
-def _padding(layer, axis, sight: _Sight) -> _Sight:
-    before, after = layer.padding[axis]
-    return _shift(-before, len(sight) + before + after, sight)
-
-
-def _edge_padding(layer, axis, sight: _Sight) -> _Sight:
-    return _shift(-1, len(sight) + 2, sight)
-
-
-def _cropping(layer, axis, sight: _Sight) -> _Sight:
-    before, after = layer.cropping[axis]
-    return _shift(before, len(sight) - before - after, sight)
-
-
-def _crop_to(layer, axis, sight: _Sight, other: _Sight) -> _Sight:
-    if len(sight) < layer.offset + len(other):
-        raise _Misfit
-    return _shift(layer.offset, len(other), sight)
-
-
-def _global(layer, axis, sight: _Sight) -> _Sight:
-    return _whole(sight, 1, sight.stride)
-
-
-def _spread_over(layer, axis, pixel: _Sight, features: _Sight) -> _Sight:
-    return _whole(pixel, len(features), features.stride)
-
-
-def _whole(sight: _Sight, count: int, stride: Fraction) -> _Sight:
-    """`count` pixels that all see everything that the pixels of `sight` see together."""
-    return _Sight(
-        np.full(count, sight.low.min()),
-        np.full(count, sight.high.max()),
-        np.ones(count, bool),
-        stride,
-        stride,
-        whole=True,
-    )
-
-
-RULES: dict[str, Callable[..., _Sight]] = {
-    "Conv2D": _convolution,
-    "DepthwiseConv2D": _convolution,
-    "SeparableConv2D": _convolution,
-    "Conv2DTranspose": _transposed,
-    "MaxPooling2D": _pooling,
-    "AveragePooling2D": _pooling,
-    "UpSampling2D": _upsampling,
-    "ZeroPadding2D": _padding,
-    "Cropping2D": _cropping,
-    "Concatenate": _concatenation,
-    "GlobalAveragePooling2D": _global,
-    "GlobalMaxPooling2D": _global,
-    "Flatten": _global,
-    "EdgePadding": _edge_padding,
-    "CropTo": _crop_to,
-    "Interpolate": _interpolate,
-    "SpreadOver": _spread_over,
-    "Enlarge": _enlarge,
-} | dict.fromkeys(
-    (
-        "Activation", "ReLU", "LeakyReLU", "PReLU", "ELU", "Softmax", "Dropout", "SpatialDropout2D", "BatchNormalization",
-        "GroupNormalization", "LayerNormalization", "FrozenBatchNormalization", "Identity", "Rescaling", "Normalization",
-        "Dense", "Add", "Subtract", "Multiply", "Average", "Maximum", "Minimum",
-    ),
-    _elementwise,
-)  # fmt: skip
-"""By the name of a layer's class, how it sees: what it gives from the layer, the axis (0: rows, 1: columns) and the
-sights of its inputs."""
+def _step(operation) -> int:
+    """The stride of a layer that makes maps smaller."""
+    strides = getattr(operation, "strides", None) or 1
+    if "Transpose" in type(operation).__name__:
+        return 1
+    return math.lcm(*strides) if isinstance(strides, (tuple, list)) else strides
 
 
 # What it does see
 
 
 def effective_receptive_field(
-    model,
-    inputs: np.ndarray | None = None,
-    layer: str | None = None,
-    position: tuple[int, int] | None = None,
-    channel: int | None = None,
-    input_shape: Sequence[int] | None = None,
-    count: int = 16,
-    seed: int = 0,
+    model, images: np.ndarray, layer: str | None = None, location: tuple[int, int] | None = None
 ) -> np.ndarray:
-    """How much one pixel of a layer's map depends on each pixel of the picture: the mean size of the gradient.
+    """How much one location of a layer's map depends on each pixel of the image: the mean size of the gradient.
 
     Luo et al. (2016), https://arxiv.org/abs/1701.04128, section 3: of all that an output can see, it depends chiefly on
-    the middle. The gradient is exact: a picture that is zero is added to the input as weights, and the loss is the
-    output in question; after one step of gradient descent at a learning rate of 1, these weights are the gradient with
-    its sign turned. The model itself is not changed; dropout is off, and normalization uses what it has learned.
+    the middle. Keras has no gradient that works on every backend, but training has: an image of zeros is added to the
+    input as weights, and the loss is the output in question. After one step of gradient descent at a learning rate of 1
+    these weights are the gradient with its sign turned. The model itself is not changed.
 
     Args:
         model: a functional `keras.Model` with one input.
-        inputs: float32 `(count, height, width, channels)`; by default noise, uniform in 0..1.
-        layer: name of the layer; `None` is the model's output.
-        position: row and column in the layer's map; by default the middle.
-        channel: which output; by default one after the other, one for each picture.
-        input_shape: `(height, width)` or `(height, width, channels)` of the noise, needed where the model leaves them
-            open.
-        count: number of pictures of noise.
-        seed: of the noise.
+        images: float32 `(count, height, width, channels)`, at which the gradient is taken.
+        layer: name of the layer; by default the model's output.
+        location: row and column in the layer's map; by default the middle.
 
     Returns:
-        float32 `(height, width)`: for each pixel |∂ output / ∂ input|, summed over the picture's channels, mean over
-        the pictures.
+        float32 `(height, width)`: for each pixel |∂ output / ∂ input|, summed over the image's channels, mean over the
+        images; the output is the sum over the map's channels.
 
     Raises:
-        ValueError: if an argument does not fit the model, or every gradient is 0 (an untrained FCN's scores are).
+        ValueError: if an argument does not fit the model.
     """
     import keras
+    from keras import ops
 
     if layer is not None:
         names = [operation.name for operation in model.operations]
         if layer not in names:
             raise ValueError(f"layer is {layer!r}; the model's layers are {', '.join(names)}.")
         model = keras.Model(model.inputs, model.get_layer(layer).output)
-    if inputs is None:
-        if count < 1:
-            raise ValueError(f"count is {count}; it must be at least 1.")
-        shape = _picture_shape(model, input_shape)
-        inputs = np.random.default_rng(seed).random((count, *shape), np.float32)
-    inputs = np.asarray(inputs, np.float32)
-    if inputs.ndim != 4 or not len(inputs) or inputs.shape[-1] != model.inputs[0].shape[-1]:
-        raise ValueError(
-            f"inputs has shape {inputs.shape}; it must be (count, height, width, {model.inputs[0].shape[-1]})."
-        )
-    _, rows, columns, channels = model.compute_output_shape((1, *inputs.shape[1:]))
-    row, column = (rows // 2, columns // 2) if position is None else position
+    images = np.asarray(images, np.float32)
+    channels = model.inputs[0].shape[-1]
+    if images.ndim != 4 or images.shape[-1] != channels:
+        raise ValueError(f"images has shape {images.shape}; it must be (count, height, width, {channels}).")
+    rows, columns = model.compute_output_shape((1, *images.shape[1:]))[1:3]
+    row, column = (rows // 2, columns // 2) if location is None else location
     if not (0 <= row < rows and 0 <= column < columns):
-        raise ValueError(f"position is {position}; the map has {rows} rows and {columns} columns.")
-    if channel is not None and not 0 <= channel < channels:
-        raise ValueError(f"channel is {channel}; the map has {channels} channels.")
-    wanted = np.arange(len(inputs)) % channels if channel is None else np.full(len(inputs), channel)
+        raise ValueError(f"location is {location}; the map has {rows} rows and {columns} columns.")
 
-    # A function, not a layer: Keras would train the weights of a layer that it finds here.
-    def output(pictures):
-        return model(pictures, training=False)[:, row, column]
-
-    probe = _probe(output, inputs)
-    probe.train_on_batch(np.eye(channels, dtype=np.float32)[wanted], np.zeros(len(inputs), np.float32))
-    gradient = -keras.ops.convert_to_numpy(probe.change)
-    field = np.abs(gradient).sum(axis=-1).mean(axis=0)
-    if not field.any():
-        raise ValueError(
-            "model: every gradient is 0, so the output depends on no pixel of these pictures; train it first, or, for "
-            "an FCN, build it with score_initializer='he_normal'."
-        )
-    return field
-
-
-def _probe(output: Callable, pictures: np.ndarray):
-    """A model whose only weights are added to `pictures`, ready for one step down the gradient of chosen outputs."""
-    import keras
-    from keras import ops
+    def output(
+        shifted,
+    ):  # a function, not a layer: Keras would train the weights of a layer that it finds here
+        return ops.sum(ops.cast(model(shifted, training=False)[:, row, column], "float32"), axis=-1)
 
     class Probe(keras.Model):
         def __init__(self):
             super().__init__(dtype="float32")
-            self.change = self.add_weight(shape=pictures.shape, initializer="zeros", name="change")
+            self.change = self.add_weight(shape=images.shape, initializer="zeros", name="change")
 
-        def call(self, choice):
-            return ops.sum(ops.cast(output(self.change + pictures), "float32") * choice, axis=-1)
+        def call(self, inputs):
+            return output(self.change + images)
 
     probe = Probe()
     # One step is not worth compiling, except to JAX, which would compile every operation by itself instead.
     compiled = keras.backend.backend() == "jax"
     probe.compile(
         keras.optimizers.SGD(1.0),
-        loss=lambda _, chosen: ops.sum(chosen),
+        loss=lambda _, outputs: ops.sum(outputs),
         run_eagerly=not compiled,
         jit_compile=compiled,
         auto_scale_loss=False,
     )
-    return probe
-
-
-def side_holding(field: np.ndarray, share: float = 0.95) -> int:
-    """The side of the smallest square around a field's middle that holds a share of it: one number to compare nets by.
-
-    Args:
-        field: `(height, width)`, not negative, as of `effective_receptive_field`.
-        share: in 0..1.
-
-    Returns:
-        The odd side in pixels; the middle is the pixel nearest to the centre of mass. Beyond the picture's border there
-        is nothing.
-
-    Raises:
-        ValueError: if `field` is nowhere above 0 or somewhere below, or `share` does not lie in 0..1.
-    """
-    field = np.asarray(field, np.float64)
-    if field.ndim != 2 or (field < 0).any() or not field.any():
-        raise ValueError(
-            f"field, of shape {field.shape}, must be (height, width), nowhere below 0 and somewhere above."
-        )
-    if not 0 < share <= 1:
-        raise ValueError(f"share is {share!r}; it must lie in 0 < share ≤ 1.")
-    rows, columns = np.indices(field.shape)
-    total = field.sum()
-    row, column = round((rows * field).sum() / total), round((columns * field).sum() / total)
-    # Chessboard distance: the ring that a pixel adds to the square.
-    ring = np.maximum(np.abs(rows - row), np.abs(columns - column))
-    held = np.cumsum(np.bincount(ring.ravel(), weights=field.ravel()))
-    # Against rounding: all of it is held when the rest is less than what double precision can tell.
-    return 2 * int(np.argmax(held >= share * total * (1 - 1e-12))) + 1
+    nothing = np.zeros(len(images), np.float32)
+    probe.train_on_batch(nothing, nothing)
+    return np.abs(ops.convert_to_numpy(probe.change)).sum(axis=-1).mean(axis=0)
 
 
 # Through the graph

@@ -9,14 +9,11 @@ Read top to bottom: five stages of convolutions and pooling, the classifier as c
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from pathlib import Path
+from collections.abc import Sequence
 
 import keras
 import numpy as np
 from keras import layers, ops
-
-from course_lib.models.width import nearest_width
 
 STRIDES = (32, 16, 8)
 PADDINGS = ("same", "paper")
@@ -195,80 +192,6 @@ def fcn(
     return keras.Model(inputs, logits, name=name or f"fcn{stride}s")
 
 
-def load_vgg16(
-    model: keras.Model, weights: str | Path | keras.Model = "imagenet", classifier: bool = False
-) -> keras.Model:
-    """Puts the weights of a trained VGG-16 classifier into an FCN: the fully connected layers become convolutions.
-
-    The rows of VGG's first fully connected matrix run over the last map row by row, pixel by pixel, channel by channel:
-    put back into that shape, the matrix is the kernel of fc6. The second is a 1 × 1 kernel as it stands.
-
-    The ImageNet weights expect what `keras.applications.vgg16.preprocess_input` makes of a picture in 0..255: blue,
-    green and red, each less its mean.
-
-    Args:
-        model: as `fcn` builds it, without normalization; its `widths`, `convolutions`, `head_filters` and `head_size`
-            are those of the classifier, and three channels come in.
-        weights: `"imagenet"` (Keras downloads half a gigabyte once, and keeps it), the path of a weights file of
-            `keras.applications.VGG16` with its classifier, or such a model itself, of any width and size of picture.
-        classifier: whether `score_fr` takes VGG's last layer too, of as many classes.
-
-    Returns:
-        `model`, changed in place.
-
-    Raises:
-        ValueError: if a layer is missing in either or has another shape; nothing is changed then.
-        RuntimeError: if the ImageNet weights are not on this machine and cannot be downloaded.
-    """
-    source = weights if isinstance(weights, keras.Model) else _read_vgg16(weights)
-    changes = []
-    for ours, theirs in _vgg_pairs(model, source, classifier):
-        layer = model.get_layer(ours)
-        kernel, bias = source.get_layer(theirs).get_weights()
-        shapes = [tuple(weight.shape) for weight in layer.weights]
-        # A dense matrix has the numbers of a kernel in the kernel's order; two kernels have to be alike as they are.
-        fits = len(shapes) == 2 and shapes[1] == bias.shape and np.prod(shapes[0]) == kernel.size
-        if not fits or (kernel.ndim == 4 and shapes[0] != kernel.shape):
-            raise ValueError(
-                f"model: layer {ours!r} has weights of shapes {shapes}, and {theirs!r} of {source.name!r} has "
-                f"{[kernel.shape, bias.shape]}; build the FCN with normalization=None and the classifier's widths, "
-                "head_filters and head_size (with classifier=True, also its number of classes)."
-            )
-        changes.append((layer, [kernel.reshape(shapes[0]), bias]))
-    for layer, arrays in changes:
-        layer.set_weights(arrays)
-    return model
-
-
-def matched_width(parameters: int, build: Callable[[int], keras.Model]) -> int:
-    """The width with which `build(width)` comes nearest to a number of trainable parameters.
-
-    Experiments that compare networks use it, so that none wins by being bigger. A few models are built on the way.
-
-        >>> def build(width):
-        ...     widths = [width * factor for factor in (1, 2, 4, 8, 8)]
-        ...     return fcn((96, 96, 1), 4, 8, "small", widths=widths, head_filters=8 * width, normalization="batch")
-        >>> matched_width(500_000, build)
-        13
-
-    Args:
-        parameters: number of trainable parameters to come near to; fixed bilinear kernels and the statistics of a
-            normalization learn nothing and are not counted.
-        build: makes the model of a width, a whole number from 1 on, of which all numbers of channels are multiples.
-
-    Returns:
-        int, at least 1.
-
-    Raises:
-        ValueError: if `parameters` is less than 1, or the parameters are no quadratic of the width.
-    """
-
-    def count(width: int) -> int:
-        return sum(int(np.prod(weight.shape)) for weight in build(width).trainable_weights)
-
-    return nearest_width(parameters, count)
-
-
 def bilinear_kernel(size: int) -> np.ndarray:
     """The kernel of a transposed convolution, of even side, that interpolates bilinearly at half its side as stride.
 
@@ -354,49 +277,6 @@ class CropTo(layers.Layer):
                 raise ValueError(
                     f"{self.name}: a side of {wanted} from pixel {self.offset} on does not lie within a map of {side}."
                 )
-
-
-def _read_vgg16(weights) -> keras.Model:
-    """Keras's VGG-16 with the weights of ImageNet or of a file."""
-    if weights != "imagenet":
-        if not Path(weights).is_file():
-            raise ValueError(
-                f"weights is {str(weights)!r}; it must be 'imagenet', the path of a weights file, or a model."
-            )
-        return keras.applications.VGG16(weights=str(weights))
-    try:
-        return keras.applications.VGG16(weights="imagenet")
-    except Exception as error:  # Keras raises a bare Exception where the download fails
-        raise RuntimeError(
-            f"The ImageNet weights of VGG-16 could not be had ({error}); connect to the network once, or give the path "
-            "of a weights file."
-        ) from error
-
-
-def _vgg_pairs(model, source, classifier) -> list[tuple[str, str]]:
-    """Names of the layers of an FCN, each with that of the VGG of Keras that it corresponds to."""
-    names = {layer.name for layer in source.layers}
-    pairs = []
-    for stage in range(1, 6):
-        count = sum(name.startswith(f"block{stage}_conv") for name in names)
-        pairs += [(f"conv{stage}_{i}", f"block{stage}_conv{i}") for i in range(1, max(1, count) + 1)]
-    pairs += [("fc6", "fc1"), ("fc7", "fc2")] + [("score_fr", "predictions")] * classifier
-    present = {layer.name for layer in model.layers}
-    theirs = [theirs for _, theirs in pairs if theirs not in names]
-    if theirs:
-        raise ValueError(
-            f"weights: {source.name!r} has no layer {theirs[0]!r}; give a VGG16 of Keras with its classifier "
-            "(include_top=True)."
-        )
-    expected = {ours for ours, _ in pairs if ours.startswith("conv")}
-    found = {name for name in present if name.startswith("conv") and name.removeprefix("conv")[1:2] == "_"}
-    convolutions = {name for name in found if not name.endswith(("_norm", "_relu"))}
-    if convolutions != expected or not {"fc6", "fc7", "score_fr"} <= present:
-        raise ValueError(
-            f"model: {model.name!r} has not the layers that {source.name!r} has weights for; build it with `fcn`, "
-            "with as many convolutions in each stage."
-        )
-    return pairs
 
 
 def _check_arguments(

@@ -9,8 +9,6 @@ from __future__ import annotations
 import keras
 from keras import layers
 
-from course_lib.models.width import nearest_width
-
 SKIPS = ("concat", "add", "none")
 UPS = ("transpose", "interpolate")
 NORMALIZATIONS = (None, "batch", "group")
@@ -126,29 +124,6 @@ def unet(
     return keras.Model(inputs, logits, name=name)
 
 
-def matched_base_filters(parameters: int, input_shape: tuple = (None, None, 1), **arguments) -> int:
-    """The `base_filters` with which `unet(**arguments)` comes nearest to a number of parameters.
-
-    Experiments that compare skips or depths use it, so that no net wins by being bigger.
-
-    Args:
-        parameters: number of parameters to come near to.
-        input_shape: as for `unet`.
-        **arguments: what else `unet` takes, without `base_filters`.
-
-    Returns:
-        int, at least 1.
-
-    Raises:
-        ValueError: if `parameters` is less than 1.
-    """
-
-    def count(filters: int) -> int:
-        return unet(input_shape, base_filters=filters, **arguments).count_params()
-
-    return nearest_width(parameters, count)
-
-
 def fits(size: int, depth: int = 4, padding: str = "same") -> bool:
     """Whether a picture side of `size` pixels passes through a U-Net of this depth without a remainder."""
     step = 2**depth
@@ -189,16 +164,6 @@ def skip_margin(level: int, depth: int) -> int:
     # once coming up for the levels between, once at the bottom, each worth 2^(steps below) pixels of this level.
     below = depth - level
     return 2 * 2 ** (below + 1) + sum(4 * 2**k for k in range(1, below + 1))
-
-
-def receptive_field(depth: int = 4) -> int:
-    """Side in pixels of the square of the picture that one output pixel of the U-Net can depend on at most."""
-    # Each 3 × 3 convolution at level k widens the view by 2 · 2^k, each pooling by 2^k; the 2 × 2 up-convolutions
-    # add nothing beyond what their level already sees, except the one source pixel's own block.
-    down = sum(4 * 2**k + 2**k for k in range(depth))
-    bottom = 4 * 2**depth
-    climb = sum(4 * 2**k + 2**k for k in range(depth))
-    return 1 + down + bottom + climb
 
 
 def _check_arguments(

@@ -5,16 +5,14 @@ import numpy as np
 import pytest
 from keras import ops
 
-from course_lib.models.analysis import receptive_fields
+from course_lib.models.analysis import receptive_field
 from course_lib.models.fcn import (
     Bilinear,
     CropTo,
     EdgePadding,
     bilinear_kernel,
     fcn,
-    matched_width,
 )
-from course_lib.models.width import nearest_width
 
 pytestmark = pytest.mark.backend
 
@@ -135,13 +133,14 @@ def test_a_finer_net_starts_from_a_coarser_one_and_says_the_same():
 @pytest.mark.parametrize("stride", [8, 16, 32])
 def test_what_is_added_lies_at_the_same_place(stride, padding):
     """Read off the graph: the fields of two maps that are added have the same middle, those of the logits the pixel's."""
-    fields = receptive_fields(fcn(stride=stride, padding=padding, **NARROW))
+    side = 7 if padding == "paper" else 1
+    net = fcn(stride=stride, padding=padding, head_size=side, convolutions=(1, 1, 1, 1, 1), **NARROW)
     for stage, up in ((4, "upscore2"), (3, "upscore_pool4"))[: {32: 0, 16: 1, 8: 2}[stride]]:
         pair = ("score_pool{}_crop", "{}") if padding == "paper" else ("score_pool{}", "{}_crop")
-        finer, coarser = fields[pair[0].format(stage)], fields[pair[1].format(up)]
+        finer, coarser = (receptive_field(net, name) for name in (pair[0].format(stage), pair[1].format(up)))
         assert finer.offset == coarser.offset and finer.stride == coarser.stride
-    assert fields["logits"].offset == (0, 0) and fields["logits"].stride == (1, 1)
-    assert fields["fc7"].size == (404, 404)  # table 1 of the paper
+    logits = receptive_field(net)
+    assert logits.offset == (0, 0) and logits.stride == (1, 1)
 
 
 @pytest.mark.parametrize("factor", [2, 8, 16])
@@ -215,35 +214,6 @@ def test_small_backbone_parameters_by_hand():
     model = fcn((64, 64, 3), 4, backbone="small", normalization="group")
     assert count(model.weights) == total + 16 * 16 * 4 * 4
     assert [model.get_layer(f"conv{stage}_1_norm").groups for stage in range(1, 6)] == [1, 2, 4, 8, 8]
-
-
-def test_matched_width():
-    def build(width):
-        widths = [width * factor for factor in (1, 2, 4, 8, 8)]
-        return fcn((96, 96, 1), 4, 16, "small", widths=widths, head_filters=8 * width)
-
-    sizes = {width: count(build(width).trainable_weights) for width in (3, 4)}
-    assert matched_width(sizes[3], build) == 3
-    assert matched_width((sizes[3] + sizes[4]) // 2 - 2, build) == 3
-    assert matched_width((sizes[3] + sizes[4]) // 2 + 2, build) == 4
-    assert matched_width(1, build) == 1
-    with pytest.raises(ValueError, match="parameters is 0"):
-        matched_width(0, build)
-
-
-@pytest.mark.parametrize("least", [2, 4])
-def test_matched_width_refuses_what_does_not_grow_with_the_width_alone(least):
-    def build(width):
-        return fcn((96, 96, 1), 4, 16, "small", widths=[max(least, width)] * 5, head_filters=8)
-
-    with pytest.raises(ValueError, match="all numbers of channels multiples of the width"):
-        matched_width(50_000, build)
-
-
-def test_nearest_width_looks_whether_it_found_what_it_expected():
-    assert nearest_width(170, lambda width: width * width) == 13
-    with pytest.raises(ValueError, match="width of 13 has 170 parameters .* expect 169"):
-        nearest_width(170, lambda width: width * width + (width > 5))
 
 
 def test_one_step_of_training_changes_the_scores():

@@ -11,7 +11,8 @@ import numpy as np
 from course_lib import evaluation, recipes, training
 from course_lib.metrics.boundary import boundary_iou
 from course_lib.metrics.semantic import iou
-from course_lib.models.unet import matched_base_filters
+from course_lib.models.unet import unet
+from course_lib.models.width import nearest_width
 from course_lib.teaching.ledger import Result, interval
 
 SEEDS = (0, 1, 2)
@@ -35,7 +36,11 @@ def with_skip(recipe: recipes.Recipe, skip: str, seed: int) -> recipes.Recipe:
         parameters = recipe.model().count_params()
         del arguments["base_filters"]
         arguments["skip"] = skip
-        arguments["base_filters"] = matched_base_filters(parameters, shape, num_classes=classes, **arguments)
+
+        def count(filters: int) -> int:
+            return unet(shape, classes, filters, **arguments).count_params()
+
+        arguments["base_filters"] = nearest_width(parameters, count)
     return dataclasses.replace(recipe, network_arguments=arguments, seed=seed)
 
 

@@ -27,8 +27,8 @@ from course_lib.datasets.loading import normalize
 from course_lib.datasets.sample import Sample
 from course_lib.metrics import semantic
 from course_lib.metrics.boundary import boundary_f1
-from course_lib.models.fcn import matched_width
 from course_lib.models.predict import softmax
+from course_lib.models.width import nearest_width
 from course_lib.teaching.ledger import Interval, Result, interval
 
 SEEDS = (0, 1, 2)
@@ -126,10 +126,10 @@ def width_of(net: str, dataset: str) -> int:
     if net == "U-Net":
         return BASE_FILTERS
 
-    def build(width: int) -> keras.Model:
-        return _with(recipe, net, width).model(recipe.crop)
+    def count(width: int) -> int:
+        return trainable_parameters(_with(recipe, net, width).model(recipe.crop))
 
-    return matched_width(trainable_parameters(recipe.model(recipe.crop)), build)
+    return nearest_width(trainable_parameters(recipe.model(recipe.crop)), count)
 
 
 def _with(recipe: recipes.Recipe, net: str, width: int) -> recipes.Recipe:
