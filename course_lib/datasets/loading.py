@@ -280,6 +280,17 @@ class Batches(keras.utils.PyDataset):
             self._draw(int(index), np.random.default_rng([self.seed, epoch, k, place]))
             for place, index in enumerate(chosen)
         ]
+        shapes = [one[0].shape for one in drawn]
+        if len(set(shapes)) > 1:
+            other = next(place for place, shape in enumerate(shapes) if shape != shapes[0])
+            told = " and ".join(
+                f"{self.dataset[int(chosen[place])].name!r} {' x '.join(map(str, shapes[place]))}"
+                for place in (0, other)
+            )
+            raise ValueError(
+                f"crop is {self.crop}; it must be (height, width) where the images of a batch differ in size (height x "
+                f"width x channels: {told}). Or load them one by one, with batch_size=1."
+            )
         batch = tuple(np.stack(part) for part in zip(*drawn, strict=True))
         if self.target.kind == "objects":
             batch = (batch[0], truth_from_maps(*batch[1:], self.target.max_objects))

@@ -7,6 +7,8 @@ from collections.abc import Iterable
 import numpy as np
 from scipy import sparse
 
+from course_lib._checks import array_of
+
 
 def integer_array(name: str, values: np.ndarray, wanted: str, instead: str) -> np.ndarray:
     """`values` as an integer array, or a `ValueError` that says what was wanted and what to do instead."""
@@ -60,6 +62,16 @@ def check_same_shape(name_a: str, a: np.ndarray, name_b: str, b: np.ndarray) -> 
         )
 
 
+def region(ignore: np.ndarray | None, shape: tuple[int, ...]) -> np.ndarray | None:
+    """`ignore` as a boolean map of this shape, `None` where nothing is marked, or a `ValueError`."""
+    if ignore is None:
+        return None
+    ignore = array_of("ignore", ignore, "boolean", instead="give a mask such as semantic == -1")
+    if ignore.shape != shape:
+        raise ValueError(f"ignore is an array of shape {ignore.shape}; it must be that of the maps, {shape}.")
+    return ignore if ignore.any() else None
+
+
 def paired_images(name_a: str, a: Iterable, name_b: str, b: Iterable) -> tuple[list, list]:
     """Two lists of as many maps, one per image, or a `ValueError`."""
     for name, maps in ((name_a, a), (name_b, b)):
@@ -76,6 +88,22 @@ def paired_images(name_a: str, a: Iterable, name_b: str, b: Iterable) -> tuple[l
     if not a:
         raise ValueError(f"{name_a}: no image given; at least one is wanted.")
     return a, b
+
+
+def regions(ignore: Iterable[np.ndarray | None] | None, images: int) -> list[np.ndarray | None]:
+    """One region to ignore per image, `None` where there is none, or a `ValueError`."""
+    if ignore is None:
+        return [None] * images
+    if isinstance(ignore, np.ndarray) and ignore.ndim < 3:
+        raise ValueError(
+            f"ignore is one array of shape {ignore.shape}; it must be a list, one mask per image."
+        )
+    ignore = list(ignore)
+    if len(ignore) != images:
+        raise ValueError(
+            f"ignore holds {len(ignore)} masks; it must hold one for each of the {images} images."
+        )
+    return ignore
 
 
 def consecutive(labels: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:

@@ -11,7 +11,12 @@ two disjoint objects P and Q, then |A ∩ P| > |A ∪ P| / 2 >= |A| / 2, the sam
 would hold more of A than there is. Below 0.5 an object may have several candidates, and the assignment with
 the most matches is searched for.
 
-Empty answers, as everywhere in the metrics: an image without any object on either side is 1.0, they agree;
+*Ignored* regions, where nobody drew what is there, are given as boolean masks, such as `semantic == -1`. Their pixels
+are taken out of both maps before the IoUs are formed. A predicted object that lies in them by more than half and
+matches nothing is neither right nor wrong: it is left out, as panoptic quality has it for void. Of a true object the
+part that is not ignored is to be found.
+
+Empty predictions, as everywhere in the metrics: an image without any object on either side is 1.0, they agree;
 and 0.0 where only one side has objects. An image without objects adds nothing to scores over all images
 together.
 
@@ -34,6 +39,8 @@ from course_lib.metrics._labels import (
     contingency,
     label_map,
     paired_images,
+    region,
+    regions,
 )
 
 DSB_THRESHOLDS = tuple(round(0.5 + 0.05 * step, 2) for step in range(10))
@@ -83,22 +90,24 @@ class MatchingScores:
     @property
     def average_precision(self) -> np.ndarray:
         """float64 `(t,)`: TP / (TP + FP + FN) over all images together."""
-        return _share(self.true_positives, self.true_positives + self.false_positives + self.false_negatives)
+        return _fraction(
+            self.true_positives, self.true_positives + self.false_positives + self.false_negatives
+        )
 
     @property
     def precision(self) -> np.ndarray:
-        """float64 `(t,)`: TP / (TP + FP), the share of predicted objects that are right."""
-        return _share(self.true_positives, self.true_positives + self.false_positives)
+        """float64 `(t,)`: TP / (TP + FP), the fraction of predicted objects that are right."""
+        return _fraction(self.true_positives, self.true_positives + self.false_positives)
 
     @property
     def recall(self) -> np.ndarray:
-        """float64 `(t,)`: TP / (TP + FN), the share of true objects that were found."""
-        return _share(self.true_positives, self.true_positives + self.false_negatives)
+        """float64 `(t,)`: TP / (TP + FN), the fraction of true objects that were found."""
+        return _fraction(self.true_positives, self.true_positives + self.false_negatives)
 
     @property
     def f1(self) -> np.ndarray:
         """float64 `(t,)`: 2 TP / (2 TP + FP + FN)."""
-        return _share(
+        return _fraction(
             2 * self.true_positives, 2 * self.true_positives + self.false_positives + self.false_negatives
         )
 
@@ -134,7 +143,12 @@ def iou_matrix(instances_true: np.ndarray, instances_pred: np.ndarray) -> np.nda
     return overlap.dense(overlap.ious)
 
 
-def match(instances_true: np.ndarray, instances_pred: np.ndarray, threshold: float = 0.5) -> Matching:
+def match(
+    instances_true: np.ndarray,
+    instances_pred: np.ndarray,
+    threshold: float = 0.5,
+    ignore: np.ndarray | None = None,
+) -> Matching:
     """Pair the objects of two instance maps.
 
     Args:
@@ -143,6 +157,7 @@ def match(instances_true: np.ndarray, instances_pred: np.ndarray, threshold: flo
         threshold: a pair needs an IoU greater than this, 0 <= threshold < 1. Below 0.5 each object may have
             several candidates; then the most pairs are formed that can be, among those the ones with the
             highest IoUs.
+        ignore: boolean map of the same shape, pixels that don't count; `None` counts all.
 
     Returns:
         The counts and the pairs.
@@ -152,7 +167,7 @@ def match(instances_true: np.ndarray, instances_pred: np.ndarray, threshold: flo
             range.
     """
     (threshold,) = checked_thresholds([threshold])
-    overlap = _Overlap(instances_true, instances_pred)
+    overlap = _Overlap(instances_true, instances_pred, ignore)
     chosen = overlap.matches(threshold)
     pairs = np.stack(
         [overlap.true_ids[overlap.rows[chosen]], overlap.pred_ids[overlap.columns[chosen]]], axis=-1
@@ -160,7 +175,7 @@ def match(instances_true: np.ndarray, instances_pred: np.ndarray, threshold: flo
     return Matching(
         threshold=float(threshold),
         true_positives=len(chosen),
-        false_positives=len(overlap.pred_ids) - len(chosen),
+        false_positives=overlap.false_positives(chosen),
         false_negatives=len(overlap.true_ids) - len(chosen),
         pairs=pairs,
         ious=overlap.ious[chosen],
@@ -171,6 +186,7 @@ def matching_scores(
     instances_true: Iterable[np.ndarray],
     instances_pred: Iterable[np.ndarray],
     thresholds: float | Sequence[float] = DSB_THRESHOLDS,
+    ignore: Iterable[np.ndarray | None] | None = None,
 ) -> MatchingScores:
     """Match the objects of many images and count.
 
@@ -178,6 +194,7 @@ def matching_scores(
         instances_true: one integer map per image, 0 = background.
         instances_pred: one integer map per image, in the same order; each of its true map's shape.
         thresholds: IoU thresholds, each 0 <= t < 1.
+        ignore: one boolean map per image, pixels that don't count (`None` where all do); `None` counts all.
 
     Returns:
         Counts over all images together and the scores made of them, and the average precision of each image.
@@ -192,20 +209,21 @@ def matching_scores(
     )
     counts = np.zeros((len(instances_true), len(thresholds), 3), np.int64)  # TP, FP, FN
     matched_iou = np.zeros(len(thresholds))
-    for image, (true, pred) in enumerate(zip(instances_true, instances_pred, strict=True)):
+    ignore = regions(ignore, len(instances_true))
+    for image, (true, pred, void) in enumerate(zip(instances_true, instances_pred, ignore, strict=True)):
         try:
-            overlap = _Overlap(true, pred)
+            overlap = _Overlap(true, pred, void)
         except ValueError as error:
             raise ValueError(f"image {image}: {error}") from None
         for k, threshold in enumerate(thresholds):
             chosen = overlap.matches(threshold)
             matched = len(chosen)
-            counts[image, k] = matched, len(overlap.pred_ids) - matched, len(overlap.true_ids) - matched
+            counts[image, k] = matched, overlap.false_positives(chosen), len(overlap.true_ids) - matched
             matched_iou[k] += overlap.ious[chosen].sum()
 
     tp, fp, fn = np.moveaxis(counts.sum(axis=0), -1, 0)
     mean_matched_iou = np.divide(matched_iou, tp, out=np.full(len(thresholds), np.nan), where=tp > 0)
-    per_image = _share(counts[..., 0], counts.sum(axis=-1))
+    per_image = _fraction(counts[..., 0], counts.sum(axis=-1))
     return MatchingScores(thresholds, tp, fp, fn, mean_matched_iou, per_image)
 
 
@@ -213,6 +231,7 @@ def average_precision(
     instances_true: Iterable[np.ndarray],
     instances_pred: Iterable[np.ndarray],
     thresholds: float | Sequence[float] = DSB_THRESHOLDS,
+    ignore: Iterable[np.ndarray | None] | None = None,
 ) -> float | np.ndarray:
     """TP / (TP + FP + FN) over all images together: the average precision of DSB 2018 and StarDist.
 
@@ -222,6 +241,7 @@ def average_precision(
         instances_true: one integer map per image, 0 = background.
         instances_pred: one integer map per image, in the same order; each of its true map's shape.
         thresholds: one IoU threshold or several, each 0 <= t < 1.
+        ignore: one boolean map per image, pixels that don't count; `None` counts all.
 
     Returns:
         A float for one threshold, float64 `(t,)` for a sequence. `matching_scores` tells more.
@@ -229,11 +249,13 @@ def average_precision(
     Raises:
         ValueError: as `matching_scores`.
     """
-    scores = matching_scores(instances_true, instances_pred, thresholds).average_precision
+    scores = matching_scores(instances_true, instances_pred, thresholds, ignore).average_precision
     return float(scores[0]) if np.ndim(thresholds) == 0 else scores
 
 
-def aggregated_jaccard(instances_true: np.ndarray, instances_pred: np.ndarray) -> float:
+def aggregated_jaccard(
+    instances_true: np.ndarray, instances_pred: np.ndarray, ignore: np.ndarray | None = None
+) -> float:
     """The aggregated Jaccard index (AJI) of one image: one IoU for all its objects.
 
     Each true object G_i takes the predicted object S_j(i) with which it has the highest IoU. Then
@@ -254,6 +276,7 @@ def aggregated_jaccard(instances_true: np.ndarray, instances_pred: np.ndarray) -
     Args:
         instances_true: integer map, 0 = background.
         instances_pred: integer map of the same shape.
+        ignore: boolean map of the same shape, pixels that don't count; `None` counts all.
 
     Returns:
         The index in 0..1; 1.0 if neither map has an object, 0.0 if only one has.
@@ -261,8 +284,8 @@ def aggregated_jaccard(instances_true: np.ndarray, instances_pred: np.ndarray) -
     Raises:
         ValueError: shapes differ, an id is negative, or a map is not of integers.
     """
-    overlap = _Overlap(instances_true, instances_pred)
-    if not len(overlap.true_ids) and not len(overlap.pred_ids):
+    overlap = _Overlap(instances_true, instances_pred, ignore)
+    if not len(overlap.true_ids) and overlap.excused.all():
         return 1.0
     index, first = np.unique(overlap.pred_index, return_index=True)
     first_pixel = first[index >= 0]
@@ -270,16 +293,19 @@ def aggregated_jaccard(instances_true: np.ndarray, instances_pred: np.ndarray) -
     _, first_of_row = np.unique(overlap.rows[best_first], return_index=True)
     taken = best_first[first_of_row]
     missed = np.delete(overlap.true_areas, overlap.rows[taken]).sum()
-    unused = np.delete(overlap.pred_areas, overlap.columns[taken]).sum()
+    unused = np.delete(np.where(overlap.excused, 0, overlap.pred_areas), overlap.columns[taken]).sum()
     return float(overlap.shared[taken].sum() / (overlap.unions[taken].sum() + missed + unused))
 
 
-def count_error(instances_true: np.ndarray, instances_pred: np.ndarray) -> int:
+def count_error(
+    instances_true: np.ndarray, instances_pred: np.ndarray, ignore: np.ndarray | None = None
+) -> int:
     """How many objects too many were predicted (negative: too few), wherever they lie.
 
     Args:
         instances_true: integer map, 0 = background.
         instances_pred: integer map of the same shape.
+        ignore: boolean map of the same shape, pixels that don't count; `None` counts all.
 
     Returns:
         Number of predicted objects minus number of true ones.
@@ -287,8 +313,8 @@ def count_error(instances_true: np.ndarray, instances_pred: np.ndarray) -> int:
     Raises:
         ValueError: shapes differ, an id is negative, or a map is not of integers.
     """
-    overlap = _Overlap(instances_true, instances_pred)
-    return len(overlap.pred_ids) - len(overlap.true_ids)
+    overlap = _Overlap(instances_true, instances_pred, ignore)
+    return np.count_nonzero(~overlap.excused) - len(overlap.true_ids)
 
 
 class _Overlap:
@@ -296,15 +322,23 @@ class _Overlap:
 
     `rows` and `columns` are their positions in `true_ids` and `pred_ids`; `shared` the pixels that both hold,
     `unions` those that either does, `ious` their ratio. `true_areas` and `pred_areas` are of the objects,
-    `pred_index` is flat: the position in `pred_ids` of each pixel's predicted object, -1 for background.
+    `pred_index` is flat: the position in `pred_ids` of each pixel's predicted object, -1 for background. All of this
+    is of the pixels that are not ignored; `excused` are the predicted objects that lie in ignored ones by more than half.
     """
 
-    def __init__(self, instances_true: np.ndarray, instances_pred: np.ndarray):
+    def __init__(
+        self, instances_true: np.ndarray, instances_pred: np.ndarray, ignore: np.ndarray | None = None
+    ):
         true = label_map("instances_true", instances_true)
         pred = label_map("instances_pred", instances_pred)
         check_same_shape("instances_true", true, "instances_pred", pred)
+        whole_ids, _, whole_areas = _objects(pred)
+        ignore = region(ignore, true.shape)
+        if ignore is not None:
+            true, pred = np.where(ignore, 0, true), np.where(ignore, 0, pred)
         self.true_ids, true_index, self.true_areas = _objects(true)
         self.pred_ids, self.pred_index, self.pred_areas = _objects(pred)
+        self.excused = 2 * self.pred_areas < whole_areas[np.searchsorted(whole_ids, self.pred_ids)]
         both = (true_index >= 0) & (self.pred_index >= 0)
         table = contingency(true_index[both], self.pred_index[both], (len(self.true_ids), len(self.pred_ids)))
         self.rows, self.columns = table.coords
@@ -317,6 +351,12 @@ class _Overlap:
         matrix = np.zeros((len(self.true_ids), len(self.pred_ids)))
         matrix[self.rows, self.columns] = values
         return matrix
+
+    def false_positives(self, chosen: np.ndarray) -> int:
+        """How many predicted objects are in none of these pairs, those excused not counted."""
+        unmatched = ~self.excused
+        unmatched[self.columns[chosen]] = False
+        return np.count_nonzero(unmatched)
 
     def matches(self, threshold: float) -> np.ndarray:
         """Which pairs match, as positions in `rows`, `columns` and `ious`."""
@@ -341,7 +381,7 @@ def _objects(instances: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]
     return ids, index, areas
 
 
-def _share(part: np.ndarray, whole: np.ndarray) -> np.ndarray:
+def _fraction(part: np.ndarray, whole: np.ndarray) -> np.ndarray:
     """`part / whole`, 1 where there is nothing to find and nothing found."""
     return np.divide(part, whole, out=np.ones(np.shape(whole)), where=whole > 0)
 

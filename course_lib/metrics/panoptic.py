@@ -29,6 +29,7 @@ from course_lib.metrics._labels import (
     consecutive,
     integer_array,
     paired_images,
+    regions,
 )
 from course_lib.metrics.instance import _Overlap
 from course_lib.metrics.semantic import IGNORE
@@ -73,12 +74,12 @@ class PanopticScores:
     @property
     def pq(self) -> np.ndarray:
         """float64 `(C,)`: panoptic quality, NaN for a class on neither side."""
-        return self._share(self.matched_iou)
+        return self._fraction(self.matched_iou)
 
     @property
     def rq(self) -> np.ndarray:
         """float64 `(C,)`: recognition quality, NaN for a class on neither side."""
-        return self._share(self.true_positives)
+        return self._fraction(self.true_positives)
 
     @property
     def sq(self) -> np.ndarray:
@@ -114,19 +115,22 @@ class PanopticScores:
     def _weights(self) -> np.ndarray:
         return self.true_positives + 0.5 * self.false_positives + 0.5 * self.false_negatives
 
-    def _share(self, part: np.ndarray) -> np.ndarray:
+    def _fraction(self, part: np.ndarray) -> np.ndarray:
         weights = self._weights()
         return np.divide(part, weights, out=np.full(len(weights), np.nan), where=weights > 0)
 
 
 def panoptic_quality(
-    instances_true: Iterable[np.ndarray], instances_pred: Iterable[np.ndarray]
+    instances_true: Iterable[np.ndarray],
+    instances_pred: Iterable[np.ndarray],
+    ignore: Iterable[np.ndarray | None] | None = None,
 ) -> PanopticScore:
     """Panoptic quality of the objects of one class, over all images together.
 
     Args:
         instances_true: one integer map per image, 0 = background.
         instances_pred: one integer map per image, in the same order; each of its true map's shape.
+        ignore: one boolean map per image, pixels that don't count; `None` counts all.
 
     Returns:
         PQ with its two factors, and the counts.
@@ -134,11 +138,18 @@ def panoptic_quality(
     Raises:
         ValueError: no image, different numbers of images, shapes that differ, or bad ids.
     """
-    images = zip(
-        *paired_images("instances_true", instances_true, "instances_pred", instances_pred), strict=True
+    true, pred = paired_images("instances_true", instances_true, "instances_pred", instances_pred)
+    images = zip(true, pred, regions(ignore, len(true)), strict=True)
+    tp, fp, fn, matched_iou = sum(
+        _counted(image, _count_instances, *maps) for image, maps in enumerate(images)
     )
-    counts = sum(_counted(image, count_instances, *pair) for image, pair in enumerate(images))
-    return one_class(counts)
+    if not tp + fp + fn:
+        return PanopticScore(1.0, 1.0, 1.0, 0, 0, 0)
+    weight = tp + 0.5 * fp + 0.5 * fn
+    sq = matched_iou / tp if tp else 0.0
+    return PanopticScore(
+        float(matched_iou / weight), float(sq), float(tp / weight), int(tp), int(fp), int(fn)
+    )
 
 
 def panoptic_quality_per_class(
@@ -178,39 +189,24 @@ def panoptic_quality_per_class(
     check_classes(num_classes, stuff)
     images = zip(*paired_images("panoptic_true", panoptic_true, "panoptic_pred", panoptic_pred), strict=True)
     counts = sum(
-        _counted(image, count_segments, *pair, num_classes, stuff, ignore)
+        _counted(image, _count_segments, *pair, num_classes, stuff, ignore)
         for image, pair in enumerate(images)
     )
-    return per_class(counts)
-
-
-def one_class(counts: np.ndarray) -> PanopticScore:
-    """The scores of one class from its counts `(4,)`: TP, FP, FN, and the sum of the matched IoUs."""
-    tp, fp, fn, matched_iou = counts
-    if not tp + fp + fn:
-        return PanopticScore(1.0, 1.0, 1.0, 0, 0, 0)
-    weight = tp + 0.5 * fp + 0.5 * fn
-    sq = matched_iou / tp if tp else 0.0
-    return PanopticScore(
-        float(matched_iou / weight), float(sq), float(tp / weight), int(tp), int(fp), int(fn)
-    )
-
-
-def per_class(counts: np.ndarray) -> PanopticScores:
-    """The scores of each class from their counts `(C, 4)`."""
     tp, fp, fn = counts[:, :3].round().astype(np.int64).T
     return PanopticScores(tp, fp, fn, counts[:, 3])
 
 
-def count_instances(instances_true: np.ndarray, instances_pred: np.ndarray) -> np.ndarray:
+def _count_instances(
+    instances_true: np.ndarray, instances_pred: np.ndarray, ignore: np.ndarray | None
+) -> np.ndarray:
     """Of one image, float64 `(4,)`: TP, FP, FN, and the sum of the matched IoUs."""
-    overlap = _Overlap(instances_true, instances_pred)
+    overlap = _Overlap(instances_true, instances_pred, ignore)
     matched = overlap.matches(THRESHOLD)
-    tp = len(matched)
-    return np.array([tp, len(overlap.pred_ids) - tp, len(overlap.true_ids) - tp, overlap.ious[matched].sum()])
+    wrong, missed = overlap.false_positives(matched), len(overlap.true_ids) - len(matched)
+    return np.array([len(matched), wrong, missed, overlap.ious[matched].sum()])
 
 
-def count_segments(
+def _count_segments(
     panoptic_true: np.ndarray,
     panoptic_pred: np.ndarray,
     num_classes: int,

@@ -1,5 +1,7 @@
 """Augmentation and batches: labels move with the image, and chance comes from the seed alone."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -199,3 +201,21 @@ class TestBatches:
             Batches([])
         with pytest.raises(IndexError, match="batches 0 to 2"):
             self.make()[3]
+
+
+@pytest.mark.parametrize("sizes", [((20, 20), (20, 24)), ((20, 20), (20, 20), (16, 20))])
+def test_images_of_several_sizes_in_a_batch_are_named_with_what_to_do(sizes):
+    samples = [
+        replace(
+            cells("train", 1)[0],
+            name=f"cell {k}",
+            image=np.zeros((*size, 1), "float32"),
+            semantic=np.zeros(size, int),
+        )
+        for k, size in enumerate(sizes)
+    ]
+    words = r"crop is None; it must be \(height, width\) .*'cell 0' 20 x 20 x 1 and 'cell \d' .* batch_size=1"
+    with pytest.raises(ValueError, match=words):
+        Batches(samples, len(sizes))[0]
+    assert Batches(samples, 1)[0][0].shape == (1, 20, 20, 1)
+    assert Batches(samples, len(sizes), crop=(16, 16))[0][0].shape == (len(sizes), 16, 16, 1)

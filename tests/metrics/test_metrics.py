@@ -583,3 +583,68 @@ def test_the_ignore_label_is_the_one_of_the_data_sets():
     from course_lib.datasets.sample import IGNORE
 
     assert semantic.IGNORE == IGNORE
+
+
+# --- Ignored regions ---
+
+
+def test_what_is_ignored_neither_helps_nor_harms_an_object():
+    true = np.array([[1, 1, 1, 0, 0, 2, 2, 0, 0, 0]])
+    pred = np.array([[4, 4, 4, 4, 0, 5, 5, 5, 5, 6]])
+    void = np.array([[0, 0, 0, 1, 0, 0, 0, 1, 1, 1]], bool)
+    # 4 loses its pixel too many and fits; 5 is half ignored and fits; 6 lies in void and counts neither way.
+    found = metrics.match(true, pred, 0.9, void)
+    np.testing.assert_array_equal(found.pairs, [[1, 4], [2, 5]])
+    assert (found.false_positives, found.false_negatives) == (0, 0)
+    assert metrics.match(true, pred, 0.6).true_positives == 1
+    assert metrics.aggregated_jaccard(true, pred, void) == 1
+    assert metrics.panoptic_quality([true], [pred], [void]).pq == 1
+    assert metrics.average_precision([true, true], [pred, true], 0.9, ignore=[void, None]) == 1
+    assert (metrics.count_error(true, pred), metrics.count_error(true, pred, void)) == (1, 0)
+
+
+def test_a_false_alarm_is_excused_where_more_than_half_of_it_is_ignored():
+    nothing, pred = np.zeros((1, 4), int), np.array([[3, 3, 3, 3]])
+    for ignored, wrong in ((1, 1), (2, 1), (3, 0), (4, 0)):
+        void = np.arange(4)[None] < ignored
+        assert metrics.match(nothing, pred, 0.5, void).false_positives == wrong
+        assert metrics.panoptic_quality([nothing], [pred], [void]).false_positives == wrong
+        assert metrics.aggregated_jaccard(nothing, pred, void) == 1 - wrong
+        assert metrics.count_error(nothing, pred, void) == wrong
+
+
+def test_an_object_under_an_ignored_region_is_nothing_to_find():
+    true, void = np.array([[1, 1, 2, 2]]), np.array([[1, 1, 1, 0]], bool)
+    found = metrics.match(true, np.zeros_like(true), 0.5, void)
+    assert (found.true_positives, found.false_negatives) == (0, 1)
+
+
+@laws
+@given(maps(0, 5, 3), st.integers(0, 2**32 - 1))
+def test_what_is_predicted_under_an_ignored_region_does_not_change_what_is_found(three, seed):
+    true, pred, other = three
+    void = np.random.default_rng(seed).random(true.shape) < 0.4
+    here, there = (metrics.match(true, p, 0.5, void) for p in (pred, np.where(void, other, pred)))
+    assert here.true_positives == there.true_positives
+    assert here.false_negatives == there.false_negatives
+    np.testing.assert_allclose(here.ious, there.ious)
+
+
+@pytest.mark.parametrize(
+    ("call", "words"),
+    [
+        (lambda: metrics.match(TRUE, PRED, ignore=PRED[1:] > 0), r"ignore is an array of shape \(2, 6\)"),
+        (
+            lambda: metrics.match(TRUE, PRED, ignore=PRED),
+            "ignore is an array of int64 .* boolean .*semantic == -1",
+        ),
+        (lambda: metrics.average_precision([TRUE], [PRED], ignore=PRED > 0), "ignore is one array .*a list"),
+        (
+            lambda: metrics.panoptic_quality([TRUE], [PRED], ignore=[]),
+            "ignore holds 0 masks; it must hold one",
+        ),
+    ],
+)
+def test_ignored_regions_that_do_not_fit(call, words):
+    with pytest.raises(ValueError, match=words):
+        call()
