@@ -159,6 +159,33 @@ def _parser() -> argparse.ArgumentParser:
             metavar="DIR",
             help="where the weights are (default: data/checkpoints/)",
         )
+    grade = commands.add_parser(
+        "grade", help="grade exercise notebooks that were handed in", description=run_grade.__doc__
+    )
+    grade.add_argument(
+        "folder", type=Path, metavar="FOLDER", help="the notebooks, in folders of their own if need be"
+    )
+    grade.add_argument("out", type=Path, metavar="OUT", help="where the tables and feedback/ go")
+    grade.add_argument(
+        "--seconds", type=float, default=60.0, help="time for an exercise (default: %(default)g)"
+    )
+    grade.add_argument(
+        "--memory", type=float, default=4.0, help="GB for an exercise (default: %(default)g; Linux)"
+    )
+    grade.add_argument(
+        "--hidden", type=Path, help='further inputs in a file of yours: CASES = {"01.2": [Case(...)]}'
+    )
+    grade.add_argument("--jobs", type=int, help="notebooks at a time (default: half of the processors)")
+    grade.set_defaults(run=run_grade)
+
+    release = commands.add_parser(
+        "release",
+        help="write the course as students get it, without solutions",
+        description=run_release.__doc__,
+    )
+    release.add_argument("out", type=Path, metavar="OUT", help="a new folder")
+    release.set_defaults(run=run_release)
+
     for command in (data, train, evaluate, predict, export, claims, cards, slides, posters):
         command.add_argument(
             "--json", action="store_true", help="one JSON object as the last line of the output"
@@ -416,6 +443,30 @@ def run_posters(options: argparse.Namespace) -> int:
         written.append(str(path))
     if options.json:
         print(json.dumps({"posters": written}))
+    return 0
+
+
+def run_grade(options: argparse.Namespace) -> int:
+    """Grade exercise notebooks, each exercise in a process of its own: grades.csv, tables for Moodle and Canvas, and a
+    page of feedback for each. What was handed in runs with your rights: docs/teaching.md says how to shut it in."""
+    from course_lib.teaching import grading
+
+    grading.grade(
+        options.folder,
+        options.out,
+        seconds=options.seconds,
+        memory_gb=options.memory,
+        hidden=options.hidden,
+        jobs=options.jobs,
+    )
+    return 0
+
+
+def run_release(options: argparse.Namespace) -> int:
+    """Write the course's folder as students get it: without the solutions, the tests, and what grades."""
+    from course_lib.teaching import grading
+
+    print(grading.release(options.out))
     return 0
 
 

@@ -1,14 +1,9 @@
-"""What docs/teaching.md names is there: notebooks, sections, times, exercises, commands and files; and how one grades."""
+"""What docs/teaching.md names is there: notebooks, sections, times, exercises, commands and files."""
 
-import csv
 import functools
-import importlib.util
 import json
 import re
-import sys
 from pathlib import Path
-
-import pytest
 
 from course_lib import datasets
 from course_lib.teaching import checker
@@ -114,95 +109,10 @@ def test_every_file_and_name_exists():
     paths = {
         path.strip('",.') for text in texts for path in text.split() if re.match(r"[a-z_]+/[\w./]+$", path)
     }
-    assert {"tools/grade.py", "notebooks/solutions", "data/study/questions.json"} <= paths
+    assert {"notebooks/solutions", "data/study/questions.json"} <= paths
     handed_in = "submissions/"
     assert [p for p in paths if not p.startswith((*MADE, handed_in)) and not (PROJECT / p).exists()] == []
     names = re.findall(r"`datasets\.(\w+)`", TEXT)
     assert names and all(hasattr(datasets, name) for name in names)
     for path in re.findall(r"slides/(\w+)\.html", TEXT):
         assert path in NAMES.values()
-
-
-# Grading
-
-
-@pytest.fixture(scope="module")
-def grade():
-    """tools/grade.py, which is no part of a package."""
-    sys.path.insert(0, str(PROJECT / "tools"))
-    try:
-        spec = importlib.util.spec_from_file_location("tools_grade", PROJECT / "tools" / "grade.py")
-        module = importlib.util.module_from_spec(spec)
-        spec.loader.exec_module(module)
-    finally:
-        sys.path.remove(str(PROJECT / "tools"))
-    return module
-
-
-def handed_in(change):
-    """The solution of chapter 01, its code cells changed by `change(source)`."""
-    notebook = json.loads(
-        (PROJECT / "notebooks" / "solutions" / f"{NAMES['01']}.ipynb").read_text(encoding="utf-8")
-    )
-    for cell in notebook["cells"]:
-        if cell["cell_type"] == "code":
-            cell["source"] = change("".join(cell["source"]))
-    return notebook
-
-
-def test_a_folder_is_graded_and_no_check_of_the_student_s_own_counts(grade, tmp_path, capsys):
-    def change(source):
-        if "def box_iou" in source:  # the overlap counted twice, and so it is in nms, which calls it
-            return source.replace("(area_a + area_b - shared)", "(area_a + area_b)")
-        if "def box_share" in source:
-            return source.split("    # solution")[0] + "    ...  # your code\n"
-        if 'check("01.5"' in source:  # a cell that stops must not take the rest along
-            return "def check(*anything):\n    print('✓')\n\n\ncheck('01.5', None)\n1 / 0"
-        return source
-
-    folder, out = tmp_path / "in", tmp_path / "grades"
-    (folder / "late").mkdir(parents=True)
-    (folder / "late" / "anna.ipynb").write_text(json.dumps(handed_in(change)), encoding="utf-8")
-    (folder / "broken.ipynb").write_text("nothing", encoding="utf-8")
-    assert grade.main([str(folder), str(out)]) == 0
-
-    said = capsys.readouterr().out
-    assert "late/anna: 01.1 ✓  01.2 ✗  01.3 ○  01.4 ✗  01.5 ✓  01.6 ✗  (2 of 6)" in said
-    assert "broken: not graded, " in said
-    with (out / "grades.csv").open(encoding="utf-8", newline="") as file:
-        rows = {Path(row["submission"]).name: row for row in csv.DictReader(file)}
-    assert list(rows["anna"].values())[1:] == ["01", "2", "right", "wrong", "open", "wrong", "right", "wrong"]
-    assert rows["broken"]["chapter"] == "not graded"
-    assert "counts the overlap twice" in (out / "late-anna.txt").read_text(encoding="utf-8")
-    assert (out / "late-anna.ipynb").is_file()
-
-
-@pytest.mark.parametrize("number", checker.CHAPTERS)
-def test_every_exercise_has_a_check_to_grade_by_and_the_answer_of_a_right_one(grade, number):
-    solution = grade.notebooks.read(PROJECT / "notebooks" / "solutions" / f"{NAMES[number]}.ipynb")
-    checks = grade.checks_of(solution)
-    assert list(checks) == [exercise.number for exercise in checker.exercises(number)]
-    for exercise, cell in checks.items():
-        [output] = cell["outputs"]
-        assert output["data"]["text/plain"].startswith(f"✓ {exercise} ")
-    assert grade.chapter_of(solution) == number
-
-
-def test_what_is_compared_is_the_student_s_code_and_then_ours(grade):
-    solution = grade.notebooks.read(PROJECT / "notebooks" / "solutions" / f"{NAMES['01']}.ipynb")
-    checks = grade.checks_of(solution)
-    made = grade.to_compare(solution, checks)
-    theirs, ours = made.cells[: -len(checks)], made.cells[-len(checks) :]
-    assert all(cell.outputs == [] and cell.metadata.tags == ["nbval-ignore-output"] for cell in theirs)
-    assert all(cell.source.startswith("from course_lib.teaching import check\ncheck(") for cell in ours)
-    assert all("tags" not in cell.metadata and cell.outputs for cell in ours)
-
-
-def test_bad_calls_are_one_sentence(grade, tmp_path, capsys):
-    assert grade.main([]) == 2 and "Usage:" in capsys.readouterr().out
-    assert grade.main([str(tmp_path), str(tmp_path / "out")]) == 1
-    assert "There is no notebook in" in capsys.readouterr().out
-    other = grade.notebooks.read(PROJECT / "notebooks" / f"{NAMES['00']}.ipynb")
-    (tmp_path / "other.ipynb").write_text(json.dumps(other), encoding="utf-8")
-    assert grade.main([str(tmp_path), str(tmp_path / "out")]) == 0
-    assert "other: not graded, it calls no check of the exercises" in capsys.readouterr().out
