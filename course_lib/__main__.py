@@ -207,6 +207,9 @@ def run_data(options: argparse.Namespace) -> int:
         print(
             f"{entry['name']:<10} {entry['found']:<12} {', '.join(entry['splits']) or '-':<18} {entry['licence']}"
         )
+    print(f"Looked in {' and '.join(found[0]['looked_in'])}.")
+    for problem in dict.fromkeys(entry["problem"] for entry in found if entry["problem"]):
+        print(problem)
     return 0
 
 

@@ -14,21 +14,23 @@ is `<repository>-<commit>`, that no name leads out of the folder, the checksum o
 what `data/manifests/` lists, a SHA-256 digest. The zip file itself has no digest here: a public server may
 pack it anew for every request, and the copies that classes hand round may be parts of it. The digests cover
 train and val of nuclei and membranes, and of CamVid the labels of train and val. The rest (the test splits,
-CamVid's pictures) rests on its checksum and on the commit in the address.
+CamVid's images) rests on its checksum and on the commit in the address.
 
-A copy is built beside its place and moved there in one step, so a folder with a marker is whole. One process
-at a time works on an archive.
+A copy is built beside its place and moved there in one step, so a folder with a marker was whole; its files are
+counted once in every process, since disks get cleaned. One process at a time works on an archive.
 """
 
 from __future__ import annotations
 
+import errno
+import functools
 import hashlib
 import json
+import lzma
 import os
 import shutil
 import stat
-import sys
-import urllib.parse
+import struct
 import zipfile
 import zlib
 from collections.abc import Iterable, Iterator
@@ -36,11 +38,13 @@ from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
 
+import pooch
+
 from course_lib import resources
 from course_lib.datasets import disk
-from course_lib.datasets.download import CHUNK, MAX_BYTES, download_zip
+from course_lib.datasets.disk import progress_bar, say
+from course_lib.datasets.download import CHUNK, MAX_BYTES, download_zip, server_of
 from course_lib.datasets.errors import ArchiveDamaged, DataError, DataUnavailable, SplitUnavailable
-from course_lib.datasets.progress import Progress, say
 from course_lib.datasets.splits import SPLITS, split_of
 
 __all__ = [
@@ -61,8 +65,23 @@ MANIFEST = resources.DATA / "archives.json"
 PUBLIC = "https://github.com"
 MARKER = ".complete"
 """The file that an unpacked copy has once it is whole and verified; it says what the copy holds."""
+MARKED = {"format": 2, "public": bool, "commit": str, "pins": str, "splits": list, "files": int, "bytes": int}
+"""What a marker says. A copy with another one, such as another version's, is made anew."""
 MAX_FILES = 100_000
 """More files than any archive of the course holds."""
+BAD_NAMES = (errno.EEXIST, errno.ENOTDIR, errno.EISDIR, errno.ENAMETOOLONG, errno.EINVAL, errno.ELOOP)
+"""What the system says of names that no sound archive has: a file and a folder of one name, 300 letters."""
+UNREADABLE = (
+    zipfile.BadZipFile,
+    zlib.error,
+    lzma.LZMAError,
+    struct.error,
+    EOFError,
+    RuntimeError,
+    NotImplementedError,
+    ValueError,
+)
+"""How `zipfile` says that what it reads is damaged; an `OSError` while it reads says so, too."""
 
 
 @dataclass(frozen=True)
@@ -103,15 +122,7 @@ def archives() -> dict[str, Archive]:
 
 def cache_folder() -> Path:
     """Where unpacked archives are kept: `COURSE_CACHE`, else a folder in the system's place for caches."""
-    if chosen := os.environ.get("COURSE_CACHE"):
-        return Path(chosen).expanduser()
-    if sys.platform == "win32":
-        base = os.environ.get("LOCALAPPDATA") or Path.home() / "AppData" / "Local"
-    elif sys.platform == "darwin":
-        base = Path.home() / "Library" / "Caches"
-    else:
-        base = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
-    return Path(base) / "segmentation-course"
+    return Path(os.environ.get("COURSE_CACHE") or pooch.os_cache("segmentation-course")).expanduser()
 
 
 def ensure(name: str, split: str | None = None, *, progress: bool = True) -> Path:
@@ -140,6 +151,8 @@ def ensure(name: str, split: str | None = None, *, progress: bool = True) -> Pat
 
     if (given := _given(archive)) is not None:
         return _from_given(archive, given, split, progress)
+    if problem := _place_problem():
+        say(f"{name}: {problem}")
     folder = _cached(archive, split)
     if folder is None:
         with locked(name):
@@ -155,11 +168,13 @@ def status() -> list[dict]:
     Returns:
         One dict per archive: `name`, `title`, `found` (`"COURSE_DATA"`, `"cache"` or `"absent"`), `splits` (a
         list), `bytes` (of the zip in `COURSE_DATA`, or unpacked in the cache; 0 where absent), `download_mb`
-        (roughly), `licence`, `citation`, `url`, and `problem` (a sentence, or `None`).
+        (roughly), `licence`, `citation`, `url`, `looked_in` (the places, a list) and `problem` (a sentence, or `None`).
     """
+    given_folder = os.environ.get("COURSE_DATA")
+    places = [f"COURSE_DATA ({given_folder})"] if given_folder else []
     rows = []
     for archive in archives().values():
-        found, splits, size, problem = "absent", [], 0, None
+        found, splits, size, problem = "absent", [], 0, _place_problem()
         if (given := _given(archive)) is not None:
             found, size = "COURSE_DATA", given.stat().st_size
             try:
@@ -169,6 +184,8 @@ def status() -> list[dict]:
         elif (folder := _cached(archive)) is not None:
             marker = _marker(folder)
             found, splits, size = "cache", marker["splits"], marker["bytes"]
+        elif lacking := [reason for folder in _copies(archive) if (reason := _lack(archive, folder))]:
+            problem = f"In the cache {lacking[0]}; the next call makes it anew."
         rows.append(
             {
                 "name": archive.name,
@@ -180,6 +197,7 @@ def status() -> list[dict]:
                 "licence": archive.licence,
                 "citation": archive.citation,
                 "url": archive.url,
+                "looked_in": [*places, f"the cache ({cache_folder()})"],
                 "problem": problem,
             }
         )
@@ -201,15 +219,24 @@ def _given(archive: Archive) -> Path | None:
     return path if path is not None and path.is_file() else None
 
 
+def _place_problem() -> str | None:
+    """What is wrong with `COURSE_DATA` itself."""
+    given = os.environ.get("COURSE_DATA")
+    if not given or Path(given).expanduser().is_dir():
+        return None
+    what = "is a file" if Path(given).expanduser().exists() else "does not exist"
+    return f"COURSE_DATA is {given}, which {what}; it must be a folder with the archives. Correct it or unset it."
+
+
 def _from_given(archive: Archive, source: Path, split: str | None, progress: bool) -> Path:
     """The unpacked copy of an archive in `COURSE_DATA`, unpacked now if it is not yet."""
     try:
         wanted, folder = _plan(archive, source)
         held = _splits(archive, (path for _, path in wanted))
         _check_split(archive, split, held, str(source), "Unset COURSE_DATA to download the whole archive.")
-        if not _marker(folder):
+        if not _is_whole(archive, folder):
             with locked(archive.name):
-                if not _marker(folder):  # another process may just have made it
+                if not _is_whole(archive, folder):  # another process may just have made it
                     _unpack(archive, source, wanted, folder, False, progress)
     except _Damage as damage:
         raise _given_damaged(source, damage) from None
@@ -225,14 +252,45 @@ def _given_damaged(source: Path, damage: _Damage) -> ArchiveDamaged:
 
 def _cached(archive: Archive, split: str | None = None) -> Path | None:
     """A copy in the cache: that of the public archive, else that of a part of it that holds the split."""
-    pins = _digest(_pins(archive))
-    copies = []
-    for folder in cache_folder().glob(f"{archive.name}-*"):
+    fitting = []
+    for folder in _copies(archive):
         marker = _marker(folder)
-        if marker and marker["pins"] == pins:
-            if marker["public"] or split is None or split in marker["splits"]:
-                copies.append((marker["public"], folder))
-    return max(copies)[1] if copies else None
+        if (marker["public"] or split is None or split in marker["splits"]) and _is_whole(archive, folder):
+            fitting.append((marker["public"], folder))
+    return max(fitting)[1] if fitting else None
+
+
+def _copies(archive: Archive) -> list[Path]:
+    """The folders in the cache that were whole once and checked against the digests of today."""
+    pins = _digest(_pins(archive))
+    folders = sorted(cache_folder().glob(f"{archive.name}-*"))
+    return [folder for folder in folders if (marker := _marker(folder)) and marker["pins"] == pins]
+
+
+def _is_whole(archive: Archive, folder: Path) -> bool:
+    """Whether a copy has its marker and all files; where it lacks some, that is said, and it is not used."""
+    if _marker(folder) is None:
+        return False
+    if lack := _lack(archive, folder):
+        say(f"{archive.name}: in the cache {lack}; it is made anew")
+    return not lack
+
+
+def _lack(archive: Archive, folder: Path) -> str:
+    """What a copy lacks, in words; empty where it is whole."""
+    marker = _marker(folder)
+    stamp = (folder / MARKER).stat().st_mtime_ns
+    if not (lost := marker["files"] - _count(folder, archive.folders, stamp)):
+        return ""
+    gone = next((path for path in _pins(archive) if split_of(archive.name, path) in marker["splits"]
+                 and not (folder / path).exists()), "")  # fmt: skip
+    return f"{lost} of {marker['files']} files are missing" + (f", such as those of {gone}" if gone else "")
+
+
+@functools.cache
+def _count(folder: Path, inside: tuple[str, ...], stamp: int) -> int:
+    """How many files lie in the folders that were unpacked, counted once in a process for each unpacking."""
+    return sum(len(files) for name in inside for _, _, files in os.walk(folder / name))
 
 
 def _check_split(archive: Archive, split: str | None, held: list[str], source: str, advice: str) -> None:
@@ -242,11 +300,15 @@ def _check_split(archive: Archive, split: str | None, held: list[str], source: s
 
 
 def _marker(folder: Path) -> dict | None:
-    """What the marker of an unpacked copy says, or `None` where the copy is not whole."""
+    """What the marker of an unpacked copy says, or `None` where the copy was never whole or is another version's."""
     try:
-        return json.loads((folder / MARKER).read_text(encoding="utf-8"))
+        marker = json.loads((folder / MARKER).read_text(encoding="utf-8"))
     except (OSError, ValueError):
         return None
+    if not isinstance(marker, dict) or marker.keys() != MARKED.keys() or marker["format"] != MARKED["format"]:
+        return None
+    fits = all(isinstance(marker[key], kind) for key, kind in MARKED.items() if isinstance(kind, type))
+    return marker if fits else None
 
 
 def _from_network(archive: Archive, split: str | None, progress: bool) -> Path:
@@ -255,7 +317,7 @@ def _from_network(archive: Archive, split: str | None, progress: bool) -> Path:
     what = f"{archive.name} ({split})" if split else archive.name
     what += f" is neither in COURSE_DATA ({given}) nor in the cache" if given else " is not on this machine"
     instead = f"set COURSE_DATA to a folder that holds {archive.file}"
-    server = urllib.parse.urlsplit(archive.url).netloc
+    server = server_of(archive.url, what, instead)
     target = cache_folder() / archive.file
     for last in (False, True):
         if not target.is_file():  # it is there only if a process was killed before it had unpacked it
@@ -291,10 +353,8 @@ def _contents(archive: Archive, source: Path) -> list[tuple[zipfile.ZipInfo, str
     try:
         with zipfile.ZipFile(source) as packed:
             members = packed.infolist()
-    except (zipfile.BadZipFile, EOFError, ValueError, NotImplementedError):
-        raise _Damage(_what_instead(source)) from None
-    except OSError as error:
-        raise _Damage(f"it cannot be read ({error.strerror or error})") from None
+    except (*UNREADABLE, OSError) as error:
+        raise _Damage(_what_instead(source, error)) from None
 
     wanted = []
     for member in members:
@@ -311,12 +371,15 @@ def _contents(archive: Archive, source: Path) -> list[tuple[zipfile.ZipInfo, str
     return wanted
 
 
-def _what_instead(source: Path) -> str:
-    with open(source, "rb") as file:
-        start = file.read(4)
+def _what_instead(source: Path, error: Exception) -> str:
+    try:
+        with open(source, "rb") as file:
+            start = file.read(4)
+    except OSError:
+        return f"it cannot be read ({getattr(error, 'strerror', None) or error})"
     if start == b"PK\x03\x04":
-        return "it is cut short (the table of contents at its end is missing)"
-    return "it is no zip archive" if start else "it is empty"
+        return "it is cut short (the table of contents at its end is missing or damaged)"
+    return "it is not a zip archive" if start else "it is empty"
 
 
 def _below_top(archive: Archive, name: str) -> str:
@@ -351,6 +414,7 @@ def _unpack(
         digests = _extract(archive, source, wanted, partial, progress)
         _check_pins(archive, digests)
         marker = {
+            "format": MARKED["format"],
             "public": public,
             "commit": archive.commit,
             "pins": _digest(_pins(archive)),
@@ -366,26 +430,37 @@ def _extract(
 ) -> dict[str, str]:
     """Write the files below `folder`; their SHA-256 digests by path."""
     digests = {}
-    bar = Progress(f"{archive.name}: unpacking", len(wanted), "files", progress)
-    with zipfile.ZipFile(source) as packed:
-        for count, (member, path) in enumerate(wanted, start=1):
+    bar = progress_bar(f"{archive.name}: unpacking", len(wanted), "files", progress)
+    with zipfile.ZipFile(source) as packed, bar:
+        for member, path in wanted:
             if path in digests:
                 raise _Damage(f"{path} is in it twice")
             target = folder / path
-            target.parent.mkdir(parents=True, exist_ok=True)
-            digest = hashlib.sha256()
             try:
-                # zipfile stops at the size that the table of contents states, and compares checksums there.
-                with packed.open(member) as inside, open(target, "wb") as out:
-                    while block := inside.read(CHUNK):
-                        digest.update(block)
-                        out.write(block)
-            except (zipfile.BadZipFile, zlib.error, EOFError, RuntimeError, NotImplementedError):
-                raise _Damage(f"it was altered ({path} in it fails its checksum)") from None
+                target.parent.mkdir(parents=True, exist_ok=True)
+                out = open(target, "wb")
+            except OSError as error:
+                if error.errno in BAD_NAMES:
+                    raise _Damage(f"a name in it cannot be that of a file ({path[:80]!r})") from None
+                raise
+            digest = hashlib.sha256()
+            with out:
+                for block in _blocks(packed, member, path):
+                    digest.update(block)
+                    out.write(block)
             digests[path] = digest.hexdigest()
-            bar.update(count)
-    bar.close()
+            bar.update()
     return digests
+
+
+def _blocks(packed: zipfile.ZipFile, member: zipfile.ZipInfo, path: str) -> Iterator[bytes]:
+    """What a file of the zip holds. zipfile stops at the size in the table of contents, and compares checksums there."""
+    try:
+        with packed.open(member) as inside:
+            while block := inside.read(CHUNK):
+                yield block
+    except (*UNREADABLE, OSError):
+        raise _Damage(f"it was altered ({path} in it fails its checksum)") from None
 
 
 def _check_pins(archive: Archive, digests: dict[str, str]) -> None:

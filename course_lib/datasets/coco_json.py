@@ -39,7 +39,7 @@ from course_lib.datasets.checked import (
     options_of,
 )
 from course_lib.datasets.reading import ENDINGS, Unusable
-from course_lib.datasets.sample import IGNORE
+from course_lib.datasets.sample import IGNORE, merge_masks
 from course_lib.datasets.splits import SPLITS
 
 BACKGROUND = "background"
@@ -62,7 +62,10 @@ def coco_source(
     file = Path(path).expanduser()
     if not file.is_file():
         raise ValueError(f"path is {str(path)!r}; it must be the JSON file, and there is no such file.")
-    beside, above = file.parent / "images", file.parent.parent / "images"  # above: annotations/instances.json of CVAT
+    beside, above = (
+        file.parent / "images",
+        file.parent.parent / "images",
+    )  # above: annotations/instances.json of CVAT
     if images is not None:
         roots = [existing_folder(images, "images")]
     else:
@@ -428,7 +431,7 @@ def _ground_truth(
             classes.append(number)
     if faults:
         raise Unusable(*faults[0], *faults[1:])
-    instances, kept = painted(masks, actual)
+    instances, kept = merge_masks(masks, actual)
     classes = np.asarray(classes, np.int32)[kept]
     semantic = np.concatenate([[0], classes]).astype(np.int32)[instances]
     for crowd in crowds:
@@ -454,26 +457,6 @@ def _is_crowd(value: Any) -> bool:
     if key not in words:
         raise Unusable(f"has iscrowd {value!r}", "It must be 0 or 1")
     return words[key]
-
-
-def painted(masks: Sequence[np.ndarray], size: tuple[int, int]) -> tuple[np.ndarray, np.ndarray]:
-    """One instance map from a mask for each object; where several claim a pixel, the smallest keeps it.
-
-    Args:
-        masks: bool `(height, width)` each.
-        size: `(height, width)`, for when there is none.
-
-    Returns:
-        int32 `(height, width)`, 0 = background, and which masks have a pixel of their own, int `(n,)`: instance k + 1 is
-        mask `kept[k]`.
-    """
-    instances = np.zeros(size, np.int32)
-    for index in sorted(range(len(masks)), key=lambda index: -np.count_nonzero(masks[index])):
-        instances[masks[index]] = index + 1
-    kept = np.unique(instances[instances > 0]) - 1
-    numbers = np.zeros(len(masks) + 1, np.int32)
-    numbers[kept + 1] = np.arange(1, len(kept) + 1)
-    return numbers[instances], kept
 
 
 def _mask(annotation: Mapping, size: tuple[int, int]) -> np.ndarray:

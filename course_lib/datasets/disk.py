@@ -12,13 +12,26 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from tqdm import tqdm
+
 from course_lib.datasets.errors import DataError
-from course_lib.datasets.progress import say
 
 PARTIAL = "partial-"
 """What the name of a folder begins with while it is being built."""
 FULL = (errno.ENOSPC, errno.EDQUOT)
-FORBIDDEN = (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR, errno.EEXIST)
+FORBIDDEN = (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR, errno.EEXIST, errno.EISDIR, errno.ENOENT)
+
+
+def say(line: str) -> None:
+    """One line on standard error, so that it never mixes with a command's output."""
+    print(line, file=sys.stderr, flush=True)
+
+
+def progress_bar(label: str, total: int | None, unit: str, show: bool = True) -> tqdm:
+    """A bar on standard error, shown once a step takes longer than a second; `unit` `"B"` counts bytes."""
+    return tqdm(
+        desc=label, total=total, unit=unit, unit_scale=unit == "B", delay=1, disable=not show, leave=False
+    )
 
 
 @contextmanager

@@ -1,50 +1,32 @@
-"""Download one file over HTTP, and go on after a break where it stopped.
-
-Public archive servers differ: some state no length, some know no byte ranges, some pack the file anew for
-every request. So a part that lies there is gone on with only if the server answers with exactly the missing
-range (206) of the same copy (ETag); any other good answer starts from zero.
-"""
+"""Download one zip file over HTTP with pooch, which retries; a download that breaks off begins anew."""
 
 from __future__ import annotations
 
-import http.client
 import os
-import time
-import urllib.error
+import shutil
 import urllib.parse
-import urllib.request
-import zipfile
 from pathlib import Path
 
-from course_lib.datasets.disk import FULL, disk_errors
+import pooch
+import requests
+
+from course_lib.datasets.disk import PARTIAL, disk_errors, progress_bar
 from course_lib.datasets.errors import ArchiveDamaged, DataUnavailable
-from course_lib.datasets.progress import Progress
 
 TIMEOUT = 20.0
 """Seconds without a byte after which a connection counts as dead."""
 TRIES = 4
-"""Tries in a row that bring nothing new before a download is given up."""
-FIRST_PAUSE = 0.5
-"""Seconds before the second try; every further pause is twice as long."""
+"""How often a download is begun before it is given up."""
 MAX_BYTES = 2 * 1024**3
 """More than any archive of the course holds: what is larger is a mistake or an attack."""
 CHUNK = 1 << 16
 
 
-class _Broken(Exception):
-    """A try that failed in a way that the next one may not: the connection dropped, the server was busy."""
-
-
-class _NoConnection(_Broken):
-    """A try that never reached the server."""
-
-
 def download_zip(url: str, target: Path, label: str, instead: str, progress: bool = True) -> None:
-    """Download a zip file to `target`, which exists only once it is whole.
+    """Download a zip file to `target`, which exists only once all of it has come.
 
-    Until then the bytes lie in `<target>.part` and the server's ETag in `<target>.part.etag`; both stay after
-    a break of the connection, for the next call, and go with any other failure. What is in the zip is not
-    looked at here.
+    What is in the zip is not looked at here. Only under a lock: it is written beside `target` first, in a folder of a
+    fixed name.
 
     Args:
         url: the address.
@@ -55,150 +37,128 @@ def download_zip(url: str, target: Path, label: str, instead: str, progress: boo
 
     Raises:
         DataUnavailable: if the server cannot be reached, refuses, or keeps breaking off.
-        ArchiveDamaged: if the server sends something that is no zip file, or far too much.
+        ArchiveDamaged: if the server sends something that is not a zip file, or far too much.
         DataError: if the disk is full or may not be written.
     """
-    if not url.startswith(("http://", "https://")):
-        raise DataUnavailable(
-            f"{label}, and {url} is no web address. "
-            f"Let COURSE_MIRROR begin with https://, unset it, or {instead}."
-        )
-    part = target.with_name(target.name + ".part")
-    server = urllib.parse.urlsplit(url).netloc
-    start = best = _size(part)
-    failures = 0
+    server = server_of(url, label, instead)
+    folder = target.with_name(f"{PARTIAL}{target.name}")
+    pooch.get_logger().setLevel("CRITICAL")  # what it would say, the messages below say
     with disk_errors(target.parent):
-        target.parent.mkdir(parents=True, exist_ok=True)
-        while True:
+        shutil.rmtree(folder, ignore_errors=True)  # what a killed process left
+        folder.mkdir(parents=True)
+        try:
+            name = target.name
+            store = pooch.create(
+                folder, "", registry={name: None}, urls={name: url}, retry_if_failed=TRIES - 1
+            )
+            store.fetch(name, downloader=_Downloader(label, server, instead, progress))
+            os.replace(folder / name, target)
+        except (requests.RequestException, ValueError) as error:
+            raise DataUnavailable(
+                f"{label}, and its download from {server} failed {TRIES} times in a row ({_reason(error)}). "
+                f"Call again later, or {instead}."
+            ) from None
+        finally:
+            shutil.rmtree(folder, ignore_errors=True)
+
+
+def server_of(url: str, label: str, instead: str) -> str:
+    """The server's name in an address.
+
+    Raises:
+        DataUnavailable: if it is not the address of a web server.
+    """
+    try:
+        parts = urllib.parse.urlsplit(url)
+        if parts.scheme in ("http", "https") and parts.hostname and (parts.port or True):
+            return parts.netloc
+    except ValueError:  # such as http://[bad
+        pass
+    raise DataUnavailable(
+        f"{label}, and {url} is not a web address. Let COURSE_MIRROR begin with https://, unset it, or {instead}."
+    )
+
+
+class _Downloader(pooch.HTTPDownloader):
+    """Raises at once, as a `DataError`, what trying again cannot mend."""
+
+    def __init__(self, label: str, server: str, instead: str, progress: bool):
+        super().__init__(
+            chunk_size=CHUNK,
+            timeout=TIMEOUT,
+            headers={"User-Agent": "segmentation-course", "Accept-Encoding": "identity"},
+        )
+        self.label, self.server, self.instead, self.progress = label, server, instead, progress
+
+    def __call__(self, url, output_file, pooch, check_only=False):
+        with open(output_file, "wb") as file, progress_bar(self.server, None, "B", self.progress) as bar:
             try:
-                _fetch(url, part, label, instead, progress)
-                break
-            except _Broken as broken:
-                size = _size(part)
-                failures = 1 if size > best else failures + 1
-                best = max(best, size)
-                if not size:
-                    _discard(part)
-                if isinstance(broken, _NoConnection) and best == start:
+                super().__call__(url, _Checked(file, bar, self), pooch)
+            except requests.HTTPError as error:
+                if (status := error.response.status_code) < 500 and status != 429:
                     raise DataUnavailable(
-                        f"{label}, and {server} cannot be reached ({broken}): "
-                        f"connect to a network, or {instead}."
+                        f"{self.label}, and {self.server} answered {_reason(error)} to {url}. "
+                        f"Check that address, or {self.instead}."
                     ) from None
-                if failures == TRIES:
-                    kept = f"; the {size / 1e6:.1f} MB that came are kept for the next call" if size else ""
-                    raise DataUnavailable(
-                        f"{label}, and its download from {server} failed {TRIES} times in a row "
-                        f"({broken}){kept}. Call again later, or {instead}."
-                    ) from None
-                time.sleep(FIRST_PAUSE * 2 ** (failures - 1))
-            except OSError as error:
-                if error.errno in FULL:
-                    _discard(part)
                 raise
-        os.replace(part, target)
-        _discard(part)
+            except requests.ConnectionError as error:
+                if not file.tell() and _never_reached(error):
+                    raise DataUnavailable(
+                        f"{self.label}, and {self.server} cannot be reached ({_reason(error)}): "
+                        f"connect to a network, or {self.instead}."
+                    ) from None
+                raise
+            if not file.tell():
+                raise ValueError("it sent nothing")
 
 
-def _fetch(url: str, part: Path, label: str, instead: str, progress: bool) -> None:
-    """One try: ask for what is missing in `part`, and append it."""
-    server = urllib.parse.urlsplit(url).netloc
-    have, tag = _size(part), _tag(part)
-    headers = {"User-Agent": "segmentation-course", "Accept-Encoding": "identity"}
-    if have:
-        headers["Range"] = f"bytes={have}-"
-        if tag and not tag.startswith("W/"):  # a weak tag may not stand in If-Range
-            headers["If-Range"] = tag
+class _Checked:
+    """The file that is written; it stops what does not begin like a zip, and what does not end."""
 
-    with _open_url(urllib.request.Request(url, headers=headers), part, label, instead) as answer:
-        new_tag = answer.headers.get("ETag") or ""
-        length = answer.headers.get("Content-Length") or ""
-        if answer.status == 206:
-            begin = answer.headers.get("Content-Range", "").removeprefix("bytes ").partition("-")[0]
-            if begin != str(have) or (tag and new_tag and tag != new_tag):
-                _discard(part)
-                raise _Broken("the server's copy changed in between")
-            new_tag = new_tag or tag
-        else:
-            have = 0
-        total = have + int(length) if length.isdigit() else None
+    def __init__(self, file, bar, downloader: _Downloader):
+        self.file, self.bar, self.downloader, self.start = file, bar, downloader, b""
 
-        bar = Progress(f"{server}: downloading", total, "bytes", progress)
-        with open(part, "ab" if have else "wb") as file:
-            _tag_file(part).write_text(new_tag, encoding="utf-8")
-            while block := _read(answer):
-                if have == 0 and not b"PK\x03\x04".startswith(block[:4]):
-                    file.close()
-                    _discard(part)
-                    raise ArchiveDamaged(
-                        f"{label}, and {server} sent no zip archive but {answer.headers.get_content_type()}. "
-                        f"If this network has a login page, log in and try again, or {instead}."
-                    )
-                file.write(block)
-                have += len(block)
-                if have > MAX_BYTES:
-                    file.close()
-                    _discard(part)
-                    raise ArchiveDamaged(
-                        f"{label}, and {server} sends far more than this data set; the download was stopped "
-                        f"and removed. Check the address ({url}), or {instead}."
-                    )
-                bar.update(have)
-        bar.close()
+    def write(self, block: bytes) -> None:
+        label, server, instead = self.downloader.label, self.downloader.server, self.downloader.instead
+        self.start = (self.start + block[:4])[:4]
+        if not b"PK\x03\x04".startswith(self.start):
+            raise ArchiveDamaged(
+                f"{label}, and {server} did not send a zip archive. "
+                f"If this network has a login page, log in and try again, or {instead}."
+            )
+        self.file.write(block)
+        self.bar.update(len(block))
+        if self.file.tell() > MAX_BYTES:
+            raise ArchiveDamaged(
+                f"{label}, and {server} sends far more than this data set; the download was stopped and removed. "
+                f"Check the address, or {instead}."
+            )
 
-    # Where no length is stated, only the table of contents at a zip's end tells whether this is all of it.
-    complete = have >= total if total is not None else zipfile.is_zipfile(part)
-    if not complete:
-        raise _Broken("the connection dropped")
+    def flush(self) -> None:
+        """Leaves it to the file: pooch would flush after every block."""
 
 
-def _open_url(
-    request: urllib.request.Request, part: Path, label: str, instead: str
-) -> http.client.HTTPResponse:
-    """Send the request; what a further try may mend is raised as `_Broken`, what none can as
-    `DataUnavailable`."""
-    try:
-        return urllib.request.urlopen(request, timeout=TIMEOUT)
-    except urllib.error.HTTPError as error:
-        error.close()
-        if error.code == 416:  # the part is longer than the server's copy
-            _discard(part)
-            raise _Broken("the server's copy changed in between") from None
-        if error.code == 429 or error.code >= 500:
-            raise _Broken(f"it answered {error.code} {error.reason}") from None
-        server = urllib.parse.urlsplit(request.full_url).netloc
-        raise DataUnavailable(
-            f"{label}, and {server} answered {error.code} {error.reason} to {request.full_url}. "
-            f"Check that address, or {instead}."
-        ) from None
-    except urllib.error.URLError as error:
-        raise _NoConnection(getattr(error.reason, "strerror", None) or str(error.reason)) from None
-    except TimeoutError:
-        raise _NoConnection("no answer in time") from None
-    except (http.client.HTTPException, ConnectionError):
-        raise _Broken("the connection dropped") from None
+def _never_reached(error: requests.ConnectionError) -> bool:
+    """Whether no connection came about, so that to wait a second is of no use."""
+    return (
+        isinstance(error, requests.ConnectTimeout)
+        or "Failed to establish" in str(error)
+        or "resolve" in str(error)
+    )
 
 
-def _read(answer: http.client.HTTPResponse) -> bytes:
-    try:
-        return answer.read1(CHUNK)
-    except TimeoutError:
-        raise _Broken(f"nothing came for {TIMEOUT:g} seconds") from None
-    except (http.client.HTTPException, OSError):
-        raise _Broken("the connection dropped") from None
-
-
-def _tag_file(part: Path) -> Path:
-    return part.with_name(part.name + ".etag")
-
-
-def _tag(part: Path) -> str:
-    return _tag_file(part).read_text(encoding="utf-8") if _tag_file(part).is_file() else ""
-
-
-def _discard(part: Path) -> None:
-    part.unlink(missing_ok=True)
-    _tag_file(part).unlink(missing_ok=True)
-
-
-def _size(path: Path) -> int:
-    return path.stat().st_size if path.is_file() else 0
+def _reason(error: Exception) -> str:
+    """What went wrong in a few words, without what a terminal would obey."""
+    if isinstance(error, requests.HTTPError):
+        text = f"{error.response.status_code} {error.response.reason}"
+    elif isinstance(error, requests.Timeout) or "timed out" in str(error):
+        text = f"nothing came for {TIMEOUT:g} seconds"
+    elif isinstance(error, requests.TooManyRedirects):
+        text = "it sends from one address to the next"
+    elif isinstance(error, requests.ConnectionError) and _never_reached(error):
+        text = "no connection"
+    elif isinstance(error, (requests.ConnectionError, requests.exceptions.ChunkedEncodingError)):
+        text = "the connection dropped"
+    else:
+        text = f"an answer that cannot be used, {type(error).__name__}"
+    return "".join(letter for letter in text if letter.isprintable())[:200]

@@ -1,15 +1,15 @@
 """Three real data sets, each one call: fluorescence nuclei, electron-microscopy membranes, street scenes.
 
 The archives come from `course_lib.datasets.archive`: a folder of archives (`COURSE_DATA`), the user's cache,
-or the public archive. Who reports a number on them uses these splits; they are fixed by the image's name and
-never drawn anew.
+or the public archive. Anyone who reports a number on them uses these splits; they are fixed by the image's name
+and never drawn anew.
 """
 
 from __future__ import annotations
 
 import json
 import math
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -19,11 +19,10 @@ from scipy import ndimage
 from skimage.measure import block_reduce
 
 from course_lib.datasets import archive
-from course_lib.datasets.disk import replacing
+from course_lib.datasets.disk import progress_bar, replacing
 from course_lib.datasets.errors import ArchiveDamaged
-from course_lib.datasets.progress import Progress
-from course_lib.datasets.sample import IGNORE, Dataset, Sample, boxes_from_instances
-from course_lib.datasets.splits import SPLITS, membranes_split, nuclei_split
+from course_lib.datasets.sample import IGNORE, Dataset, Sample, boxes_from_instances, merge_masks
+from course_lib.datasets.splits import SPLITS, checksum, split_of
 
 NUCLEI_CLASSES = ("background", "nucleus")
 MEMBRANE_CLASSES = ("membrane", "cell")
@@ -42,6 +41,8 @@ CAMVID_CLASSES = (
 )
 CAMVID_UNLABELLED = 11
 CAMVID_SIZE = (360, 480)
+IMAGES = "data/membrane/train/image/"
+"""Where the membranes lie in their archive."""
 PACKED = "packed-1"
 """The folder of decoded nuclei. Its number rises when what is written there changes."""
 DARK = 128
@@ -105,8 +106,12 @@ def membranes(split: str = "train") -> Dataset:
     """
     _check_split(split)
     folder = archive.ensure("membranes", split) / "data" / "membrane" / "train"
-    slices = sorted(int(path.stem) for path in (folder / "image").glob("*.png"))
-    names = [str(number) for number in slices if membranes_split(number) == split]
+    images = (
+        path
+        for path in (folder / "image").iterdir()
+        if split_of("membranes", f"{IMAGES}{path.name}") == split
+    )
+    names = sorted((path.stem for path in images), key=int)
 
     def read(name: str) -> Sample:
         image = _grey(folder / "image" / f"{name}.png")
@@ -163,12 +168,12 @@ def camvid(split: str = "train", shrink: int = 1) -> Dataset:
         image, label = files[name]
         semantic = np.asarray(_open(label), np.int32)
         semantic = np.where(semantic == CAMVID_UNLABELLED, IGNORE, semantic)
-        picture = np.asarray(_open(image).convert("RGB"), np.float32) / 255
+        pixels = np.asarray(_open(image).convert("RGB"), np.float32) / 255
         if shrink > 1:
-            picture = block_reduce(picture, (shrink, shrink, 1), np.mean).astype(np.float32)
+            pixels = block_reduce(pixels, (shrink, shrink, 1), np.mean).astype(np.float32)
             semantic = semantic[shrink // 2 :: shrink, shrink // 2 :: shrink]
         return Sample(
-            image=picture,
+            image=pixels,
             semantic=semantic,
             instances=None,
             boxes=np.zeros((0, 4), np.float32),
@@ -196,7 +201,12 @@ def _unpacked_file(path: Path) -> Iterator[Path]:
     """Say what to do when a file of the cache has gone or was changed since it was unpacked and verified."""
     try:
         yield path
-    except (OSError, SyntaxError, ValueError):  # Pillow's ways of saying that it cannot read a picture
+    except (
+        OSError,
+        SyntaxError,
+        ValueError,
+        TypeError,
+    ):  # Pillow's ways of saying that it cannot read an image
         folder = next((parent for parent in path.parents if (parent / archive.MARKER).is_file()), path.parent)
         raise ArchiveDamaged(
             f"{path.relative_to(folder)} in the cache is missing or unreadable. "
@@ -220,30 +230,6 @@ def _sample(grey: np.ndarray, foreground: np.ndarray, instances: np.ndarray, nam
     )
 
 
-def merge_masks(masks: Iterable[np.ndarray], shape: tuple[int, int]) -> np.ndarray:
-    """One instance map from one mask per object.
-
-    Where masks overlap, the smaller one keeps the pixel; of two of one size, the later one. Masks without a
-    pixel of their own are left out, and the ids 1..n follow the order of those that remain.
-
-    Args:
-        masks: bool `(height, width)` each.
-        shape: `(height, width)`, for when there is no mask at all.
-
-    Returns:
-        int32 `(height, width)`, 0 = background.
-    """
-    # Kept as positions: 300 masks of one large image would take half a gigabyte.
-    pixels = [np.flatnonzero(mask) for mask in masks]
-    instances = np.zeros(shape, np.int32)
-    for index in sorted(range(len(pixels)), key=lambda index: -pixels[index].size):
-        instances.flat[pixels[index]] = index + 1
-    kept = np.unique(instances[instances > 0])
-    new_ids = np.zeros(len(pixels) + 1, np.int32)
-    new_ids[kept] = np.arange(1, len(kept) + 1)
-    return new_ids[instances]
-
-
 def _read_nuclei(folder: Path) -> tuple[np.ndarray, np.ndarray] | None:
     """Grey image and instance map of one image's folder; `None` where it is no fluorescence image."""
     colour = np.asarray(_open(folder / "images" / f"{folder.name}.png").convert("RGB"))
@@ -251,26 +237,27 @@ def _read_nuclei(folder: Path) -> tuple[np.ndarray, np.ndarray] | None:
     if (colour != grey[..., None]).any() or grey.mean() >= DARK:
         return None
     masks = (_grey(path) > 127 for path in sorted((folder / "masks").glob("*.png")))
-    return grey, merge_masks(masks, grey.shape)
+    return grey, merge_masks(masks, grey.shape)[0]
 
 
 def _pack(images: Path, split: str, folder: Path) -> None:
     """Decode a split once and for all: half a minute for its thousands of small mask files, then none."""
-    sources = sorted(source for source in images.iterdir() if nuclei_split(source.name) == split)
-    bar = Progress(f"nuclei {split}: reading the masks", len(sources), "images")
+    sources = sorted(source for source in images.iterdir() if checksum(source.name) == split)
     index, offset = [], 0
-    with replacing(folder) as partial:
+    with (
+        replacing(folder) as partial,
+        progress_bar(f"nuclei {split}: reading the masks", len(sources), "images") as bar,
+    ):
         with open(partial / "images.bin", "wb") as greys, open(partial / "instances.bin", "wb") as maps:
-            for count, source in enumerate(sources, start=1):
+            for source in sources:
                 if (found := _read_nuclei(source)) is not None:
                     grey, instances = found
                     greys.write(grey.tobytes())
                     maps.write(instances.astype("<u2").tobytes())
                     index.append((source.name, *grey.shape, offset))
                     offset += grey.size
-                bar.update(count)
+                bar.update()
         (partial / "index.json").write_text(json.dumps(index), encoding="utf-8")
-    bar.close()
 
 
 class _Packed(Dataset):
@@ -280,7 +267,7 @@ class _Packed(Dataset):
         self.name, self.split, self.class_names, self.channels = name, split, class_names, 1
         with _unpacked_file(folder / "index.json") as index:
             self._index = json.loads(index.read_text(encoding="utf-8"))
-        pixels = sum(height * width for _, height, width, _ in self._index)
+            pixels = sum(height * width for _, height, width, _ in self._index)
         with _unpacked_file(folder / "images.bin") as images:
             self._images = np.memmap(images, np.uint8, "r", shape=(pixels,))
         with _unpacked_file(folder / "instances.bin") as instances:

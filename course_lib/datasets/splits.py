@@ -18,11 +18,6 @@ def checksum(name: str) -> str:
     )
 
 
-def nuclei_split(image_id: str) -> str:
-    """The split of a nuclei image, by the checksum of its id."""
-    return checksum(image_id)
-
-
 def membranes_split(slice_number: int) -> str:
     """The split of a membrane slice: neighbours in the stack look alike, so the splits are runs of slices."""
     return "train" if slice_number < 20 else "val" if slice_number < 24 else "test"
@@ -36,9 +31,9 @@ def split_of(name: str, path: str) -> str | None:
         path: the file's path inside the archive, its top folder left out.
     """
     if name == "nuclei" and (found := re.match(r"stage1_train/(\w+)", path)):
-        return nuclei_split(found[1])
+        return checksum(found[1])
     if name == "membranes" and (
-        found := re.fullmatch(r"data/membrane/train/(?:image|label)/(\d+)\.png", path)
+        found := re.fullmatch(r"data/membrane/train/(?:image|label)/([0-9]{1,3})\.png", path)
     ):
         return membranes_split(int(found[1]))
     if name == "camvid" and (found := re.match(r"CamVid/(train|val|test)(annot)?/", path)):

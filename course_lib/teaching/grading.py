@@ -22,6 +22,7 @@ import builtins
 import csv
 import ctypes
 import dataclasses
+import functools
 import html
 import io
 import json
@@ -276,7 +277,7 @@ class Learner:
 
     def __init__(self, library: Path, cells: list, expression: str, seconds: float, memory_gb: float):
         self.deadline, self.stopped, self.number = time.monotonic() + seconds, "", 0
-        self.seconds = seconds
+        self.seconds, self.functions = seconds, []
         self.folder = tempfile.mkdtemp(prefix="hand-in-")
         environment = {
             "HOME": self.folder,
@@ -335,10 +336,25 @@ class Learner:
         if self.process.poll() is not None and self.stopped:
             raise Stopped(self.stopped)
         try:
-            pickle.dump(message, self.process.stdin)
+            pickler = pickle.Pickler(self.process.stdin)
+            pickler.persistent_id = self._kept_here
+            pickler.dump(message)
             self.process.stdin.flush()
         except OSError:
             self.receive()  # says how it ended
+
+    def _kept_here(self, value: Any) -> int | None:
+        """Functions among the arguments stay in this process, where their code is; the other asks for what they give."""
+        if not isinstance(value, (types.FunctionType, types.MethodType, functools.partial)):
+            return None
+        self.functions.append(value)
+        return len(self.functions) - 1
+
+    def _asked(self, number: Any, arguments: Any) -> None:
+        try:
+            self.send((self.functions[number](*map(decoded, arguments)), ""))
+        except Exception as error:  # the function's, on arguments that may be anything
+            self.send((None, f"{type(error).__name__}: {error}"))
 
     def receive(self, number: int | None = None) -> dict:
         """The next answer, or the one to a call."""
@@ -354,7 +370,9 @@ class Learner:
                         )
                     with suppress(ValueError):
                         answer = json.loads(line)
-                        if isinstance(answer, dict) and answer.get("call") == number:
+                        if isinstance(answer, dict) and "ask" in answer:
+                            self._asked(answer["ask"], answer.get("arguments"))
+                        elif isinstance(answer, dict) and answer.get("call") == number:
                             return answer
                 if self.stopped:
                     raise Stopped(self.stopped)

@@ -11,7 +11,7 @@ from pycocotools import mask as coco_masks
 from course_lib import datasets, evaluation, recipes
 from course_lib.datasets import FolderProblems, cells, check_coco, check_folder, coco, folder, reading, scenes
 from course_lib.datasets.checked import ALL, assign
-from course_lib.datasets.coco_json import decode_runs, painted
+from course_lib.datasets.coco_json import decode_runs
 from course_lib.datasets.loading import Batches, Target
 from course_lib.datasets.splits import checksum
 
@@ -225,7 +225,7 @@ def test_the_checksum_decides_as_for_nuclei_and_alone():
     chosen, problems = assign(names, None, None)
     counts = [sum(split == wanted for split in chosen.values()) for wanted in ("train", "val", "test")]
     assert problems == [] and np.allclose(np.array(counts) / 2000, [0.7, 0.1, 0.2], atol=0.03)
-    assert chosen == {name: datasets.real.nuclei_split(name) for name in names}
+    assert chosen == {name: checksum(name) for name in names}
     assert assign(names[:5], None, None)[0] == {name: chosen[name] for name in names[:5]}
 
 
@@ -473,18 +473,6 @@ def test_a_crowd_is_neither_object_nor_background(own):
     np.testing.assert_array_equal(sample.instances, SCENES[0].instances)
     left = np.arange(64)[None] < 32
     np.testing.assert_array_equal(sample.semantic == -1, left & (SCENES[0].instances == 0))
-
-
-def test_the_smaller_of_two_objects_keeps_the_pixel():
-    large, small, gone = (np.zeros((6, 6), bool) for _ in range(3))
-    large[:4, :4], small[2:5, 2:5], gone[4, 4] = True, True, True
-    below = np.zeros((6, 6), bool)
-    below[4, 4] = True
-    instances, kept = painted([small, large, gone, below], (6, 6))
-    assert (
-        kept.tolist() == [0, 1, 3] and instances[2, 2] == 1 and instances[0, 0] == 2 and instances[4, 4] == 3
-    )
-    assert painted([], (2, 3))[0].shape == (2, 3)
 
 
 def set_in(*path):

@@ -10,8 +10,8 @@ from scipy import ndimage
 
 from course_lib.datasets import archive, real
 from course_lib.datasets.archive import ArchiveDamaged, SplitUnavailable
-from course_lib.datasets.sample import boxes_from_instances
-from course_lib.datasets.splits import membranes_split, nuclei_split, split_of
+from course_lib.datasets.sample import boxes_from_instances, merge_masks
+from course_lib.datasets.splits import checksum, membranes_split, split_of
 
 
 @pytest.fixture(scope="module")
@@ -60,8 +60,8 @@ def test_splits_are_those_that_everyone_reports_on():
         "f",
     ):
         last = zlib.crc32(name.encode()) % 10
-        assert nuclei_split(name) == ("test" if last < 2 else "val" if last == 2 else "train")
-        assert split_of("nuclei", f"stage1_train/{name}/masks/1.png") == nuclei_split(name)
+        assert checksum(name) == ("test" if last < 2 else "val" if last == 2 else "train")
+        assert split_of("nuclei", f"stage1_train/{name}/masks/1.png") == checksum(name)
     assert [membranes_split(number) for number in (0, 19, 20, 23, 24, 29)] == ["train"] * 2 + ["val"] * 2 + [
         "test"
     ] * 2
@@ -109,7 +109,7 @@ def test_nuclei(unpacked):
     nuclei = real.nuclei("val")
     assert len(nuclei) == 49 and nuclei.class_names == ("background", "nucleus") and nuclei.channels == 1
     names = [nuclei[index].name for index in range(len(nuclei))]
-    assert names == sorted(set(names)) and {nuclei_split(name) for name in names} == {"val"}
+    assert names == sorted(set(names)) and {checksum(name) for name in names} == {"val"}
     for sample in nuclei:
         check(sample, 1, 2)
         assert (sample.classes == 1).all() and len(sample.classes) > 0
@@ -226,9 +226,10 @@ def test_merge_masks_lets_the_smaller_one_keep_what_two_claim():
     large[:4, :4] = True
     small[2:5, 2:5] = True
     hidden[3, 3] = True
-    merged = real.merge_masks([small, empty, large, hidden], (6, 6))
+    merged, kept = merge_masks([small, empty, large, hidden], (6, 6))
     assert merged.dtype == np.int32
     assert merged[2, 2] == 1 and merged[0, 0] == 2 and merged[3, 3] == 3, "ids follow the order of the masks"
+    assert kept.tolist() == [0, 2, 3]
     assert np.count_nonzero(merged == 1) == 8 and np.count_nonzero(merged == 2) == 12
 
 
@@ -237,8 +238,8 @@ def test_merge_masks_drops_one_that_is_covered():
     mask[1, 1] = True
     other = np.zeros((3, 3), bool)
     other[0, 0] = True
-    np.testing.assert_array_equal(np.unique(real.merge_masks([mask, other, mask], (3, 3))), [0, 1, 2])
-    assert not real.merge_masks([], (2, 3)).any()
+    np.testing.assert_array_equal(np.unique(merge_masks([mask, other, mask], (3, 3))[0]), [0, 1, 2])
+    assert not merge_masks([], (2, 3))[0].any()
 
 
 def test_nuclei_leaves_out_what_is_no_fluorescence_image(tmp_path):
