@@ -345,7 +345,8 @@ class Learner:
 
     def _kept_here(self, value: Any) -> int | None:
         """Functions among the arguments stay in this process, where their code is; the other asks for what they give."""
-        if not isinstance(value, (types.FunctionType, types.MethodType, functools.partial)):
+        plain = not isinstance(value, (types.FunctionType, types.MethodType, functools.partial))
+        if plain or str(getattr(value, "__module__", "")).partition(".")[0] in ("numpy", "scipy"):
             return None
         self.functions.append(value)
         return len(self.functions) - 1
