@@ -7,6 +7,8 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 from scipy import ndimage
 
+from course_lib.datasets.sample import IGNORE
+
 SMALLEST = 4
 """Objects of which a crop leaves fewer pixels than this are not asked for, nor held against anyone."""
 
@@ -26,7 +28,8 @@ def truth_from_maps(
     Returns:
         `boxes` float32 `(batch, max_objects, 4)`, tight, x2 and y2 exclusive; `classes` int32 `(batch, max_objects)`;
         `crowd` bool `(batch, max_objects)`, true for what is left of an object with fewer than `SMALLEST` pixels:
-        neither object nor background; `masks` uint8 `(batch, max_objects, height, width)`. Empty places hold 0.
+        neither object nor background; `ignore` bool `(batch, height, width)`, pixels that do not count (-1 in `semantic`);
+        `masks` uint8 `(batch, max_objects, height, width)`. Empty places hold 0.
 
     Raises:
         ValueError: if the maps are not of one shape, or there is no place.
@@ -42,6 +45,7 @@ def truth_from_maps(
         "boxes": np.zeros((count, max_objects, 4), np.float32),
         "classes": np.zeros((count, max_objects), np.int32),
         "crowd": np.zeros((count, max_objects), bool),
+        "ignore": semantic == IGNORE,
     }
     if masks:
         truth["masks"] = np.zeros((count, max_objects, *instances.shape[1:]), np.uint8)
@@ -55,8 +59,9 @@ def truth_from_maps(
             inside = ids[slices] == number
             rows, columns = slices
             truth["boxes"][k, place] = columns.start, rows.start, columns.stop, rows.stop
-            truth["classes"][k, place] = max(1, np.bincount(np.maximum(kinds[slices][inside], 0)).argmax())
-            truth["crowd"][k, place] = pixels < SMALLEST
+            votes = np.bincount(kinds[slices][inside] + 1, minlength=2)
+            truth["classes"][k, place] = max(1, votes[1:].argmax())
+            truth["crowd"][k, place] = pixels < SMALLEST or 2 * votes[0] > pixels
             if masks:
                 truth["masks"][k, place][slices] = inside
     return truth

@@ -33,6 +33,12 @@ class Sample:
     classes: np.ndarray
     name: str
 
+    @property
+    def ignored(self) -> np.ndarray:
+        """bool `(height, width)`: what counts neither in a loss nor in a metric, of whatever task: pixels that are marked
+        so, and crowds, whose objects nobody has told apart."""
+        return self.semantic == IGNORE
+
 
 def boxes_from_instances(instances: np.ndarray) -> np.ndarray:
     """The tight box around each instance.

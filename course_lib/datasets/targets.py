@@ -11,6 +11,8 @@ import numpy as np
 from scipy import ndimage
 from skimage.segmentation import relabel_sequential, watershed
 
+from course_lib.datasets.sample import IGNORE
+
 THREE_CLASSES = ("background", "cell", "border")
 
 
@@ -45,6 +47,7 @@ def border_weights(
     w0: float = 10.0,
     sigma: float = 5.0,
     class_weights: tuple[float, float] | None = None,
+    ignore: np.ndarray | None = None,
 ) -> np.ndarray:
     """The weight map of the U-Net paper: w(x) = w_c(x) + w0 · exp(−(d1 + d2)² / (2 σ²)) (Ronneberger et al. 2015, eq. 2).
 
@@ -55,10 +58,12 @@ def border_weights(
         instances: int `(height, width)`, 0 = background.
         w0: height of the border term.
         sigma: its width in pixels.
-        class_weights: `w_c` of background and of cell; by default each class gets the same total, mean 1 over the map.
+        class_weights: `w_c` of background and of cell; by default each class gets the same total, mean 1 over the pixels
+            that count.
+        ignore: bool `(height, width)`, pixels that do not count (`Sample.ignored`); by default none.
 
     Returns:
-        float32 `(height, width)`.
+        float32 `(height, width)`; 0 where a pixel does not count.
 
     Raises:
         ValueError: for a `w0` below 0 or a `sigma` that is not positive.
@@ -66,10 +71,11 @@ def border_weights(
     if w0 < 0 or sigma <= 0:
         raise ValueError(f"w0 is {w0} and sigma {sigma}; w0 must be at least 0 and sigma positive.")
     background = instances == 0
+    counted = np.ones(instances.shape, bool) if ignore is None else ~ignore
     if class_weights is None:
-        share = background.mean()
+        fraction = background[counted].mean() if counted.any() else 0
         # A class that is absent needs no weight, and 1 / 0 would give it an infinite one.
-        class_weights = (0.5 / share, 0.5 / (1 - share)) if 0 < share < 1 else (1.0, 1.0)
+        class_weights = (0.5 / fraction, 0.5 / (1 - fraction)) if 0 < fraction < 1 else (1.0, 1.0)
     weights = np.where(background, class_weights[0], class_weights[1])
     if w0 > 0:
         # Where d1 + d2 is beyond this reach, the term is below a thousandth of a weight of one.
@@ -77,10 +83,12 @@ def border_weights(
         nearest, second = nearest_two_distances(instances, reach)
         both = np.where(np.isfinite(second), nearest + second, np.inf)
         weights = weights + np.where(background, w0 * np.exp(-(both**2) / (2 * sigma**2)), 0.0)
-    return weights.astype(np.float32)
+    return np.where(counted, weights, 0).astype(np.float32)
 
 
-def encode_three_classes(instances: np.ndarray, border: float = 2.0) -> np.ndarray:
+def encode_three_classes(
+    instances: np.ndarray, border: float = 2.0, ignore: np.ndarray | None = None
+) -> np.ndarray:
     """Background, cell, and the border between touching (or nearly touching) cells, as classes 0, 1, 2.
 
     A pixel is border where two different cells lie within `border` pixels of it (its own cell counts, at distance 0).
@@ -88,15 +96,18 @@ def encode_three_classes(instances: np.ndarray, border: float = 2.0) -> np.ndarr
     Args:
         instances: int `(height, width)`, 0 = background.
         border: in pixels; half the width of the border.
+        ignore: bool `(height, width)`, pixels that do not count (`Sample.ignored`); by default none.
 
     Returns:
-        int32 `(height, width)` with the ids of `THREE_CLASSES`.
+        int32 `(height, width)` with the ids of `THREE_CLASSES`; -1 where a pixel does not count.
     """
     if border < 1:
         raise ValueError(f"border is {border}; below 1 pixel touching cells would have no border.")
     _, second = nearest_two_distances(instances, border)
     encoded = (instances > 0).astype(np.int32)
     encoded[second <= border] = 2
+    if ignore is not None:
+        encoded[ignore] = IGNORE
     return encoded
 
 

@@ -149,7 +149,7 @@ def crop_masks(
         _reading(boxes[..., axis], boxes[..., axis + 2], output_size, length, sampling_ratio, max_samples)
         for axis, length in ((1, height), (0, width))
     )
-    of_box = ops.cast(take_rows(masks, objects), "float32")
+    of_box = ops.cast(masks if masks.shape[1] == 1 else take_rows(masks, objects), "float32")
     return ops.stop_gradient(ops.matmul(ops.matmul(rows, of_box), ops.swapaxes(columns, -1, -2)))
 
 

@@ -71,11 +71,13 @@ def match_boxes(
     crowd=None,
     crowd_share: float = 0.5,
     boxes_valid=None,
+    ignore=None,
 ):
-    """`match` by IoU, minding padding, empty boxes and crowds.
+    """`match` by IoU, minding padding, empty boxes, crowds and pixels that do not count.
 
     A crowd is a box around many objects that nobody drew one by one. What lies in it is neither an object that we know nor
-    background: a box that would be background, but has `crowd_share` of its area or more in one crowd, is ignored.
+    background: a box that would be background, but has `crowd_share` of its area or more in one crowd, is ignored. So is a
+    box that has as much of its area in pixels that do not count.
 
     Args:
         objects: `(..., g, 4)`, the true boxes, padded; an empty one matches nothing.
@@ -87,6 +89,7 @@ def match_boxes(
         crowd: bool `(..., g)`: which of them are crowds; by default none.
         crowd_share: 0..1.
         boxes_valid: bool `(..., n)`: the rows of `boxes` that aren't padding; the others are ignored. By default all.
+        ignore: bool `(batch, height, width)`: pixels of the image that do not count; by default none.
 
     Returns:
         int32 `(..., n)`: row of the object, `BACKGROUND` or `IGNORED`.
@@ -108,6 +111,35 @@ def match_boxes(
         inside = box_intersection(objects, boxes) >= crowd_share * box_area(boxes)[..., None, :]
         inside = ops.any(ops.logical_and(inside, crowd[..., None]), axis=-2)
         matches = ops.where(ops.logical_and(matches == BACKGROUND, inside), IGNORED, matches)
+    if ignore is not None:
+        inside = covered_fraction(ignore, boxes) >= crowd_share
+        matches = ops.where(ops.logical_and(matches == BACKGROUND, inside), IGNORED, matches)
     if boxes_valid is not None:
         matches = ops.where(ops.cast(boxes_valid, "bool"), matches, IGNORED)
     return matches
+
+
+def covered_fraction(mask, boxes):
+    """The fraction of each box's area that lies in a mask: one table of sums for each image (Crow 1984) serves all boxes.
+
+    Args:
+        mask: bool `(batch, height, width)`.
+        boxes: `(batch or 1, n, 4)`, rounded to whole pixels and cut off at the image's edge.
+
+    Returns:
+        float32 `(batch, n)` in 0..1; 0 for boxes that are empty then. No gradient goes through.
+    """
+    height, width = mask.shape[1:]
+    sums = ops.cumsum(ops.cumsum(ops.cast(mask, "int32"), axis=1), axis=2)
+    sums = ops.reshape(ops.pad(sums, [(0, 0), (1, 0), (1, 0)]), (-1, (height + 1) * (width + 1)))
+    corners = ops.cast(ops.round(ops.stop_gradient(ops.cast(boxes, "float32"))), "int32")
+    corners = corners + ops.zeros_like(sums[:, :1])[..., None]  # one list of boxes for all images
+    x1, x2 = (ops.clip(corners[..., k], 0, width) for k in (0, 2))
+    y1, y2 = (ops.clip(corners[..., k], 0, height) for k in (1, 3))
+
+    def at(rows, columns):
+        return ops.take_along_axis(sums, rows * (width + 1) + columns, axis=1)
+
+    inside = at(y2, x2) - at(y1, x2) - at(y2, x1) + at(y1, x1)
+    area = ops.maximum((y2 - y1) * (x2 - x1), 1)
+    return ops.cast(inside, "float32") / ops.cast(area, "float32")

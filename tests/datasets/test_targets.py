@@ -5,6 +5,7 @@ import pytest
 from scipy import ndimage
 
 from course_lib.datasets import cells
+from course_lib.datasets.detection import truth_from_maps
 from course_lib.datasets.targets import (
     border_weights,
     decode_three_classes,
@@ -99,3 +100,31 @@ def test_empty_and_bad_input():
         decode_three_classes(np.zeros((4, 4, 2)))
     with pytest.raises(ValueError, match="seed_threshold is 1.5"):
         decode_three_classes(np.zeros((4, 4, 3)), seed_threshold=1.5)
+
+
+def test_what_does_not_count_has_no_class_and_no_weight():
+    instances = np.zeros((24, 24), np.int32)
+    instances[4:12, 4:12], instances[4:12, 12:20] = 1, 2
+    ignored = np.zeros((24, 24), bool)
+    ignored[14:] = True
+    plain, marked = encode_three_classes(instances), encode_three_classes(instances, ignore=ignored)
+    np.testing.assert_array_equal(marked, np.where(ignored, -1, plain))
+    weights = border_weights(instances, 10, 3, (1, 1), ignored)
+    np.testing.assert_array_equal(weights, np.where(ignored, 0, border_weights(instances, 10, 3, (1, 1))))
+    balanced = border_weights(instances, 0, ignore=ignored)
+    cells = instances > 0
+    assert balanced[cells].sum() == pytest.approx(balanced[~cells].sum())
+    assert balanced[~ignored].mean() == pytest.approx(1) and (balanced[ignored] == 0).all()
+    assert (border_weights(instances, ignore=np.ones_like(ignored)) == 0).all()
+
+
+def test_a_detector_is_told_what_does_not_count():
+    instances = np.zeros((2, 10, 10), np.int32)
+    instances[:, 1:5, 1:5], instances[:, 6:9, 1:5] = 1, 2
+    semantic = np.where(instances == 2, 3, instances)
+    semantic[1, :, 6:] = -1
+    semantic[1, 6:8, 1:5] = -1  # most of an object
+    truth = truth_from_maps(instances, semantic, 3)
+    np.testing.assert_array_equal(truth["ignore"], semantic == -1)
+    np.testing.assert_array_equal(truth["classes"], [[1, 3, 0], [1, 3, 0]])
+    np.testing.assert_array_equal(truth["crowd"], [[False, False, False], [False, True, False]])

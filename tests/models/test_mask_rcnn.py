@@ -368,6 +368,64 @@ class TestArguments:
         assert mask_head(4, 8, filters=8)(np.zeros((2, 14, 14, 8), np.float32)).shape == (2, 28, 28, 4)
 
 
+class TestPixelsThatDoNotCount:
+    """What lies in a crowd, or in a region that is marked, is neither right nor wrong for any of the losses."""
+
+    SETTINGS = Settings(anchor_sizes=(8.0, 8.0, 8.0, 8.0, 8.0))
+
+    def targets(self, ignore):
+        masks = np.zeros((1, 1, 32, 32), np.uint8)
+        masks[0, 0, 4:12, 4:20] = 1  # wider than its box: RoI Align reads half a pixel beside
+        return {
+            "boxes": np.array([[[4, 4, 12, 12]]], np.float32),
+            "classes": np.array([[1]], np.int32),
+            "crowd": np.zeros((1, 1), bool),
+            "masks": masks,
+            "ignore": ignore,
+        }
+
+    def test_no_region_there_is_a_sample(self):
+        ignore = np.zeros((1, 32, 32), bool)
+        ignore[:, :, 16:] = True
+        proposals = np.array([[[4, 4, 12, 12], [18, 4, 28, 14], [4, 18, 12, 28], [20, 20, 30, 30]]], np.float32)
+        for marked, number in ((ignore, 1), (np.zeros_like(ignore), 3)):
+            _, _, positive, negative = stages.select_training_samples(
+                proposals, np.ones((1, 4), bool), self.targets(marked), self.SETTINGS, keras.random.SeedGenerator(0)
+            )
+            assert ops.convert_to_numpy(positive).sum() == 2 and ops.convert_to_numpy(negative).sum() == number
+
+    def test_no_anchor_there_is_background(self):
+        ignore = np.ones((1, 32, 32), bool)
+        ignore[:, :16, :16] = False
+        grid = [[x, y, x + 8, y + 8] for y in range(4, 32, 8) for x in range(4, 32, 8)]
+        anchors = np.array(grid, np.float32)
+        logits = np.zeros((1, 4, 4, 1), np.float32)
+        logits[0, 2:, 2:] = 50.0  # objects, says the network, where nobody knows
+        deltas = np.zeros((1, 4, 4, 4), np.float32)
+        loss = {}
+        for name, marked in (("marked", ignore), ("plain", np.zeros_like(ignore))):
+            found, _ = stages.rpn_losses(
+                [logits], [deltas], [anchors], self.targets(marked), self.SETTINGS, keras.random.SeedGenerator(0)
+            )
+            loss[name] = float(ops.convert_to_numpy(found))
+        assert loss["marked"] < 0.7 < 5 < loss["plain"]
+
+    def test_no_cell_of_a_mask_there_is_wrong(self):
+        ignore = np.zeros((1, 32, 32), bool)
+        ignore[:, 12:, :] = True
+        boxes, chosen = np.array([[[4, 4, 12, 20]]], np.float32), np.zeros((1, 1), np.int32)
+        logits = np.full((1, 1, 8, 8, 2), 4.0, np.float32)  # object everywhere: wrong below row 12
+        positive = np.ones((1, 1), bool)
+        loss = [
+            float(ops.convert_to_numpy(stages.mask_loss(logits, boxes, chosen, positive, targets)))
+            for targets in (self.targets(ignore), self.targets(np.zeros_like(ignore)))
+        ]
+        assert loss[0] == pytest.approx(np.log1p(np.exp(-4)), rel=1e-3) and loss[1] > 1.9
+        without = {name: value for name, value in self.targets(ignore).items() if name != "ignore"}
+        plain = ops.convert_to_numpy(stages.mask_loss(logits, boxes, chosen, positive, without))
+        assert float(plain) == pytest.approx(loss[1])
+
+
 class TestTruth:
     def test_from_maps(self):
         instances = np.zeros((1, 8, 8), np.int32)

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from course_lib.ops import by_hand
-from course_lib.ops.matching import BACKGROUND, IGNORED, match, match_boxes
+from course_lib.ops.matching import BACKGROUND, IGNORED, covered_fraction, match, match_boxes
 
 pytestmark = pytest.mark.backend
 
@@ -125,3 +125,33 @@ class TestBoxes:
 def test_bad_input(call, message):
     with pytest.raises(ValueError, match=message):
         call()
+
+
+class TestPixelsThatDoNotCount:
+    def test_the_fraction_is_that_of_counted_pixels(self):
+        rng = np.random.default_rng(0)
+        mask = rng.random((3, 20, 30)) < 0.4
+        boxes = np.stack([scattered(seed, 25) for seed in range(3)]) - [4, 4, 0, 0]  # some begin outside
+        expected = np.zeros((3, 25))
+        for k, image in enumerate(boxes.astype(int)):
+            for n, (x1, y1, x2, y2) in enumerate(np.clip(image, 0, [30, 20, 30, 20])):
+                if x2 > x1 and y2 > y1:
+                    expected[k, n] = mask[k, y1:y2, x1:x2].mean()
+        np.testing.assert_allclose(numpy(covered_fraction(mask, boxes)), expected, atol=1e-6)
+        one_list = numpy(covered_fraction(mask, boxes[:1]))
+        np.testing.assert_allclose(one_list[0], expected[0], atol=1e-6)
+        assert one_list.shape == (3, 25)
+
+    def test_background_there_is_ignored_and_objects_are_not(self):
+        ignore = np.zeros((1, 40, 40), bool)
+        ignore[0, :, 20:] = True
+        objects = np.array([[[22, 2, 32, 12]]], np.float32)  # lies in the region, but somebody outlined it
+        boxes = np.array(
+            [[[22, 2, 32, 12], [22, 20, 32, 30], [14, 20, 24, 30], [16, 20, 24, 30], [2, 2, 12, 12]]]
+        )
+        found = numpy(match_boxes(objects, boxes.astype(np.float32), 0.5, 0.5, ignore=ignore))[0]
+        assert found.tolist() == [0, IGNORED, BACKGROUND, IGNORED, BACKGROUND]
+        plain = numpy(match_boxes(objects, boxes.astype(np.float32), 0.5, 0.5, ignore=np.zeros_like(ignore)))[
+            0
+        ]
+        assert plain.tolist() == [0] + 4 * [BACKGROUND]

@@ -9,6 +9,7 @@ The targets of a batch are a dict of arrays, g objects for each image, padded (s
     classes `(batch, g)`         from 1; 0 is padding
     masks `(batch, g, h, w)`     0 or 1 (not needed without mask head)
     crowd `(batch, g)`           true where the box is around many objects that nobody outlined one by one (may be absent)
+    ignore `(batch, h, w)`       true where pixels do not count (may be absent)
 """
 
 from __future__ import annotations
@@ -270,13 +271,18 @@ def mask_loss(logits, boxes, objects, positive, targets: Mapping):
         targets: of the batch.
 
     Returns:
-        A float32 scalar: the mean over the pixels of all regions that are objects; 0 if there is none.
+        A float32 scalar: the mean over the pixels that count of all regions that are objects; 0 if there is none.
     """
     classes = ops.where(positive, take_rows(ops.cast(targets["classes"], "int32"), objects), 0)
     logits = ops.cast(logits, "float32")
     of_class = ops.take_along_axis(logits, classes[..., None, None, None], axis=-1)[..., 0]
     masks = crop_masks(targets["masks"], objects, boxes, logits.shape[2])
-    each = ops.mean(ops.binary_crossentropy(masks, of_class, from_logits=True), axis=(-1, -2))
+    counted = ops.ones_like(masks)
+    if targets.get("ignore") is not None:
+        counted -= crop_masks(targets["ignore"][:, None], ops.zeros_like(objects), boxes, logits.shape[2])
+        masks = ops.minimum(masks / ops.maximum(counted, 1e-6), 1.0)  # of the part of a cell that counts
+    each = counted * ops.binary_crossentropy(masks, of_class, from_logits=True)
+    each = ops.sum(each, axis=(-1, -2)) / ops.maximum(ops.sum(counted, axis=(-1, -2)), 1.0)
     number = ops.maximum(ops.sum(ops.cast(positive, "float32")), 1.0)
     return ops.sum(ops.where(positive, each, 0.0)) / number
 
@@ -303,8 +309,9 @@ def _flat(levels: Sequence, width: int):
 
 
 def _objects(targets: Mapping) -> dict:
-    """Which rows of the targets are objects, and which crowds."""
-    return {"valid": ops.cast(targets["classes"], "int32") > 0, "crowd": targets.get("crowd")}
+    """Which rows of the targets are objects, which crowds, and which pixels do not count."""
+    valid = ops.cast(targets["classes"], "int32") > 0
+    return {"valid": valid, "crowd": targets.get("crowd"), "ignore": targets.get("ignore")}
 
 
 # From the heads' outputs to detections
