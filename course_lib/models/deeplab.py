@@ -17,6 +17,7 @@ import numpy as np
 from keras import layers, ops
 
 from course_lib.models.backbone import normalization_layer, resnet50, small_resnet
+from course_lib.models.class_weight import refuse_class_weight
 
 BACKBONES = ("resnet50", "small")
 OUTPUT_STRIDES = (8, 16)
@@ -121,7 +122,7 @@ def deeplab(
     # float32 whatever the rest computes in: these are the logits.
     x = layers.Conv2D(num_classes, 1, kernel_initializer="he_normal", dtype="float32", name="scores")(x)
     logits = Interpolate(4, dtype="float32", name="logits")([x, body.input])
-    return keras.Model(body.input, logits, name=name)
+    return refuse_class_weight(keras.Model(body.input, logits, name=name))
 
 
 @keras.saving.register_keras_serializable(package="course_lib")

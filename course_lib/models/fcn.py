@@ -15,6 +15,8 @@ import keras
 import numpy as np
 from keras import layers, ops
 
+from course_lib.models.class_weight import refuse_class_weight
+
 STRIDES = (32, 16, 8)
 PADDINGS = ("same", "paper")
 NORMALIZATIONS = (None, "batch", "group")
@@ -189,7 +191,7 @@ def fcn(
         x = layers.Add(name=f"fuse_pool{stage}")([x, finer])
     x, start = upsample(x, start, step, step, f"upscore{step}")
     logits = CropTo(round(-start), dtype="float32", name="logits")([x, inputs])
-    return keras.Model(inputs, logits, name=name or f"fcn{stride}s")
+    return refuse_class_weight(keras.Model(inputs, logits, name=name or f"fcn{stride}s"))
 
 
 def bilinear_kernel(size: int) -> np.ndarray:

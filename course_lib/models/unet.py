@@ -9,6 +9,8 @@ from __future__ import annotations
 import keras
 from keras import layers
 
+from course_lib.models.class_weight import refuse_class_weight
+
 SKIPS = ("concat", "add", "none")
 UPS = ("transpose", "interpolate")
 NORMALIZATIONS = (None, "batch", "group")
@@ -121,7 +123,7 @@ def unet(
 
     # float32 whatever the rest computes in: a softmax over half-precision logits loses the small probabilities.
     logits = layers.Conv2D(num_classes, 1, kernel_initializer="he_normal", dtype="float32", name="logits")(x)
-    return keras.Model(inputs, logits, name=name)
+    return refuse_class_weight(keras.Model(inputs, logits, name=name))
 
 
 def fits(size: int, depth: int = 4, padding: str = "same") -> bool:
