@@ -37,15 +37,15 @@ blocks.map((block) => [block, block.getBoundingClientRect()]).forEach(([block, o
     if (width > 1 && height > 1) problems.push(`${name(block)} lies over another block`);
   }
 });
-const pictures = [...slide.querySelectorAll(".body img")].filter(shown);
-for (const picture of pictures) {
-  if (!picture.complete || !picture.naturalWidth) problems.push(`a picture did not load: ${picture.alt}`);
-  else if (picture.getBoundingClientRect().width < 0.5 * picture.getAttribute("width"))
-    problems.push(`a picture is shown smaller than 0.5 of its size: ${picture.alt}`);
-  if (!picture.alt) problems.push("a picture has no text that stands for it");
+const images = [...slide.querySelectorAll(".body img")].filter(shown);
+for (const image of images) {
+  if (!image.complete || !image.naturalWidth) problems.push(`an image did not load: ${image.alt}`);
+  else if (image.getBoundingClientRect().width < 0.5 * image.getAttribute("width"))
+    problems.push(`an image is shown smaller than 0.5 of its size: ${image.alt}`);
+  if (!image.alt) problems.push("an image has no text that stands for it");
 }
 const words = parts.filter((part) => !part.matches(".continued")).map((part) => part.innerText || "").join("").trim();
-if (!words && !pictures.length) problems.push("it is empty");
+if (!words && !images.length) problems.push("it is empty");
 const walker = document.createTreeWalker(slide, NodeFilter.SHOW_TEXT);
 while (walker.nextNode()) {
   const text = walker.currentNode, holder = text.parentElement;
@@ -130,7 +130,7 @@ def deck_of(tmp_path, *blocks, title="A title"):
 
 
 def drawing(width, height):
-    """An empty picture, inside an address."""
+    """An empty image, inside an address."""
     svg = f'<svg xmlns="http://www.w3.org/2000/svg" width="{width}" height="{height}"/>'
     return f"data:image/svg+xml;base64,{base64.b64encode(svg.encode()).decode()}"
 
@@ -145,15 +145,15 @@ def drawing(width, height):
         ([("text", '<p style="position: relative; left: 900px">aside, and further aside</p>')], "is outside"),
         ([("text", "<p>one</p>"), ("text", '<p style="margin-top: -60px">two</p>')], "lies over|is outside"),
         (
-            [("picture", '<img src="data:image/png;base64,AAAA" width="90" height="90" alt="a">')],
+            [("image", '<img src="data:image/png;base64,AAAA" width="90" height="90" alt="a">')],
             "did not load",
         ),
         (
-            [("picture", f'<img src="{drawing(900, 4000)}" width="900" height="4000" alt="tall">')],
+            [("image", f'<img src="{drawing(900, 4000)}" width="900" height="4000" alt="tall">')],
             "smaller than 0.5",
         ),
         (
-            [("picture", f'<img src="{drawing(9, 9)}" width="9" height="9" alt="">')],
+            [("image", f'<img src="{drawing(9, 9)}" width="9" height="9" alt="">')],
             "no text that stands for it",
         ),
         ([("text", '<p style="font-size: 15px">small</p>')], "text of 15.0 pixels, at least 16"),
@@ -171,8 +171,8 @@ def test_an_empty_slide_is_found(browser, tmp_path):
 
 
 def test_a_good_slide_has_no_fault(browser, tmp_path):
-    picture = f'<img src="{drawing(90, 60)}" width="90" height="60" alt="a blank">'
-    blocks = [("text", "<p>Some words.</p>"), ("picture", picture)]
+    image = f'<img src="{drawing(90, 60)}" width="90" height="60" alt="a blank">'
+    blocks = [("text", "<p>Some words.</p>"), ("image", image)]
     assert look_at_all(browser, deck_of(tmp_path, *blocks)) == {}
     assert browser.get_log("browser") == [] and asked_for(browser) == []
 
@@ -326,11 +326,11 @@ def test_what_a_notebook_holds_runs_nowhere(browser, tmp_path):
     attack = "</script></pre><script>document.title = 'taken'</script><img src=x onerror=\"document.title = 'taken'\">"
     script = '<script>top.document.title = "taken"</script>'
     drawn = f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 900 90">{script}</svg>'
-    picture = new_output("display_data", data={"image/svg+xml": drawn})
+    image = new_output("display_data", data={"image/svg+xml": drawn})
     html_only = new_output("display_data", data={"text/html": attack, "text/plain": "the plain form"})
     cells = [
         typed("markdown", f"# Title {attack}\n\n{attack}\n\n`{attack}` $a</script>$", "slide"),
-        typed("code", f"'''{attack}'''", "fragment", outputs=[picture, html_only]),
+        typed("code", f"'''{attack}'''", "fragment", outputs=[image, html_only]),
         typed("markdown", f'Figure: "{attack}', "fragment"),
         typed("markdown", attack, "notes"),
         typed("code", "1", "subslide", outputs=[new_output("stream", name="stdout", text=attack)]),

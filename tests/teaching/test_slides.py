@@ -1,4 +1,4 @@
-"""A notebook becomes slides: what goes where, formulas, pictures, notes, and what is refused."""
+"""A notebook becomes slides: what goes where, formulas, images, notes, and what is refused."""
 
 import base64
 import functools
@@ -39,7 +39,7 @@ def printed(text):
 
 
 def png(width=30, height=20):
-    """A picture as a notebook holds it."""
+    """An image as a notebook holds it."""
     buffer = io.BytesIO()
     Image.new("RGB", (width, height), "navy").save(buffer, "PNG")
     return new_output(
@@ -138,7 +138,7 @@ def test_code_that_is_tagged_is_kept_for_a_key(deck_of):
 # Outputs
 
 
-def test_a_picture_lies_in_the_page_with_its_size_and_the_text_that_stands_for_it(deck_of):
+def test_an_image_lies_in_the_page_with_its_size_and_the_text_that_stands_for_it(deck_of):
     deck = deck_of(
         cell("plot()", "slide", [png()]),
         cell('Figure: a *dark* "square",\nalone.\n\nAnd this is said.', "fragment"),
@@ -151,22 +151,22 @@ def test_a_picture_lies_in_the_page_with_its_size_and_the_text_that_stands_for_i
     assert [block.html for block in deck.slides[0].blocks if block.kind == "text"] == [
         "<p>And this is said.</p>"
     ]
-    assert kinds(deck.slides[1]) == [("code", 0), ("picture", 0), ("picture", 0)]
+    assert kinds(deck.slides[1]) == [("code", 0), ("image", 0), ("image", 0)]
     assert all('alt="two squares."' in block.html for block in deck.slides[1].blocks[1:])
     assert deck.warnings == []
 
 
-def test_a_picture_is_as_large_as_the_notebook_asks(deck_of):
+def test_an_image_is_as_large_as_the_notebook_asks(deck_of):
     sharp = png(60, 40)
     sharp["metadata"] = {"image/png": {"width": 30, "height": 20}}
     (slide,) = deck_of(cell("plot()", "slide", [sharp]), cell("Figure (drawn): a square.", "fragment")).slides
     assert slide.blocks[1].html.endswith(' width="30" height="20" alt="a square.">')
 
 
-def test_a_picture_without_words_is_a_warning(deck_of):
+def test_an_image_without_words_is_a_warning(deck_of):
     deck = deck_of(cell("plot()", "slide", [png()]), cell("No figure text.", "slide"))
-    assert deck.warnings == ["one.ipynb, cell 1: a picture without a text 'Figure: …' after it."]
-    assert 'alt="picture made by code cell 1"' in deck.slides[0].blocks[1].html
+    assert deck.warnings == ["one.ipynb, cell 1: an image without a text 'Figure: …' after it."]
+    assert 'alt="image made by code cell 1"' in deck.slides[0].blocks[1].html
 
 
 def test_text_is_shown_with_its_colours_and_without_what_was_overwritten(deck_of):
@@ -268,13 +268,13 @@ def test_links_between_chapters_lead_to_their_slides(deck_of):
     assert "file" in slide.blocks[0].html
 
 
-def test_a_picture_attached_to_markdown_is_taken_in_and_one_elsewhere_refused(deck_of):
+def test_an_image_attached_to_markdown_is_taken_in_and_one_elsewhere_refused(deck_of):
     attached = {"a.png": {"image/png": base64.b64encode(b"x").decode()}}
     (slide,) = deck_of(cell("![a](attachment:a.png)", "slide", attachments=attached)).slides
     assert "data:image/png;base64,eA==" in slide.blocks[0].html
     for address in ("https://example.com/a.png", "missing.png"):
         with pytest.raises(
-            slides.SlidesError, match=r"one\.ipynb, cell 1: the picture '.*' is not in the file"
+            slides.SlidesError, match=r"one\.ipynb, cell 1: the image '.*' is not in the file"
         ):
             deck_of(cell(f"![a]({address})", "slide"))
     with pytest.raises(slides.SlidesError, match="cell 1: .*missing attachment: b.png"):
@@ -296,12 +296,12 @@ class Tags(HTMLParser):
 
 
 def test_nothing_in_a_notebook_becomes_a_script(deck_of):
-    picture = png()
+    image = png()
     deck = deck_of(
         cell(
             f"# T {HOSTILE}\n\n{HOSTILE}\n\n`{HOSTILE}` $x</math>{HOSTILE}$ [a](javascript:alert(1))", "slide"
         ),
-        cell(f'"""{HOSTILE}"""', "fragment", [printed(HOSTILE), picture]),
+        cell(f'"""{HOSTILE}"""', "fragment", [printed(HOSTILE), image]),
         cell(f'Figure: "{HOSTILE}', "fragment"),
         cell("hidden()" + HOSTILE, "fragment", [], [slides.HIDE_CODE]),
         cell(HOSTILE, "notes"),
@@ -359,7 +359,7 @@ def test_a_formula_that_cannot_be_set_is_said_and_shown_as_tex(tex, deck_of):
 
 
 @pytest.mark.parametrize("path", CHAPTERS, ids=lambda path: path.name[:2])
-def test_every_formula_and_picture_of_a_chapter_is_shown_as_it_should_be(path):
+def test_every_formula_and_image_of_a_chapter_is_shown_as_it_should_be(path):
     deck = chapter(path)
     assert deck.warnings == []
     blocks = [block for slide in deck.slides for block in slide.blocks]
@@ -369,9 +369,9 @@ def test_every_formula_and_picture_of_a_chapter_is_shown_as_it_should_be(path):
     for part in words.select("pre, code, math"):
         part.decompose()
     assert not re.search(r"\$[^$\s][^$]*\$|\\[a-z]+\b", words.text)
-    pictures = [block.html for block in blocks if block.kind == "picture"]
-    assert pictures and all(html.startswith('<img src="data:image/') for html in pictures)
-    assert all(re.search(r' alt="[^"]{20,}">$', html) for html in pictures)
+    images = [block.html for block in blocks if block.kind == "image"]
+    assert images and all(html.startswith('<img src="data:image/') for html in images)
+    assert all(re.search(r' alt="[^"]{20,}">$', html) for html in images)
 
 
 @pytest.mark.parametrize("path", CHAPTERS, ids=lambda path: path.name[:2])
@@ -431,6 +431,96 @@ def test_a_file_that_is_no_notebook_is_refused(content, tmp_path):
     path.write_text(content)
     with pytest.raises(slides.SlidesError, match=r"no\.ipynb: not a notebook that can be read"):
         slides.read(path)
+
+
+def with_image(data, width=None, mime="image/png"):
+    made = new_output("display_data", data={mime: data})
+    made["metadata"] = {mime: {"width": width}} if width is not None else {}
+    return cell("draw()", "-", [made])
+
+
+SVG = '<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {} {}"></svg>'
+
+
+@pytest.mark.parametrize(
+    "odd",
+    [
+        with_image(base64.b64encode(b"no image").decode()),
+        with_image("%%%"),
+        with_image(SVG.format(0, 0), mime="image/svg+xml"),
+        with_image(SVG.format(0, 9), 40, mime="image/svg+xml"),
+        with_image(SVG.format("9" * 400, 9), mime="image/svg+xml"),
+    ],
+)
+def test_an_image_that_cannot_be_read_is_one_sentence(odd, deck_of):
+    with pytest.raises(
+        slides.SlidesError,
+        match=r"^one\.ipynb, cell 2: the image in its output cannot be read .*run the cell again\.$",
+    ) as error:
+        deck_of(cell("# One", "slide"), odd)
+    assert "0x" not in str(error.value)
+
+
+@pytest.mark.parametrize("width", ['1" x', -3, 0, [], "nan", 1e300, True, None])
+def test_a_width_that_is_none_is_passed_over(width, deck_of):
+    """Only a number can be one; the image keeps its own."""
+    deck = deck_of(cell("# One", "slide"), with_image(png()["data"]["image/png"], width))
+    block = deck.slides[0].blocks[-1]
+    assert block.kind == "image" and re.search(r'width="(30|1)" height="(20|1)" alt="[^"]*">$', block.html)
+    deck = deck_of(cell("# One", "slide"), with_image(SVG.format(".", "-"), mime="image/svg+xml"))
+    assert 'width="800" height="450"' in deck.slides[0].blocks[-1].html
+
+
+@pytest.mark.parametrize(
+    "metadata",
+    [
+        {"slideshow": []},
+        {"slideshow": None},
+        {"slideshow": "slide"},
+        {"tags": None},
+        {"tags": []},
+        {"slideshow": {"slide_type": None}},
+    ],
+)
+def test_odd_metadata_of_a_cell_are_none(metadata, tmp_path):
+    deck = read_changed({"metadata": metadata}, tmp_path / "one.ipynb")
+    assert kinds(deck.slides[0]) == [("code", 0), ("output", 0)]
+
+
+def read_changed(change, path):
+    """The slides of a notebook whose second cell was changed by hand, as no program would."""
+    nbformat.write(new_notebook(cells=[cell("# One", "slide"), cell("1", "-", [printed("2")])]), path)
+    content = json.loads(path.read_text(encoding="utf-8"))
+    content["cells"][1].update(change)
+    path.write_text(json.dumps(content), encoding="utf-8")
+    return slides.read(path)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"outputs": [{"output_type": "stream", "name": "stdout", "text": None}]},
+        {"outputs": [{"output_type": "display_data", "data": {"text/plain": 5}, "metadata": {}}]},
+        {"outputs": [{"output_type": "display_data", "data": {"text/html": [1]}, "metadata": {}}]},
+        {"outputs": [{"output_type": "error"}]},
+        {"outputs": [3]},
+    ],
+)
+def test_outputs_that_no_notebook_has_are_one_sentence(change, tmp_path):
+    with pytest.raises(
+        slides.SlidesError, match=r"one\.ipynb(, a cell|, cell 2: its outputs|: not a notebook)"
+    ):
+        read_changed(change, tmp_path / "one.ipynb")
+
+
+def test_a_table_with_images_that_lead_nowhere_loses_them(deck_of):
+    table = (
+        "<table><tr><td><img><img src='x.png'><img src='data:image/png;base64,AAAA'>text</td></tr></table>"
+    )
+    deck = deck_of(
+        cell("# One", "slide"), cell("t", "-", [new_output("display_data", data={"text/html": table})])
+    )
+    assert deck.slides[0].blocks[-1].html.count("<img") == 1
 
 
 def test_chapters_are_named_by_number_or_path(tmp_path):

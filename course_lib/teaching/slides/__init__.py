@@ -7,7 +7,7 @@
 The slide types of the cells say what is a slide, as in JupyterLab: `slide` begins a section, `subslide` the next slide in
 it, `fragment` appears with the next key on the same slide, `-` with the cell before, `notes` is for the speaker and `skip`
 is left out. A code cell tagged `hide-input` shows its output only; the key `c` shows its code. A paragraph that begins with
-"Figure:" is the alternative text of the picture before it and is read out instead of shown.
+"Figure:" is the alternative text of the image before it and is read out instead of shown.
 """
 
 from __future__ import annotations
@@ -44,12 +44,16 @@ class SlidesError(ValueError):
     """A notebook that cannot become slides; the message names the cell and what to do."""
 
 
+class _Unreadable(ValueError):
+    """An image that no page could show, and why."""
+
+
 @dataclass
 class Block:
     """A piece of a slide that is placed as one.
 
     Attributes:
-        kind: text, code, output, table or picture.
+        kind: text, code, output, table or image.
         html: what is shown.
         cell: which cell it comes from, counted from 1.
         step: how many keys have to be pressed on this slide until it appears.
@@ -211,7 +215,7 @@ class _Reader:
 
     def deck(self) -> Deck:
         """All slides; `warnings` says what is not as it should be."""
-        types = [cell["metadata"].get("slideshow", {}).get("slide_type") for cell in self.cells]
+        types = [_slide_type(cell) for cell in self.cells]
         if not any(types):
             raise SlidesError(
                 f"{self.path.name}: no cell has a slide type; choose them in JupyterLab, in the property inspector."
@@ -222,17 +226,35 @@ class _Reader:
                     f"{self.path.name}, cell {number}: there is no slide type {kind!r}; "
                     f"choose from {', '.join(SLIDE_TYPES)}."
                 )
-        alternatives = self._alternatives()
-        for number, (cell, kind) in enumerate(zip(self.cells, types, strict=True), start=1):
-            if kind == "skip" or not "".join(cell["source"]).strip():
-                continue
-            if kind == "notes":
-                # Folded in JupyterLab, out of the student's way; the speaker reads them open.
-                open_ = re.sub(r"<summary>(.*?)</summary>\s*", r"*\1* ", "".join(cell["source"]))
-                cell = {**cell, "source": re.sub(r"</?details>\n?", "", open_)}
-                self._slide().notes += [str(piece) for piece in self._markdown(cell, number)]
-                continue
-            self._add(cell, number, kind or "-", alternatives.get(number, ""))
+        number = 0
+        try:
+            alternatives = self._alternatives()
+            for number, (cell, kind) in enumerate(zip(self.cells, types, strict=True), start=1):
+                if kind == "skip" or not "".join(cell["source"]).strip():
+                    continue
+                if kind == "notes":
+                    # Folded in JupyterLab, out of the student's way; the speaker reads them open.
+                    open_ = re.sub(r"<summary>(.*?)</summary>\s*", r"*\1* ", "".join(cell["source"]))
+                    cell = {**cell, "source": re.sub(r"</?details>\n?", "", open_)}
+                    self._slide().notes += [str(piece) for piece in self._markdown(cell, number)]
+                    continue
+                self._add(cell, number, kind or "-", alternatives.get(number, ""))
+        except SlidesError:
+            raise
+        except (
+            ArithmeticError,
+            AttributeError,
+            LookupError,
+            OSError,
+            RecursionError,
+            TypeError,
+            ValueError,
+        ) as error:
+            where = f"cell {number}" if number else "a cell"
+            raise SlidesError(
+                f"{self.path.name}, {where}: its outputs or metadata are not what a notebook holds "
+                f"({type(error).__name__}); clear the cell's outputs and run it again."
+            ) from error
         slides = [slide for slide in self.slides if slide.blocks or (slide.title and not slide.continued)]
         title = next((_words(slide.title) for slide in slides if slide.title), self.path.stem)
         return Deck(title, slides, self.warnings)
@@ -289,36 +311,42 @@ class _Reader:
         blocks = []
         if cell["cell_type"] == "raw":
             return [Block("output", f"<pre>{html.escape(source)}</pre>", number)]
-        if HIDE_CODE in cell["metadata"].get("tags", []):
+        if HIDE_CODE in (cell["metadata"].get("tags") or []):
             slide.sources.append(_highlighted(source))
         else:
             blocks.append(Block("code", _highlighted(source), number))
         for output in cell.get("outputs", []):
-            shown = _output(output, alternative or f"picture made by code cell {number}")
+            try:
+                shown = _output(output, alternative or f"image made by code cell {number}")
+            except _Unreadable as error:
+                where = f"{self.path.name}, cell {number}"
+                raise SlidesError(
+                    f"{where}: the image in its output cannot be read ({error}); run the cell again."
+                ) from error
             if not shown:
                 continue
             kind, content = shown
-            if kind == "picture" and not alternative:
+            if kind == "image" and not alternative:
                 self.warnings.append(
-                    f"{self.path.name}, cell {number}: a picture without a text 'Figure: …' after it."
+                    f"{self.path.name}, cell {number}: an image without a text 'Figure: …' after it."
                 )
             blocks.append(Block(kind, content, number))
         return blocks
 
     def _markdown(self, cell, number: int) -> list:
-        """The top-level elements of a markdown cell, its formulas as MathML and its pictures inside."""
+        """The top-level elements of a markdown cell, its formulas as MathML and its images inside."""
         soup = _render(cell, self.path, number, self.warnings)
         _lead_links(soup)
         for image in soup.find_all("img"):
             if not image.get("src", "").startswith("data:"):
                 raise SlidesError(
-                    f"{self.path.name}, cell {number}: the picture {image.get('src')!r} is not in the file; "
+                    f"{self.path.name}, cell {number}: the image {image.get('src')!r} is not in the file; "
                     "attach it to the cell or draw it in a code cell."
                 )
         return [child for child in soup.children if getattr(child, "name", None)]
 
     def _alternatives(self) -> dict[int, str]:
-        """For the number of each code cell the text that stands for its picture: the next paragraph "Figure: …"."""
+        """For the number of each code cell the text that stands for its image: the next paragraph "Figure: …"."""
         found, waiting = {}, []
         for number, cell in enumerate(self.cells, start=1):
             if cell["cell_type"] == "code":
@@ -330,6 +358,12 @@ class _Reader:
                         found.update(dict.fromkeys(waiting, text))
                         waiting = []
         return found
+
+
+def _slide_type(cell):
+    """The slide type of a cell; nothing where its metadata hold none, whatever they hold instead."""
+    settings = cell["metadata"].get("slideshow")
+    return settings.get("slide_type") if isinstance(settings, dict) else None
 
 
 def _figure_text(paragraph: str) -> str:
@@ -453,7 +487,7 @@ def _output(output, alternative: str) -> tuple[str, str] | None:
     for mime in ("image/png", "image/jpeg", "image/svg+xml"):
         if mime in data:
             asked = output.get("metadata", {}).get(mime, {})
-            return "picture", _picture(mime, data[mime], alternative, asked.get("width"))
+            return "image", _image(mime, data[mime], alternative, asked.get("width"))
     if output["output_type"] == "stream":
         text = "".join(output["text"])
     elif output["output_type"] == "error":
@@ -472,11 +506,11 @@ def _output(output, alternative: str) -> tuple[str, str] | None:
 
 
 def _table(source: str) -> str:
-    """A table that a cell shows, without anything that is not text or a picture inside the page."""
+    """A table that a cell shows, without anything that is not text or an image inside the page."""
     soup = _needed("bs4").BeautifulSoup(source, "html.parser")
     for element in soup.find_all(True):
         if element.name not in TABLE_TAGS or (
-            element.name == "img" and not element["src"].startswith("data:")
+            element.name == "img" and not element.get("src", "").startswith("data:")
         ):
             element.decompose()
         else:
@@ -520,19 +554,24 @@ def _lead_links(soup) -> None:
             link.unwrap()
 
 
-def _picture(mime: str, content: str, alternative: str, asked: float | None = None) -> str:
-    """A picture inside the page, with its size, so that a slide is arranged before it is drawn. The size is the picture's
-    own, unless the notebook asks for another width: with more pixels than it takes, a picture is sharp on any screen."""
+def _image(mime: str, content: str, alternative: str, asked: float | None = None) -> str:
+    """An image inside the page, with its size, so that a slide is arranged before it is drawn. The size is the image's
+    own, unless the notebook asks for another width: with more pixels than it takes, an image is sharp on any screen."""
     from PIL import Image
 
     if mime == "image/svg+xml":
-        box = re.search(r'viewBox="[\d.-]+[ ,]+[\d.-]+[ ,]+([\d.]+)[ ,]+([\d.]+)"', content)
+        box = re.search(r'viewBox="[\d.-]+[ ,]+[\d.-]+[ ,]+(\d+\.?\d*)[ ,]+(\d+\.?\d*)"', content)
         width, height = map(float, box.groups()) if box else (800, 450)
         content = base64.b64encode(content.encode()).decode()
     else:
         content = re.sub(r"\s", "", content)
-        width, height = Image.open(io.BytesIO(base64.b64decode(content))).size
-    if asked:
+        try:
+            width, height = Image.open(io.BytesIO(base64.b64decode(content, validate=True))).size
+        except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
+            raise _Unreadable("it is damaged or larger than Pillow opens") from error
+    if not (0 < width < 1e6 and 0 < height < 1e6):
+        raise _Unreadable(f"its size is {width:g} x {height:g}")
+    if isinstance(asked, (int, float)) and 0 < asked < 1e5:
         width, height = asked, height * asked / width
     return (
         f'<img src="data:{mime};base64,{content}" width="{width:.0f}" height="{height:.0f}" '

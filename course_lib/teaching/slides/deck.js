@@ -4,7 +4,7 @@
   const WIDTH = 1280, HEIGHT = 720, INSIDE = WIDTH - 2 * 52, BOTTOM = 46, GAP = 36, BETWEEN = 15;  // as in deck.css
   const SIZES = [1, 0.93, 0.86, 0.79, 0.72, 0.65];      // of the text: from 26 to 17 pixels, of code from 19 to 12
   const SHARES = [0.36, 0.43, 0.5, 0.57, 0.64];         // of the width, for the left one of two columns
-  const SMALLEST_PICTURE = 0.55, LARGEST_PICTURE = 1.2;  // shown width by its own
+  const SMALLEST_IMAGE = 0.55, LARGEST_IMAGE = 1.2;  // shown width by its own
 
   const main = document.querySelector("main");
   const slides = [...main.querySelectorAll(".slide")];
@@ -43,17 +43,17 @@
     return [left, INSIDE - GAP - left];
   }
 
-  // One column: whether its blocks fit, how large its pictures become in the room that the text leaves, what is bad in it.
+  // One column: whether its blocks fit, how large its images become in the room that the text leaves, what is bad in it.
   function column(blocks, numbers, width, letters, measured, room) {
     const heights = measured.heights(width, letters);
-    const pictures = new Map();
+    const images = new Map();
     let left = room - Math.max(0, numbers.length - 1) * BETWEEN * letters, faults = 0, wanted = 0;
     for (const number of numbers) {
-      if (kind(blocks[number]) === "picture") {
+      if (kind(blocks[number]) === "image") {
         const image = blocks[number].querySelector("img");
         const own = { width: +image.getAttribute("width"), height: +image.getAttribute("height") };
-        const factor = Math.min(LARGEST_PICTURE, width / own.width);
-        pictures.set(number, { own, factor });
+        const factor = Math.min(LARGEST_IMAGE, width / own.width);
+        images.set(number, { own, factor });
         wanted += own.height * factor;
       } else {
         left -= heights[number];
@@ -61,10 +61,10 @@
       }
     }
     const squeeze = wanted ? Math.min(1, left / wanted) : 1;
-    for (const picture of pictures.values()) picture.factor *= squeeze;
-    const smallest = Math.min(LARGEST_PICTURE, ...[...pictures.values()].map((picture) => picture.factor));
+    for (const image of images.values()) image.factor *= squeeze;
+    const smallest = Math.min(LARGEST_IMAGE, ...[...images.values()].map((image) => image.factor));
     const used = room - left + wanted * squeeze;
-    return { numbers, width, pictures, smallest, faults, used, fits: left >= 0 && smallest >= SMALLEST_PICTURE };
+    return { numbers, width, images, smallest, faults, used, fits: left >= 0 && smallest >= SMALLEST_IMAGE };
   }
 
   // What is bad about going on in another column after a block.
@@ -79,15 +79,15 @@
   // where that is better; and how large the text is. The blocks keep their order.
   function best(blocks, measured) {
     const all = blocks.map((_, number) => number);
-    const drawn = blocks.map((block) => kind(block) === "picture");
+    const drawn = blocks.map((block) => kind(block) === "image");
     const words = drawn.includes(false);
     let chosen = null;
     const consider = (rows, letters, faults) => {
       const columns = rows.flat();
       if (!columns.every((one) => one.fits)) return;
-      const pictures = Math.min(1, ...columns.map((one) => one.smallest));
-      const worst = Math.min(words ? letters : 1, pictures);
-      const score = 1.5 * worst + 0.9 * letters + 0.6 * pictures - faults - columns.reduce((sum, one) => sum + one.faults, 0);
+      const images = Math.min(1, ...columns.map((one) => one.smallest));
+      const worst = Math.min(words ? letters : 1, images);
+      const score = 1.5 * worst + 0.9 * letters + 0.6 * images - faults - columns.reduce((sum, one) => sum + one.faults, 0);
       if (!chosen || score > chosen.score) chosen = { rows, letters, score };
     };
     for (const letters of words ? SIZES : [1]) {
@@ -124,8 +124,8 @@
   function crowded(blocks, measured) {
     const letters = SIZES.at(-1);
     const one = column(blocks, blocks.map((_, number) => number), INSIDE, letters, measured, measured.room);
-    for (const picture of one.pictures.values()) {
-      picture.factor = Math.min(1, INSIDE / picture.own.width, (0.5 * measured.room) / one.pictures.size / picture.own.height);
+    for (const image of one.images.values()) {
+      image.factor = Math.min(1, INSIDE / image.own.width, (0.5 * measured.room) / one.images.size / image.own.height);
     }
     return { rows: [[one]], letters };
   }
@@ -145,8 +145,8 @@
         const element = box("column");
         element.style.width = `${one.width}px`;
         element.append(...one.numbers.map((number) => blocks[number]));
-        for (const [number, picture] of one.pictures) {
-          blocks[number].querySelector("img").style.width = `${Math.floor(picture.own.width * picture.factor)}px`;
+        for (const [number, image] of one.images) {
+          blocks[number].querySelector("img").style.width = `${Math.floor(image.own.width * image.factor)}px`;
         }
         row.append(element);
       }
