@@ -152,11 +152,11 @@ class TestPredictClasses:
         assert found.dtype == np.uint8 and len(np.unique(found)) > 1
         np.testing.assert_array_equal(found, tiled.argmax(-1))
 
-    @pytest.mark.parametrize("average", ["none", "flips", "turns"])
-    def test_within_the_margin_it_is_the_whole_picture_at_once(self, model, average):
+    @pytest.mark.parametrize("tta", ["none", "flips", "turns"])
+    def test_within_the_margin_it_is_the_whole_picture_at_once(self, model, tta):
         image = np.random.default_rng(5).random((128, 160, 1), np.float32)
-        whole = predict_probabilities(model, image, average)
-        found = predict_classes_tiled(model, image, average=average, tile=32, margin=32)
+        whole = predict_probabilities(model, image, tta)
+        found = predict_classes_tiled(model, image, tta=tta, tile=32, margin=32)
         inside = np.s_[32:-32, 32:-32]
         top_two = np.sort(whole, axis=-1)[..., -2:]
         # Rounding decides where two are alike.
@@ -190,14 +190,14 @@ class TestPredictClasses:
     @pytest.mark.parametrize(
         ("arguments", "message"),
         [
-            ({"average": "all"}, "average is 'all'"),
-            ({"picture": np.zeros((8, 8, 3), np.float32)}, r"this model takes \(height, width, 1\)"),
+            ({"tta": "all"}, "tta is 'all'"),
+            ({"image": np.zeros((8, 8, 3), np.float32)}, r"this model takes \(height, width, 1\)"),
             ({"out": np.zeros((8, 9), np.uint8)}, r"out is uint8 \(8, 9\); it must hold integers up to 2"),
             ({"out": np.zeros((8, 8), np.float32)}, "out is float32"),
         ],
     )
     def test_bad_arguments(self, model, arguments, message):
-        arguments = {"picture": np.zeros((8, 8, 1), np.float32)} | arguments
+        arguments = {"image": np.zeros((8, 8, 1), np.float32)} | arguments
         with pytest.raises(ValueError, match=message):
             predict_classes_tiled(model, **arguments)
 

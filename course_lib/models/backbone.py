@@ -17,6 +17,9 @@ from collections.abc import Sequence
 import keras
 from keras import layers, ops
 
+from course_lib._checks import one_of
+from course_lib.models.arguments import check_epsilon, check_image_shape, check_normalization, check_rows
+
 BLOCKS = ("basic", "bottleneck")
 NORMALIZATIONS = ("batch", "group", "frozen_batch")
 OUTPUT_STRIDES = (8, 16, 32)
@@ -136,9 +139,24 @@ def resnet(
     Raises:
         ValueError: for an argument that is none of the above.
     """
-    _check_arguments(block, widths, blocks, input_shape, normalization, output_stride, multi_grid, epsilon)
-    if stem_stride not in (2, 4):
-        raise ValueError(f"stem_stride is {stem_stride!r}; it must be 2 or 4.")
+    one_of("block", block, BLOCKS)
+    check_image_shape(input_shape)
+    check_rows(4, widths=widths, blocks=blocks)
+    check_normalization(normalization, NORMALIZATIONS, widths=tuple(widths))
+    one_of("output_stride", output_stride, OUTPUT_STRIDES)
+    check_epsilon(epsilon)
+    one_of("stem_stride", stem_stride, (2, 4))
+    if multi_grid is not None:
+        if len(multi_grid) != blocks[3]:
+            raise ValueError(
+                f"multi_grid is {multi_grid!r}; it must be one factor for each of the {blocks[3]} blocks of the last stage."
+            )
+        check_rows(None, multi_grid=multi_grid)
+        if output_stride == 32:
+            raise ValueError(
+                f"multi_grid is {multi_grid!r}; it must be None with output_stride=32: the last stage has a stride, and no "
+                "dilation to multiply. Take 8 or 16."
+            )
 
     def convolve(x, filters, size, name, stride=1, dilation=1):
         return convolution(x, filters, size, prefix + name, stride, dilation)
@@ -316,41 +334,3 @@ class FrozenBatchNormalization(layers.Layer):
 
     def get_config(self):
         return {**super().get_config(), "epsilon": self.epsilon}
-
-
-def _check_arguments(block, widths, blocks, input_shape, normalization, output_stride, multi_grid, epsilon):
-    if block not in BLOCKS:
-        raise ValueError(f"block is {block!r}; it must be one of {', '.join(map(repr, BLOCKS))}.")
-    if len(input_shape) != 3 or not input_shape[2]:
-        raise ValueError(
-            f"input_shape is {input_shape!r}; it must be (height, width, channels), such as (None, None, 3)."
-        )
-    for label, value in (("widths", widths), ("blocks", blocks)):
-        if len(value) != 4 or not all(isinstance(number, int) and number >= 1 for number in value):
-            raise ValueError(f"{label} is {value!r}; it must be four whole numbers, each at least 1.")
-    if normalization not in NORMALIZATIONS:
-        raise ValueError(
-            f"normalization is {normalization!r}; it must be one of {', '.join(map(repr, NORMALIZATIONS))}."
-        )
-    if normalization == "group" and any(width % 8 for width in widths):
-        raise ValueError(
-            f"widths is {tuple(widths)}; normalization='group' takes groups of 8 channels: give multiples of 8."
-        )
-    if output_stride not in OUTPUT_STRIDES:
-        raise ValueError(f"output_stride is {output_stride!r}; it must be one of 8, 16, 32.")
-    if not epsilon >= 0:
-        raise ValueError(f"epsilon is {epsilon!r}; it must be 0 or more.")
-    if multi_grid is None:
-        return
-    if len(multi_grid) != blocks[3] or not all(
-        isinstance(factor, int) and factor >= 1 for factor in multi_grid
-    ):
-        raise ValueError(
-            f"multi_grid is {multi_grid!r}; it must be one whole number, at least 1, for each of the {blocks[3]} blocks "
-            "of the last stage."
-        )
-    if output_stride == 32:
-        raise ValueError(
-            "multi_grid spreads the kernels of a stage without stride; with output_stride=32 the last stage has one: "
-            "take 8 or 16."
-        )

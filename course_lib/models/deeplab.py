@@ -13,11 +13,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import keras
-import numpy as np
-from keras import layers, ops
+from keras import layers
 
+from course_lib._checks import one_of
+from course_lib.models.arguments import check_counts, check_dropout, check_normalization, check_rows
 from course_lib.models.backbone import normalization_layer, resnet50, small_resnet
 from course_lib.models.class_weight import refuse_class_weight
+from course_lib.models.resize import Interpolate, SpreadOver
 
 BACKBONES = ("resnet50", "small")
 OUTPUT_STRIDES = (8, 16)
@@ -75,9 +77,21 @@ def deeplab(
     """
     if rates is None:
         rates = [rate * 2 for rate in RATES] if output_stride == 8 else RATES
-    _check_arguments(
-        num_classes, backbone, output_stride, aspp_filters, rates, decoder_filters, widths, blocks, normalization,
-    dropout )  # fmt: skip
+    one_of("backbone", backbone, BACKBONES)
+    one_of("output_stride", output_stride, OUTPUT_STRIDES)
+    if backbone != "small" and (widths is not None or blocks is not None):
+        raise ValueError(
+            "widths and blocks are sizes of the small backbone; leave them out, or give backbone='small'."
+        )
+    check_counts(num_classes=num_classes, aspp_filters=aspp_filters)
+    check_rows(3, rates=rates)
+    check_rows(2, decoder_filters=decoder_filters)
+    if len(set(rates)) < len(rates):
+        raise ValueError(f"rates is {tuple(rates)!r}; give different ones, or two branches see the same.")
+    check_normalization(
+        normalization, NORMALIZATIONS, aspp_filters=aspp_filters, decoder_filters=tuple(decoder_filters)
+    )
+    check_dropout(dropout)
 
     def convolution(x, filters, size, name, rate=1):
         """Convolution, normalization, ReLU; `name` is the name of what comes out."""
@@ -123,110 +137,3 @@ def deeplab(
     x = layers.Conv2D(num_classes, 1, kernel_initializer="he_normal", dtype="float32", name="scores")(x)
     logits = Interpolate(4, dtype="float32", name="logits")([x, body.input])
     return refuse_class_weight(keras.Model(body.input, logits, name=name))
-
-
-@keras.saving.register_keras_serializable(package="course_lib")
-class Interpolate(layers.Layer):
-    """A coarse map interpolated bilinearly to the places of a map that is `factor` times as fine.
-
-    The backbone's strided layers put pixel i of a coarse map in the middle of pixel `factor` · i of the fine one,
-    whatever the size. Here it goes back there; between two pixels, each counts by its nearness, and beyond the last,
-    the last. For sides of `factor` · n + 1, such as the paper's 513, this is interpolation "with aligned corners", as
-    in the authors' code; a general resize would set every feature aside by half a coarse pixel less half a fine one.
-
-    Args:
-        factor: how many times as fine, at least 1.
-        **arguments: of every Keras layer (name, dtype).
-
-    Call:
-        `[coarse, fine]`, both `(batch, height, width, channels)`, with ⌈side / factor⌉ pixels to each side of `fine`;
-        returns `coarse` in the height and width of `fine`. Raises ValueError if the sides are known and do not belong
-        together.
-    """
-
-    def __init__(self, factor: int, **arguments):
-        super().__init__(**arguments)
-        self.factor = factor
-
-    def call(self, inputs):
-        coarse, fine = inputs
-        self._check(coarse.shape, fine.shape)
-        rows, columns = ops.shape(fine)[1:3]
-        return self._along(self._along(coarse, 1)[:, :rows], 2)[:, :, :columns]
-
-    def _along(self, x, axis):
-        """`factor` pixels for each along one axis: x[i] + t · (x[i + 1] − x[i]) for t = 0, 1/factor, …"""
-        following = ops.concatenate([x[:, 1:], x[:, -1:]] if axis == 1 else [x[:, :, 1:], x[:, :, -1:]], axis)
-        step = ops.expand_dims(following - x, axis + 1)
-        share = np.arange(self.factor, dtype=np.float32) / self.factor
-        share = ops.cast(share.reshape((-1, 1, 1) if axis == 1 else (-1, 1)), x.dtype)
-        between = ops.expand_dims(x, axis + 1) + share * step
-        shape = list(ops.shape(x))
-        shape[axis] = shape[axis] * self.factor
-        return ops.reshape(between, shape)
-
-    def compute_output_shape(self, input_shape):
-        coarse, fine = input_shape
-        self._check(coarse, fine)
-        return (coarse[0], *fine[1:3], coarse[3])
-
-    def get_config(self):
-        return {**super().get_config(), "factor": self.factor}
-
-    def _check(self, coarse, fine):
-        for small, large in zip(coarse[1:3], fine[1:3], strict=True):
-            if small is not None and large is not None and small != -(-large // self.factor):
-                raise ValueError(
-                    f"{self.name}: a map of {tuple(coarse[1:3])} does not belong to one of {tuple(fine[1:3])} that is "
-                    f"{self.factor} times as fine: each side must be the finer one's divided by {self.factor}, rounded up."
-                )
-
-
-@keras.saving.register_keras_serializable(package="course_lib")
-class SpreadOver(layers.Layer):
-    """One pixel repeated at every place of a map.
-
-    Call:
-        `[pixel, map]`, `(batch, 1, 1, channels)` and `(batch, height, width, …)`; returns `(batch, height, width,
-        channels)`.
-    """
-
-    def call(self, inputs):
-        pixel, features = inputs
-        batch, rows, columns = ops.shape(features)[:3]
-        return ops.broadcast_to(pixel, (batch, rows, columns, pixel.shape[-1]))
-
-    def compute_output_shape(self, input_shape):
-        pixel, features = input_shape
-        return (*features[:3], pixel[3])
-
-
-def _check_arguments(
-    num_classes, backbone, output_stride, aspp_filters, rates, decoder_filters, widths, blocks, normalization, dropout
-):  # fmt: skip
-    for label, value, allowed in (
-        ("backbone", backbone, BACKBONES),
-        ("output_stride", output_stride, OUTPUT_STRIDES),
-        ("normalization", normalization, NORMALIZATIONS),
-    ):
-        if value not in allowed:
-            raise ValueError(f"{label} is {value!r}; it must be one of {', '.join(map(repr, allowed))}.")
-    if backbone != "small" and (widths is not None or blocks is not None):
-        raise ValueError(
-            "widths and blocks are sizes of the small backbone; leave them out, or give backbone='small'."
-        )
-    for label, value in (("num_classes", num_classes), ("aspp_filters", aspp_filters)):
-        if not isinstance(value, int) or value < 1:
-            raise ValueError(f"{label} is {value!r}; it must be a whole number, at least 1.")
-    for label, value, count in (("rates", rates, 3), ("decoder_filters", decoder_filters, 2)):
-        if len(value) != count or not all(isinstance(number, int) and number >= 1 for number in value):
-            raise ValueError(f"{label} is {value!r}; it must be {count} whole numbers, each at least 1.")
-    if len(set(rates)) < len(rates):
-        raise ValueError(f"rates is {tuple(rates)!r}; give different ones, or two branches see the same.")
-    if normalization == "group" and any(filters % 8 for filters in (aspp_filters, *decoder_filters)):
-        raise ValueError(
-            f"aspp_filters is {aspp_filters} and decoder_filters {tuple(decoder_filters)}; normalization='group' takes "
-            "groups of 8 channels: give multiples of 8."
-        )
-    if not 0 <= dropout < 1:
-        raise ValueError(f"dropout is {dropout!r}; it must lie in 0 ≤ dropout < 1.")

@@ -12,10 +12,18 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import keras
-import numpy as np
-from keras import layers, ops
+from keras import layers
 
+from course_lib._checks import one_of
+from course_lib.models.arguments import (
+    check_counts,
+    check_dropout,
+    check_image_shape,
+    check_normalization,
+    check_rows,
+)
 from course_lib.models.class_weight import refuse_class_weight
+from course_lib.models.resize import Bilinear, CropTo, EdgePadding
 
 STRIDES = (32, 16, 8)
 PADDINGS = ("same", "paper")
@@ -93,17 +101,27 @@ def fcn(
     Raises:
         ValueError: for an argument that is none of the above.
     """
-    if backbone not in BACKBONES:
-        raise ValueError(f"backbone is {backbone!r}; it must be one of {', '.join(map(repr, BACKBONES))}.")
+    check_image_shape(input_shape)
+    one_of("backbone", backbone, BACKBONES)
     own = BACKBONES[backbone]
     widths = tuple(own["widths"] if widths is None else widths)
     convolutions = tuple(own["convolutions"] if convolutions is None else convolutions)
     head_filters = own["head_filters"] if head_filters is None else head_filters
     head_size = own["head_size"] if head_size is None else head_size
-    _check_arguments(
-        input_shape, num_classes, stride, padding, widths, convolutions, head_filters, head_size, normalization,
-        dropout, learned,
-    )  # fmt: skip
+    one_of("stride", stride, STRIDES)
+    one_of("padding", padding, PADDINGS)
+    one_of("learned", learned, LEARNED)
+    check_rows(5, widths=widths, convolutions=convolutions)
+    check_counts(num_classes=num_classes, head_filters=head_filters, head_size=head_size)
+    if head_size % 2 == 0:
+        raise ValueError(f"head_size is {head_size}; it must be odd, so that the kernel has a middle.")
+    if padding == "paper" and head_size != 7:
+        raise ValueError(
+            f"head_size is {head_size}; padding='paper' puts 100 zeros around the image for a 7 × 7 kernel: give "
+            "head_size=7, or padding='same'."
+        )
+    check_normalization(normalization, NORMALIZATIONS, widths=widths, head_filters=head_filters)
+    check_dropout(dropout)
 
     def convolution(x, filters, size, name, padding="same"):
         """Convolution, normalization if any, ReLU; `name` is the name of the convolution."""
@@ -192,132 +210,3 @@ def fcn(
     x, start = upsample(x, start, step, step, f"upscore{step}")
     logits = CropTo(round(-start), dtype="float32", name="logits")([x, inputs])
     return refuse_class_weight(keras.Model(inputs, logits, name=name or f"fcn{stride}s"))
-
-
-def bilinear_kernel(size: int) -> np.ndarray:
-    """The kernel of a transposed convolution, of even side, that interpolates bilinearly at half its side as stride.
-
-    A tent: each output pixel between the middles of two inputs takes from both, the nearer the more.
-
-    Returns:
-        float32 `(size, size)`; its sum is `(size / 2)²`, so that a constant map stays what it was.
-    """
-    if size < 2 or size % 2:
-        raise ValueError(f"size is {size}; it must be even and at least 2.")
-    places = np.arange(size) + 0.5
-    tent = 1 - np.abs(places - size / 2) / (size / 2)
-    return np.outer(tent, tent).astype(np.float32)
-
-
-@keras.saving.register_keras_serializable(package="course_lib")
-class Bilinear(keras.initializers.Initializer):
-    """Starts a `Conv2DTranspose` as bilinear interpolation of each channel alone (`bilinear_kernel`)."""
-
-    def __call__(self, shape, dtype=None):
-        rows, columns, outgoing, incoming = shape
-        if rows != columns or outgoing != incoming:
-            raise ValueError(
-                f"shape is {tuple(shape)}; a bilinear kernel is square, with as many channels in as out."
-            )
-        kernel = bilinear_kernel(rows)[:, :, None, None] * np.eye(outgoing, dtype=np.float32)
-        return ops.convert_to_tensor(kernel, dtype=dtype or keras.config.floatx())
-
-
-@keras.saving.register_keras_serializable(package="course_lib")
-class EdgePadding(layers.Layer):
-    """A frame of one pixel that repeats the outermost ones: what is beyond the border is as at the border.
-
-    Zeros instead would fade the interpolated scores to nothing over half a step of the coarse map.
-
-    Call:
-        `(batch, height, width, channels)` in, `(batch, height + 2, width + 2, channels)` out.
-    """
-
-    def call(self, inputs):
-        x = ops.concatenate([inputs[:, :1], inputs, inputs[:, -1:]], axis=1)
-        return ops.concatenate([x[:, :, :1], x, x[:, :, -1:]], axis=2)
-
-    def compute_output_shape(self, input_shape):
-        batch, *sides, channels = input_shape
-        return (batch, *(None if side is None else side + 2 for side in sides), channels)
-
-
-@keras.saving.register_keras_serializable(package="course_lib")
-class CropTo(layers.Layer):
-    """The part of a map that begins `offset` pixels from the top and from the left, in the height and width of another.
-
-    Args:
-        offset: in pixels, 0 or more.
-        **arguments: of every Keras layer (name, dtype).
-
-    Call:
-        `[map, other]`, both `(batch, height, width, channels)`; returns the part of `map`. Raises ValueError if the
-        sides are known and the part reaches beyond the map.
-    """
-
-    def __init__(self, offset: int, **arguments):
-        super().__init__(**arguments)
-        self.offset = offset
-
-    def call(self, inputs):
-        x, other = inputs
-        self._check(x.shape, other.shape)
-        rows, columns = ops.shape(other)[1:3]
-        return x[:, self.offset : self.offset + rows, self.offset : self.offset + columns]
-
-    def compute_output_shape(self, input_shape):
-        shape, other = input_shape
-        self._check(shape, other)
-        return (shape[0], *other[1:3], shape[3])
-
-    def get_config(self):
-        return {**super().get_config(), "offset": self.offset}
-
-    def _check(self, shape, other):
-        for side, wanted in zip(shape[1:3], other[1:3], strict=True):
-            if side is not None and wanted is not None and side < self.offset + wanted:
-                raise ValueError(
-                    f"{self.name}: a side of {wanted} from pixel {self.offset} on does not lie within a map of {side}."
-                )
-
-
-def _check_arguments(
-    input_shape, num_classes, stride, padding, widths, convolutions, head_filters, head_size, normalization, dropout,
-    learned,
-):  # fmt: skip
-    if len(input_shape) != 3 or not input_shape[2]:
-        raise ValueError(
-            f"input_shape is {input_shape!r}; it must be (height, width, channels), such as (256, 256, 3)."
-        )
-    for label, value in (("widths", widths), ("convolutions", convolutions)):
-        if len(value) != 5 or not all(isinstance(number, int) and number >= 1 for number in value):
-            raise ValueError(f"{label} is {value!r}; it must be five whole numbers, each at least 1.")
-    for label, value in (
-        ("num_classes", num_classes),
-        ("head_filters", head_filters),
-        ("head_size", head_size),
-    ):
-        if not isinstance(value, int) or value < 1:
-            raise ValueError(f"{label} is {value!r}; it must be a whole number, at least 1.")
-    if head_size % 2 == 0:
-        raise ValueError(f"head_size is {head_size}; it must be odd, so that the kernel has a middle.")
-    if padding == "paper" and head_size != 7:
-        raise ValueError(
-            f"head_size is {head_size}; padding='paper' puts 100 zeros around the picture for a 7 × 7 kernel: give "
-            "head_size=7, or padding='same'."
-        )
-    for label, value, allowed in (
-        ("stride", stride, STRIDES),
-        ("padding", padding, PADDINGS),
-        ("normalization", normalization, NORMALIZATIONS),
-        ("learned", learned, LEARNED),
-    ):
-        if value not in allowed:
-            raise ValueError(f"{label} is {value!r}; it must be one of {', '.join(map(repr, allowed))}.")
-    if normalization == "group" and any(filters % 8 for filters in (*widths, head_filters)):
-        raise ValueError(
-            f"widths is {widths!r} and head_filters {head_filters}; normalization='group' takes groups of 8 channels: "
-            "give multiples of 8."
-        )
-    if not 0 <= dropout < 1:
-        raise ValueError(f"dropout is {dropout!r}; it must lie in 0 ≤ dropout < 1.")

@@ -1,4 +1,4 @@
-"""From a model and one picture of any size to a probability per class and pixel."""
+"""From a model and one image of any size to a probability per class and pixel."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from collections.abc import Callable
 import keras
 import numpy as np
 
+from course_lib._checks import one_of
 from course_lib.ops.tiles import overlap_tile, reflect
 
 AVERAGES = {
@@ -14,7 +15,7 @@ AVERAGES = {
     "flips": ((0, False), (0, True), (2, False), (2, True)),
     "turns": tuple((turns, flip) for flip in (False, True) for turns in range(4)),
 }
-"""Which quarter turns and left-right flips of the picture are predicted and averaged."""
+"""Test-time augmentation: which quarter turns and left-right flips of the image are predicted and averaged."""
 
 
 def softmax(logits: np.ndarray) -> np.ndarray:
@@ -27,10 +28,10 @@ def softmax(logits: np.ndarray) -> np.ndarray:
 
 
 def logits_of(model: keras.Model, images: np.ndarray) -> np.ndarray:
-    """What a network of one output says of a batch `(batch, height, width, channels)`, whatever its size.
+    """The output of a model for a batch `(batch, height, width, channels)`, whatever its size.
 
     For each size JAX compiles the whole network, which takes it less time than its layers one by one. TensorFlow and
-    PyTorch need not compile anything for a picture that comes once, and TensorFlow would warn of the third size.
+    PyTorch need not compile anything for an image that comes once, and TensorFlow would warn of the third size.
     """
     if keras.backend.backend() == "jax":
         return model.predict_on_batch(images)
@@ -40,23 +41,23 @@ def logits_of(model: keras.Model, images: np.ndarray) -> np.ndarray:
 def predict_probabilities(
     model: keras.Model,
     image: np.ndarray,
-    average: str = "none",
+    tta: str = "none",
     largest: int = 1400,
     tile: int = 512,
     margin: int = 96,
     multiple: int = 32,
 ) -> np.ndarray:
-    """The class probabilities of one picture of any size.
+    """The class probabilities of one image of any size.
 
-    A picture whose sides are at most `largest` goes through in one piece, mirrored at the right and the bottom up to the
+    An image whose sides are at most `largest` goes through in one piece, mirrored at the right and the bottom up to the
     next multiple of `multiple`; a larger one by overlapping tiles.
 
     Args:
         model: takes `(batch, height, width, channels)`, returns logits of the same height and width.
         image: float32 `(height, width, channels)`, normalized as in training.
-        average: `"none"`, `"flips"` (4 views) or `"turns"` (the 8 views of a square): the views' probabilities are
-            averaged, as the U-Net paper does with rotated pictures.
-        largest: in pixels; pictures with a longer side are tiled.
+        tta: test-time augmentation: `"none"`, `"flips"` (4 views) or `"turns"` (the 8 views of a square). The views'
+            probabilities are averaged, as the U-Net paper does with rotated images.
+        largest: in pixels; images with a longer side are tiled.
         tile, margin: the tiles' size and context in pixels (see `overlap_tile`).
         multiple: what the model needs sides to be a multiple of.
 
@@ -64,10 +65,10 @@ def predict_probabilities(
         float32 `(height, width, classes)`.
 
     Raises:
-        ValueError: if `average` is unknown, or the image's channels are not the model's.
+        ValueError: if `tta` is unknown, the image's channels are not the model's, or the model returns a map of another
+            size, as an unpadded U-Net does.
     """
-    if average not in AVERAGES:
-        raise ValueError(f"average is {average!r}; it must be one of {', '.join(map(repr, AVERAGES))}.")
+    one_of("tta", tta, AVERAGES)
     channels = model.input_shape[-1]
     if image.ndim != 3 or image.shape[-1] != channels:
         raise ValueError(f"image has shape {image.shape}; this model takes (height, width, {channels}).")
@@ -81,39 +82,48 @@ def predict_probabilities(
             return overlap_tile(predict, view, (tile, tile), margin)
         rows = reflect(np.arange(-(-height // multiple) * multiple), height)
         columns = reflect(np.arange(-(-width // multiple) * multiple), width)
-        return predict(view[np.ix_(rows, columns)][None])[0, :height, :width]
+        window = view[np.ix_(rows, columns)]
+        probabilities = predict(window[None])[0]
+        if probabilities.shape[:2] != window.shape[:2]:
+            lost = (window.shape[0] - probabilities.shape[0]) // 2
+            raise ValueError(
+                f"model returns a map of {probabilities.shape[:2]} for an image of {window.shape[:2]}; it must return "
+                "one of the same size. For an unpadded U-Net call course_lib.ops.tiles.overlap_tile with a window that "
+                f"fits, margin={lost}."
+            )
+        return probabilities[:height, :width]
 
     total = 0.0
-    for turns, flip in AVERAGES[average]:
+    for turns, flip in AVERAGES[tta]:
         view = np.rot90(image, turns)
         view = view[:, ::-1] if flip else view
-        seen = whole(np.ascontiguousarray(view))
-        total = total + np.rot90(seen[:, ::-1] if flip else seen, -turns)
-    return total / len(AVERAGES[average])
+        probabilities = whole(np.ascontiguousarray(view))
+        total = total + np.rot90(probabilities[:, ::-1] if flip else probabilities, -turns)
+    return total / len(AVERAGES[tta])
 
 
 def predict_classes_tiled(
     model: keras.Model,
-    picture,
+    image,
     out: np.ndarray | None = None,
     prepare: Callable[[np.ndarray], np.ndarray] = lambda windows: windows,
-    average: str = "none",
+    tta: str = "none",
     tile: int = 512,
     margin: int = 96,
     progress: Callable | None = None,
 ) -> np.ndarray:
-    """The class of each pixel of a picture too large for memory: the one with the highest probability.
+    """The class of each pixel of an image too large for memory: the one with the highest probability.
 
-    Only a window of the picture and its probabilities are in memory at a time. The result is that of
+    Only a window of the image and its probabilities are in memory at a time. The result is that of
     `predict_probabilities` by tiles of the same size; views are averaged window by window.
 
     Args:
         model: as for `predict_probabilities`.
-        picture: float32 `(height, width, channels)` or what reads like it: an array, a memory map, or a
+        image: float32 `(height, width, channels)` or what reads like it: an array, a memory map, or a
             `datasets.reading.LargeImage`.
         out: integers `(height, width)` to write to, such as a memory map; by default a new array of uint8.
         prepare: what happens to the windows `(batch, side, side, channels)` first, such as their normalization.
-        average: as for `predict_probabilities`.
+        tta: as for `predict_probabilities`.
         tile, margin: in pixels (see `overlap_tile`); tile + 2 · margin is what the model sees.
         progress: wraps the iteration over the tiles, as `tqdm.tqdm` does.
 
@@ -121,15 +131,14 @@ def predict_classes_tiled(
         `out`.
 
     Raises:
-        ValueError: if `average` is unknown, the picture's channels are not the model's, or `out` has another shape than
-            the picture or cannot hold all classes.
+        ValueError: if `tta` is unknown, the image's channels are not the model's, or `out` has another shape than
+            the image or cannot hold all classes.
     """
-    if average not in AVERAGES:
-        raise ValueError(f"average is {average!r}; it must be one of {', '.join(map(repr, AVERAGES))}.")
+    one_of("tta", tta, AVERAGES)
     channels, classes = model.input_shape[-1], max(2, model.output_shape[-1])
-    if len(picture.shape) != 3 or picture.shape[-1] != channels:
-        raise ValueError(f"picture has shape {picture.shape}; this model takes (height, width, {channels}).")
-    size = tuple(picture.shape[:2])
+    if len(image.shape) != 3 or image.shape[-1] != channels:
+        raise ValueError(f"image has shape {image.shape}; this model takes (height, width, {channels}).")
+    size = tuple(image.shape[:2])
     if out is None:
         out = np.zeros(size, np.uint8 if classes <= 256 else np.uint16)
     if out.shape != size or out.dtype.kind not in "iu" or classes - 1 > np.iinfo(out.dtype).max:
@@ -139,19 +148,21 @@ def predict_classes_tiled(
 
     def predict(windows: np.ndarray) -> np.ndarray:
         windows, total = prepare(windows), 0.0
-        for turns, flip in AVERAGES[average]:
+        for turns, flip in AVERAGES[tta]:
             view = np.rot90(windows, turns, axes=(1, 2))
             view = np.ascontiguousarray(view[:, :, ::-1] if flip else view)
-            seen = softmax(logits_of(model, view))
-            total = total + np.rot90(seen[:, :, ::-1] if flip else seen, -turns, axes=(1, 2))
+            probabilities = softmax(logits_of(model, view))
+            total = total + np.rot90(
+                probabilities[:, :, ::-1] if flip else probabilities, -turns, axes=(1, 2)
+            )
         return total.argmax(-1)[..., None]
 
-    overlap_tile(predict, picture, (tile, tile), margin, out=out[..., None], progress=progress)
+    overlap_tile(predict, image, (tile, tile), margin, out=out[..., None], progress=progress)
     return out
 
 
 def predict_detections(model: keras.Model, image: np.ndarray) -> dict[str, np.ndarray]:
-    """What a detector finds in one picture of any size.
+    """The detections of a model in one image of any size.
 
     Args:
         model: a `MaskRCNN`.
@@ -160,7 +171,7 @@ def predict_detections(model: keras.Model, image: np.ndarray) -> dict[str, np.nd
     Returns:
         `boxes` float32 `(n, 4)`, `classes` int32 `(n,)`, `scores` float32 `(n,)`, the highest first, `valid` bool
         `(n,)`, `masks` float32 `(n, m, m)` within the boxes (with a mask head), empty places left out; and `size`, the
-        picture's height and width.
+        image's height and width.
 
     Raises:
         ValueError: if the image's channels are not the model's.
@@ -169,8 +180,8 @@ def predict_detections(model: keras.Model, image: np.ndarray) -> dict[str, np.nd
         raise ValueError(
             f"image has shape {image.shape}; this model takes (height, width, {model.channels})."
         )
-    # Called, not `predict`ed: how many regions there are to look at shows on the way.
-    found = model.detect(model.features(image[None]), image.shape[:2], trim=True)
-    found = {name: keras.ops.convert_to_numpy(value)[0] for name, value in found.items()}
-    found = {name: value[found["valid"]] for name, value in found.items()}
-    return found | {"size": np.asarray(image.shape[:2])}
+    # Called, not `predict`ed: how many regions there are is known only on the way.
+    detections = model.detect(model.features(image[None]), image.shape[:2], trim=True)
+    detections = {name: keras.ops.convert_to_numpy(value)[0] for name, value in detections.items()}
+    detections = {name: value[detections["valid"]] for name, value in detections.items()}
+    return detections | {"size": np.asarray(image.shape[:2])}

@@ -1,6 +1,6 @@
 """U-Net, the network of Ronneberger, Fischer and Brox (2015), https://arxiv.org/abs/1505.04597.
 
-Read top to bottom: the encoder halves the picture and doubles the channels, the bottleneck sits at the bottom of the U,
+Read top to bottom: the encoder halves the image and doubles the channels, the bottleneck sits at the bottom of the U,
 the decoder climbs back up and takes at every level the encoder's features of the same size across the skip connection.
 """
 
@@ -9,6 +9,13 @@ from __future__ import annotations
 import keras
 from keras import layers
 
+from course_lib._checks import one_of
+from course_lib.models.arguments import (
+    check_counts,
+    check_dropout,
+    check_image_shape,
+    check_normalization,
+)
 from course_lib.models.class_weight import refuse_class_weight
 
 SKIPS = ("concat", "add", "none")
@@ -33,16 +40,16 @@ def unet(
     `unet((572, 572, 1), 2, padding="valid")` is the published network: 388 × 388 × 2 logits, 31,030,658 parameters.
 
     Args:
-        input_shape: `(height, width, channels)`; height and width may be `None` for pictures of any size that fits.
+        input_shape: `(height, width, channels)`; height and width may be `None` for images of any size that fits.
         num_classes: classes, the background included.
         base_filters: channels of the first level; each level down has twice as many.
-        depth: how many times the picture is halved.
+        depth: how many times the image is halved.
         padding: `"valid"` (the paper: each 3 × 3 convolution loses a frame of one pixel) or `"same"` (zeros around).
         skip: how the decoder takes the encoder's features: `"concat"` (the paper), `"add"`, or `"none"`.
         up: `"transpose"`, a 2 × 2 transposed convolution with stride 2, or `"interpolate"`, bilinear interpolation and
             a 2 × 2 convolution. Both have the same number of parameters.
         normalization: `None` (the paper), `"batch"` or `"group"` (groups of 8 channels) before each ReLU.
-        dropout: share of the features dropped at the end of the encoder (the paper drops there, at a rate that it
+        dropout: fraction of the features dropped at the end of the encoder (the paper drops there, at a rate that it
             does not give).
         name: name of the model.
 
@@ -53,9 +60,17 @@ def unet(
 
     Raises:
         ValueError: for an argument that is none of the above, or a size that `depth` does not divide; the message
-            names the nearest sizes that work.
+            names the nearest sizes that work. Where the size is free, a call says so.
     """
-    _check_arguments(input_shape, num_classes, base_filters, depth, padding, skip, up, normalization, dropout)
+    check_image_shape(input_shape)
+    check_counts(num_classes=num_classes, base_filters=base_filters, depth=depth)
+    one_of("padding", padding, ("same", "valid"))
+    one_of("skip", skip, SKIPS)
+    one_of("up", up, UPS)
+    widths = [base_filters * 2**level for level in range(depth + 1)]
+    uneven = any(filters % max(1, filters // 8) for filters in widths)
+    check_normalization(normalization, NORMALIZATIONS, **({"base_filters": base_filters} if uneven else {}))
+    check_dropout(dropout)
     for side in input_shape[:2]:
         if side is not None:
             check_size(side, depth, padding)
@@ -92,8 +107,10 @@ def unet(
 
     inputs = keras.Input(input_shape, name="image")
     x = inputs
+    if None in input_shape[:2]:
+        x = FittingSize(depth, padding, name="size")(x)
 
-    # Encoder: what is in the picture. Size down, channels up.
+    # Encoder: what is in the image. Size down, channels up.
     skips = []
     for level in range(1, depth + 1):
         x = double_convolution(x, base_filters * 2 ** (level - 1), f"encoder_{level}")
@@ -127,7 +144,7 @@ def unet(
 
 
 def fits(size: int, depth: int = 4, padding: str = "same") -> bool:
-    """Whether a picture side of `size` pixels passes through a U-Net of this depth without a remainder."""
+    """Whether an image side of `size` pixels passes through a U-Net of this depth without a remainder."""
     step = 2**depth
     if padding == "same":
         return size > 0 and size % step == 0
@@ -141,7 +158,7 @@ def output_size(size: int, depth: int = 4, padding: str = "same") -> int:
     if padding == "same":
         return size
     step = 2**depth
-    # 4 pixels a level on the way down, at the bottom, and on the way up, each worth 2^level pixels of the picture.
+    # 4 pixels a level on the way down, at the bottom, and on the way up, each worth 2^level pixels of the image.
     return size - 4 * (step - 1) - 4 * step - 4 * (step - 1)
 
 
@@ -153,42 +170,51 @@ def check_size(size: int, depth: int = 4, padding: str = "same") -> None:
     smaller = next((s for s in range(size - 1, max(0, size - step) - 1, -1) if fits(s, depth, padding)), None)
     larger = next(s for s in range(max(size, 0) + 1, max(size, 0) + 14 * step) if fits(s, depth, padding))
     nearest = f"{smaller} or {larger}" if smaller else f"{larger}, the smallest"
+    if padding == "same":
+        must, instead = f"be a multiple of {step}", ", or let course_lib.models.predict do it"
+    else:
+        must, instead = "leave a whole number at every level", ""
     raise ValueError(
-        f"input_shape: a side of {size} pixels does not go through {depth} halvings with padding={padding!r}; "
-        f"the nearest that work: {nearest}. "
-        "Crop or pad the picture, or let course_lib.models.predict do it."
+        f"image has a side of {size} pixels; with depth={depth} and padding={padding!r} it must {must}; the nearest that "
+        f"work: {nearest}. Crop or pad the image{instead}."
     )
 
 
 def skip_margin(level: int, depth: int) -> int:
     """Pixels to crop from each side of the skip at `level` (1 = full size) when convolutions are unpadded."""
-    # Below this level the picture loses 2 pixels a side in each of the two-convolution blocks: once going down and
+    # Below this level the image loses 2 pixels a side in each of the two-convolution blocks: once going down and
     # once coming up for the levels between, once at the bottom, each worth 2^(steps below) pixels of this level.
     below = depth - level
     return 2 * 2 ** (below + 1) + sum(4 * 2**k for k in range(1, below + 1))
 
 
-def _check_arguments(
-    input_shape, num_classes, base_filters, depth, padding, skip, up, normalization, dropout
-):
-    if len(input_shape) != 3 or not input_shape[2]:
-        raise ValueError(
-            f"input_shape is {input_shape!r}; it must be (height, width, channels), such as (256, 256, 1)."
-        )
-    for label, value, least in (
-        ("num_classes", num_classes, 1),
-        ("base_filters", base_filters, 1),
-        ("depth", depth, 1),
-    ):
-        if not isinstance(value, int) or value < least:
-            raise ValueError(f"{label} is {value!r}; it must be a whole number, at least {least}.")
-    for label, value, allowed in (
-        ("padding", padding, ("same", "valid")),
-        ("skip", skip, SKIPS),
-        ("up", up, UPS),
-        ("normalization", normalization, NORMALIZATIONS),
-    ):
-        if value not in allowed:
-            raise ValueError(f"{label} is {value!r}; it must be one of {', '.join(map(repr, allowed))}.")
-    if not 0 <= dropout < 1:
-        raise ValueError(f"dropout is {dropout!r}; it must lie in 0 ≤ dropout < 1.")
+@keras.saving.register_keras_serializable(package="course_lib")
+class FittingSize(layers.Layer):
+    """Lets images pass whose sides fit a U-Net of free size, and names the nearest that fit where one does not.
+
+    Without it a backend would say that two maps in the decoder differ by one row.
+
+    Args:
+        depth, padding: as for `unet`.
+        **arguments: of every Keras layer (name, dtype).
+
+    Call:
+        `(batch, height, width, channels)` in, the same out.
+    """
+
+    def __init__(self, depth: int, padding: str, **arguments):
+        super().__init__(**arguments)
+        self.depth, self.padding = depth, padding
+
+    def call(self, images):
+        self.compute_output_shape(images.shape)
+        return images
+
+    def compute_output_shape(self, input_shape):
+        for side in input_shape[1:3]:
+            if side is not None:
+                check_size(side, self.depth, self.padding)
+        return input_shape
+
+    def get_config(self):
+        return {**super().get_config(), "depth": self.depth, "padding": self.padding}

@@ -20,13 +20,14 @@ from course_lib.models.backbone import (
     resnet50,
     small_resnet,
 )
-from course_lib.models.mask_rcnn.fpn import Enlarge, fpn
+from course_lib.models.mask_rcnn.fpn import fpn
 from course_lib.models.mask_rcnn.torchvision_weights import (
     current_name,
     load_torchvision,
     read_state_dict,
     torchvision_shapes,
 )
+from course_lib.models.resize import Enlarge
 
 pytestmark = pytest.mark.backend
 
@@ -316,7 +317,7 @@ def test_saved_and_loaded_again(tmp_path):
         ({"normalization": "layer"}, "normalization is 'layer'.*'batch', 'group', 'frozen_batch'"),
         ({"normalization": "group"}, "widths is .*multiples of 8"),
         ({"output_stride": 4}, "output_stride is 4"),
-        ({"multi_grid": (1, 2)}, "with output_stride=32 the last stage has one"),
+        ({"multi_grid": (1, 2)}, "it must be None with output_stride=32"),
         ({"multi_grid": (1, 2, 4), "output_stride": 16}, "multi_grid is .*2 blocks"),
         ({"epsilon": -1.0}, "epsilon is -1.0"),
     ],
@@ -367,7 +368,7 @@ def test_pyramid_variants():
     ]
     assert len(fpn((4, 8), 8, pool=False).outputs) == 2
     dilated = small_resnet(**TINY, input_shape=(64, 64, 3), output_stride=16)
-    with pytest.raises(ValueError, match=r"maps of \(4, 4\) and \(4, 4\) are no neighbours"):
+    with pytest.raises(ValueError, match=r"a map of \(4, 4\) does not belong to one of \(4, 4\)"):
         fpn(TINY["widths"], 4)(dilated.outputs)
     for arguments, message in (
         ({"channels": ()}, "channels is"),

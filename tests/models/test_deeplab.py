@@ -6,7 +6,8 @@ import pytest
 from keras import layers, ops
 
 from course_lib.models.analysis import receptive_field
-from course_lib.models.deeplab import Interpolate, SpreadOver, deeplab
+from course_lib.models.deeplab import deeplab
+from course_lib.models.resize import Interpolate, SpreadOver
 
 pytestmark = pytest.mark.backend
 

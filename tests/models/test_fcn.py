@@ -6,13 +6,8 @@ import pytest
 from keras import ops
 
 from course_lib.models.analysis import receptive_field
-from course_lib.models.fcn import (
-    Bilinear,
-    CropTo,
-    EdgePadding,
-    bilinear_kernel,
-    fcn,
-)
+from course_lib.models.fcn import fcn
+from course_lib.models.resize import Bilinear, CropTo, EdgePadding, bilinear_kernel
 
 pytestmark = pytest.mark.backend
 

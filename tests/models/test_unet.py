@@ -4,6 +4,7 @@ import keras
 import numpy as np
 import pytest
 
+from course_lib.models.predict import predict_probabilities
 from course_lib.models.unet import (
     check_size,
     fits,
@@ -92,6 +93,8 @@ def walk(size, depth, padding):
 def test_a_size_that_does_not_fit_is_refused_with_the_nearest_that_do():
     with pytest.raises(ValueError, match="side of 100 pixels.*96 or 112"):
         unet((100, 96, 1))
+    with pytest.raises(ValueError, match="it must be a multiple of 16"):
+        unet((100, 96, 1))
     with pytest.raises(ValueError, match="side of 570 pixels.*556 or 572"):
         unet((572, 570, 1), padding="valid")
     with pytest.raises(ValueError, match="16, the smallest"):
@@ -112,6 +115,8 @@ def test_a_size_that_does_not_fit_is_refused_with_the_nearest_that_do():
         ({"num_classes": 2.0}, "num_classes is 2.0"),
         ({"dropout": 1.0}, "dropout is 1.0"),
         ({"input_shape": (64, 64)}, "input_shape is"),
+        ({"base_filters": 28, "normalization": "group"}, "base_filters is 28; .*give a multiple of 8"),
+        ({"base_filters": 7, "normalization": "group"}, "base_filters is 7; .*give a multiple of 8"),
     ],
 )
 def test_bad_arguments_are_named(arguments, message):
@@ -135,6 +140,32 @@ def test_he_initialisation():
         unet((32, 32, 1), base_filters=64, depth=1).get_layer("encoder_1_conv").kernel
     )
     assert kernel.std() == pytest.approx(np.sqrt(2 / (9 * 64)), rel=0.03)
+
+
+@pytest.mark.parametrize(
+    ("padding", "shape", "message"),
+    [
+        ("same", (15, 16), "side of 15 pixels.*multiple of 4; the nearest that work: 12 or 16"),
+        ("valid", (62, 64), "side of 62 pixels.*nearest that work: 60 or 64"),
+    ],
+)
+def test_a_call_with_a_size_that_does_not_fit_says_which_do(padding, shape, message):
+    model = unet((None, None, 1), 2, base_filters=2, depth=2, padding=padding)
+    image = np.zeros((1, *shape, 1), "float32")
+    with pytest.raises(ValueError, match=f"(?s){message}"):
+        model(image)
+    model.compile("sgd", "mse")
+    with pytest.raises(ValueError, match=f"(?s){message}"):
+        model.fit(image, np.zeros((1, *shape, 2), "float32"), verbose=0)
+
+
+def test_predict_refuses_a_model_that_returns_less_than_the_image():
+    model = unet((None, None, 1), 2, base_filters=2, depth=1, padding="valid")
+    with pytest.raises(ValueError, match=r"map of \(48, 48\) for an image of \(64, 64\).*margin=8"):
+        predict_probabilities(model, np.zeros((64, 64, 1), "float32"))
+    image = np.random.default_rng(0).random((40, 50, 1), np.float32)
+    tiled = overlap_tile(model.predict_on_batch, image, (24, 24), margin=8)
+    assert tiled.shape == (40, 50, 2)
 
 
 class TestOverlapTile:

@@ -9,9 +9,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import keras
-from keras import layers, ops
+from keras import layers
 
+from course_lib.models.arguments import check_counts, check_epsilon, check_normalization, check_rows
 from course_lib.models.backbone import NORMALIZATIONS, normalization_layer
+from course_lib.models.resize import Enlarge
 
 
 def fpn(
@@ -51,7 +53,10 @@ def fpn(
     Raises:
         ValueError: for an argument that is none of the above.
     """
-    _check_arguments(channels, filters, normalization, epsilon)
+    check_rows(None, channels=channels)
+    check_counts(filters=filters)
+    check_normalization(normalization, (None, *NORMALIZATIONS), filters=filters)
+    check_epsilon(epsilon)
 
     def convolve(x, size, name):
         x = layers.Conv2D(
@@ -84,53 +89,3 @@ def fpn(
     if pool:
         outputs.append(layers.MaxPooling2D(1, strides=2, name=f"{prefix}pool")(outputs[-1]))
     return keras.Model(inputs, outputs, name=name)
-
-
-@keras.saving.register_keras_serializable(package="course_lib")
-class Enlarge(layers.Layer):
-    """Each pixel of a coarse map four times, cut to the size of a finer one: nearest-neighbour interpolation.
-
-    A backbone halves a side of h to ⌈h / 2⌉, so twice the coarse side is the fine one, or one more. Then the nearest
-    coarse pixel of the fine pixel i, ⌊i · ⌈h / 2⌉ / h⌋, is ⌊i / 2⌋ for every i, for even and for odd h.
-
-    Call:
-        `[coarse, fine]`, both `(batch, height, width, channels)`; returns `coarse` in the height and width of `fine`.
-        Raises ValueError if the sides are known and do not belong together.
-    """
-
-    def call(self, inputs):
-        coarse, fine = inputs
-        _check_neighbours(coarse.shape, fine.shape)
-        rows, columns = ops.shape(fine)[1:3]
-        return ops.repeat(ops.repeat(coarse, 2, axis=1), 2, axis=2)[:, :rows, :columns]
-
-    def compute_output_shape(self, input_shape):
-        coarse, fine = input_shape
-        _check_neighbours(coarse, fine)
-        return (coarse[0], *fine[1:3], coarse[3])
-
-
-def _check_neighbours(coarse, fine):
-    for small, large in zip(coarse[1:3], fine[1:3], strict=True):
-        if small is not None and large is not None and small != -(-large // 2):
-            raise ValueError(
-                f"maps of {tuple(fine[1:3])} and {tuple(coarse[1:3])} are no neighbours in a pyramid: each side must be "
-                "half the finer one's, rounded up. Give the maps of a backbone with output stride 32, the finest first."
-            )
-
-
-def _check_arguments(channels, filters, normalization, epsilon):
-    if len(channels) < 1 or not all(isinstance(count, int) and count >= 1 for count in channels):
-        raise ValueError(f"channels is {channels!r}; it must be whole numbers, at least 1, one for each map.")
-    if not isinstance(filters, int) or filters < 1:
-        raise ValueError(f"filters is {filters!r}; it must be a whole number, at least 1.")
-    if normalization not in (None, *NORMALIZATIONS):
-        raise ValueError(
-            f"normalization is {normalization!r}; it must be one of None, {', '.join(map(repr, NORMALIZATIONS))}."
-        )
-    if normalization == "group" and filters % 8:
-        raise ValueError(
-            f"filters is {filters}; normalization='group' takes groups of 8 channels: give a multiple of 8."
-        )
-    if not epsilon >= 0:
-        raise ValueError(f"epsilon is {epsilon!r}; it must be 0 or more.")

@@ -15,6 +15,7 @@ from __future__ import annotations
 import keras
 from keras import layers
 
+from course_lib.models.arguments import check_counts
 from course_lib.models.backbone import normalization_layer
 
 
@@ -35,7 +36,7 @@ def rpn_head(
         `(batch, height, width, anchors)` and the box deltas `(batch, height, width, 4 · anchors)`, dx, dy, dw, dh for each
         anchor in turn.
     """
-    _check(channels=channels, anchors=anchors, convolutions=convolutions)
+    check_counts(channels=channels, anchors=anchors, convolutions=convolutions)
     features = x = keras.Input((None, None, channels), name=f"{prefix}features")
     for k in range(convolutions):
         x = _conv(channels, 3, f"{prefix}conv-{k}-0", stddev=0.01)(x)
@@ -71,7 +72,7 @@ def box_head(
         A `keras.Model`, regions `(n, pooled, pooled, channels)` in; out come class logits `(n, num_classes)`, class 0 for
         background, and box deltas `(n, 4 · num_classes)`, four for each class in turn.
     """
-    _check(num_classes=num_classes, channels=channels, pooled=pooled, units=units)
+    check_counts(num_classes=num_classes, channels=channels, pooled=pooled, units=units)
     features = x = keras.Input((pooled, pooled, channels), name=f"{prefix}regions")
     for k in range(convolutions):
         x = _normalized_conv(x, channels, f"{prefix}box_head-{k}", normalization)
@@ -115,7 +116,7 @@ def mask_head(
         A `keras.Model`, regions `(n, pooled, pooled, channels)` in, mask logits `(n, 2 · pooled, 2 · pooled, num_classes)`
         out. Each class has a sigmoid of its own: the masks don't compete, the box head has already said which class it is.
     """
-    _check(num_classes=num_classes, channels=channels, filters=filters)
+    check_counts(num_classes=num_classes, channels=channels, filters=filters)
     features = x = keras.Input((pooled, pooled, channels), name=f"{prefix}mask_regions")
     for k in range(convolutions):
         x = _normalized_conv(x, filters, f"{prefix}mask_head-{k}", normalization)
@@ -147,9 +148,3 @@ def _normalized_conv(x, filters: int, name: str, normalization: str | None):
 
 def _normal(stddev: float) -> keras.initializers.Initializer:
     return keras.initializers.RandomNormal(stddev=stddev)
-
-
-def _check(**numbers) -> None:
-    for label, number in numbers.items():
-        if not isinstance(number, int) or number < 1:
-            raise ValueError(f"{label} is {number!r}; it must be a whole number, at least 1.")
