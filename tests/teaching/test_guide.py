@@ -14,7 +14,7 @@ PAGE = PROJECT / "docs" / "teaching.md"
 TEXT = PAGE.read_text(encoding="utf-8")
 NAMES = {chapter.number: chapter.name for chapter in COURSE}
 # What the lecturer's commands make.
-MADE = ("slides/",)
+MADE = ("slides/", "feedback/")
 
 
 @functools.cache
