@@ -10,31 +10,21 @@ from scipy import sparse
 from course_lib._checks import array_of
 
 
-def integer_array(name: str, values: np.ndarray, wanted: str, instead: str) -> np.ndarray:
-    """`values` as an integer array, or a `ValueError` that says what was wanted and what to do instead."""
-    values = np.asarray(values)
-    if values.dtype == bool:
-        return values.astype(np.uint8)
-    if np.issubdtype(values.dtype, np.integer):
-        return values
-    held = f"holds {values.dtype}"
-    if np.issubdtype(values.dtype, np.number) and values.size:
-        held += f" from {values.min():g} to {values.max():g}"
-    raise ValueError(f"{name}: {wanted} wanted, but the array {held}; {instead}.")
+def integer_array(name: str, values: np.ndarray, instead: str) -> np.ndarray:
+    """`values` as an integer array, booleans as 0 and 1, or a `ValueError` that says what to do instead."""
+    values = array_of(name, values, "integer", instead=instead)
+    return values if np.issubdtype(values.dtype, np.integer) else values.astype(np.uint8)
 
 
 def label_map(name: str, values: np.ndarray) -> np.ndarray:
     """`values` as an integer map of ids 0, 1, 2, …, or a `ValueError`."""
     values = integer_array(
-        name,
-        values,
-        "a map of integer ids",
-        "threshold it and label its components first, or cast it if it holds whole numbers",
+        name, values, "threshold it and label its components first, or cast it if it holds whole numbers"
     )
     if values.size and values.min() < 0:
         raise ValueError(
-            f"{name}: ids start at 0, but the map holds {values.min()}; "
-            "set pixels that belong to nothing to 0."
+            f"{name} holds {values.min()}; it must hold ids from 0. Set pixels that belong to nothing to 0, and give those "
+            "that don't count as `ignore` where there is such an argument."
         )
     return values
 
@@ -46,18 +36,15 @@ def check_class_range(name: str, ids: np.ndarray, num_classes: int, ignore: int 
     low, high = ids.min(), ids.max()
     if low < 0 or high >= num_classes:
         wrong = high if high >= num_classes else low
-        but = "" if ignore is None else f" (or {ignore} for pixels to ignore)"
-        raise ValueError(
-            f"{name}: class id {wrong} found, but with num_classes={num_classes} "
-            f"ids run from 0 to {num_classes - 1}{but}."
-        )
+        but = "" if ignore is None else f", or {ignore} for pixels to ignore"
+        raise ValueError(f"{name} holds {wrong}; it must hold class ids, 0 to {num_classes - 1}{but}.")
 
 
 def check_same_shape(name_a: str, a: np.ndarray, name_b: str, b: np.ndarray) -> None:
     """A `ValueError` if two maps that are compared pixel by pixel differ in shape."""
     if np.shape(a) != np.shape(b):
         raise ValueError(
-            f"{name_a} has shape {np.shape(a)} but {name_b} has {np.shape(b)}; "
+            f"{name_a} has shape {np.shape(a)} and {name_b} {np.shape(b)}; "
             "both must show the same pixels: crop or resize one of them first."
         )
 
@@ -77,16 +64,14 @@ def paired_images(name_a: str, a: Iterable, name_b: str, b: Iterable) -> tuple[l
     for name, maps in ((name_a, a), (name_b, b)):
         if isinstance(maps, np.ndarray) and maps.ndim < 3:  # its rows would pass for images
             raise ValueError(
-                f"{name}: one map per image wanted, got a single array of shape {maps.shape}; "
-                "put it in a list, also where there is one image only."
+                f"{name} is one array of shape {maps.shape}; it must be a list, one map per image, also where there is "
+                "one image only."
             )
     a, b = list(a), list(b)
     if len(a) != len(b):
-        raise ValueError(
-            f"{name_a} has {len(a)} images but {name_b} has {len(b)}; one map per image is wanted in each."
-        )
+        raise ValueError(f"{name_a} holds {len(a)} maps and {name_b} {len(b)}; each must hold one per image.")
     if not a:
-        raise ValueError(f"{name_a}: no image given; at least one is wanted.")
+        raise ValueError(f"{name_a} is empty; it must hold a map per image, one at least.")
     return a, b
 
 

@@ -1,10 +1,10 @@
 """Scores that look at the outline of a mask only, where an area score such as IoU hardly looks.
 
 The **outline** of a mask, here and in every measure of this module, is its own outermost pixels: those with a
-neighbour above, below, left or right that isn't in the mask. The edge of the picture counts as outline too, as if
+neighbour above, below, left or right that isn't in the mask. The edge of the image counts as outline too, as if
 nothing were beyond it. Distances are Euclidean, between the centres of pixels, in pixels or in the unit of
 `spacing`. Each library draws the outline in its own way (some between the pixels, some one pixel outside, some not
-along the edge of the picture), so distances of two libraries agree only where their outlines do.
+along the edge of the image), so distances of two libraries agree only where their outlines do.
 
 Empty masks are scored as everywhere in the metrics (see `course_lib.metrics.semantic`). Two empty masks agree: 1, or
 a distance of 0. One empty mask: 0, or a distance of infinity, since no outline is near. Masks without any pixel:
@@ -18,6 +18,7 @@ from collections.abc import Sequence
 import numpy as np
 from scipy import ndimage
 
+from course_lib._checks import array_of, in_range
 from course_lib.metrics._labels import check_same_shape
 
 
@@ -25,7 +26,7 @@ def boundary_iou(mask_true: np.ndarray, mask_pred: np.ndarray, distance: float =
     """The IoU of two masks' rims: of the pixels of each mask that lie within `distance` of its own outline.
 
     Cheng et al. (2021), "Boundary IoU: Improving Object-Centric Image Segmentation Evaluation",
-    https://arxiv.org/abs/2103.16562, eq. 3. As there, the edge of the picture counts as outline too.
+    https://arxiv.org/abs/2103.16562, eq. 3. As there, the edge of the image counts as outline too.
 
     Args:
         mask_true, mask_pred: boolean `(height, width)`.
@@ -54,11 +55,11 @@ def boundary_f1(
     """How much of either outline runs near the other: the F1 score of the boundary.
 
     Csurka, Larlus, Perronnin (2013), "What is a good evaluation measure for semantic segmentation?", BMVC,
-    section 3. Precision is the share of the predicted outline's pixels that have a pixel of the true outline at a
-    distance of at most `tolerance`, recall the share of the true outline's pixels that have a predicted one so near,
+    section 3. Precision is the fraction of the predicted outline's pixels that have a pixel of the true outline at a
+    distance of at most `tolerance`, recall the fraction of the true outline's pixels that have a predicted one so near,
     and the score 2 · precision · recall / (precision + recall). Pixels aren't paired off one to one: several may
     lie near the same one. (The paper asks for less than the tolerance; "at most" lets 0 mean the same pixel. It
-    takes 0.75 % of the picture's diagonal: 2.7 pixels at 256 × 256.)
+    takes 0.75 % of the image's diagonal: 2.7 pixels at 256 × 256.)
 
     Args:
         mask_true, mask_pred: boolean `(height, width)`, or of any number of axes.
@@ -71,8 +72,7 @@ def boundary_f1(
     Raises:
         ValueError: if the shapes differ, a mask is not boolean, `tolerance` is negative or `spacing` not positive.
     """
-    if not tolerance >= 0:
-        raise ValueError(f"tolerance is {tolerance}; give a distance of 0 pixels or more.")
+    tolerance = in_range("tolerance", tolerance, 0)
     from_true, from_pred = surface_distances(mask_true, mask_pred, spacing)
     if not len(from_true) or not len(from_pred):
         return _empty_score(mask_true, mask_pred, agree=1.0, differ=0.0)
@@ -107,8 +107,7 @@ def hausdorff(
         ValueError: if the shapes differ, a mask is not boolean, `percentile` is out of range or `spacing` not
             positive.
     """
-    if not 0 < percentile <= 100:
-        raise ValueError(f"percentile is {percentile}; give one above 0, 100 at most, such as 95.")
+    percentile = in_range("percentile", percentile, 0, 100, open_low=True)
     from_true, from_pred = surface_distances(mask_true, mask_pred, spacing)
     if not len(from_true) or not len(from_pred):
         return _empty_score(mask_true, mask_pred, agree=0.0, differ=float("inf"))
@@ -173,19 +172,18 @@ def outline(mask: np.ndarray) -> np.ndarray:
 
 def rim(mask: np.ndarray, distance: float) -> np.ndarray:
     """The pixels of a boolean mask within `distance` pixels of its outline, boolean, same shape."""
-    if distance < 1:
-        raise ValueError(f"distance is {distance}; the outermost pixel of a mask is at distance 1.")
+    distance = in_range("distance", distance, 1)  # the outermost pixel of a mask is at 1
     depth = ndimage.distance_transform_edt(np.pad(mask, 1))[1:-1, 1:-1]
     return mask & (depth <= distance)
 
 
 def _checked_masks(mask_true: np.ndarray, mask_pred: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    mask_true, mask_pred = np.asarray(mask_true), np.asarray(mask_pred)
-    for name, mask in (("mask_true", mask_true), ("mask_pred", mask_pred)):
-        if mask.dtype != bool:
-            raise ValueError(f"{name} is of {mask.dtype}; give a boolean mask, such as labels == class_id.")
-        if not mask.ndim:
-            raise ValueError(f"{name} is a single value; give a boolean mask (height, width).")
+    mask_true, mask_pred = (
+        array_of(name, mask, "boolean", instead="give a mask (height, width), such as labels == class_id")
+        for name, mask in (("mask_true", mask_true), ("mask_pred", mask_pred))
+    )
+    if not mask_true.ndim:
+        raise ValueError(f"mask_true is {mask_true}; it must be a mask (height, width).")
     check_same_shape("mask_true", mask_true, "mask_pred", mask_pred)
     return mask_true, mask_pred
 
@@ -195,7 +193,7 @@ def checked_spacing(spacing: float | Sequence[float] | None, axes: int) -> np.nd
     given = np.asarray(1.0 if spacing is None else spacing, np.float64)
     if given.shape not in ((), (axes,)) or not np.all((given > 0) & np.isfinite(given)):
         raise ValueError(
-            f"spacing is {spacing}; give the size of a pixel, above 0: one number, or one for each of {axes} axes."
+            f"spacing is {spacing}; it must be the size of a pixel, above 0: one number, or one for each of {axes} axes."
         )
     return np.broadcast_to(given, (axes,))
 

@@ -33,6 +33,7 @@ from dataclasses import dataclass
 import numpy as np
 from scipy.optimize import linear_sum_assignment
 
+from course_lib._checks import array_of, in_range
 from course_lib.metrics._labels import (
     check_same_shape,
     consecutive,
@@ -121,7 +122,7 @@ class MatchingScores:
         if not found.size:
             taken = ", ".join(f"{t:g}" for t in self.thresholds)
             raise ValueError(
-                f"threshold: {threshold:g} is none of those that the scores were taken at ({taken})."
+                f"threshold is {threshold:g}; it must be one of those that the scores were taken at, {taken}."
             )
         return float(self.average_precision[found[0]])
 
@@ -388,12 +389,9 @@ def _fraction(part: np.ndarray, whole: np.ndarray) -> np.ndarray:
 
 def checked_thresholds(thresholds: Sequence[float]) -> np.ndarray:
     """IoU thresholds as float64 `(t,)`, or a `ValueError`."""
-    thresholds = np.asarray(thresholds, np.float64)
-    if thresholds.ndim != 1 or not thresholds.size:
-        raise ValueError(f"thresholds: one number or a list of them wanted, got shape {thresholds.shape}.")
-    wrong = thresholds[~((thresholds >= 0) & (thresholds < 1))]
-    if wrong.size:
-        raise ValueError(
-            f"threshold: {wrong[0]:g} given, but 0 <= threshold < 1 is wanted: no IoU is greater than 1."
-        )
+    thresholds = array_of("thresholds", thresholds, shape=(None,)).astype(np.float64)
+    if not thresholds.size:
+        raise ValueError("thresholds is empty; it must hold one number at least.")
+    for threshold in thresholds:
+        in_range("threshold", threshold, 0, 1, open_high=True)  # no IoU is greater than 1
     return thresholds

@@ -12,8 +12,8 @@ counted over all images together. PQ of several classes is the mean over the cla
 RQ is *not* that number.
 
 What is empty, as everywhere in the metrics: of one class, no segment on either side is 1.0, segments on one side only
-0.0. Among several classes one that neither truth nor prediction holds is NaN and left out of the mean. Where segments
-are there but none match, SQ is 0, so that PQ = SQ · RQ holds.
+0.0. Among several classes one that neither ground truth nor prediction holds is NaN and left out of the mean. Where
+segments are there but none match, SQ is 0, so that PQ = SQ · RQ holds.
 """
 
 from __future__ import annotations
@@ -23,6 +23,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from course_lib._checks import whole_number
 from course_lib.metrics._labels import (
     check_class_range,
     check_same_shape,
@@ -102,7 +103,7 @@ class PanopticScores:
         wrong = [c for c in classes or () if not 0 <= c < len(self.matched_iou)]
         if wrong:
             raise ValueError(
-                f"classes: id {wrong[0]} given, but the scores are of classes 0 to {len(self.matched_iou) - 1}."
+                f"classes is {list(classes)}; it must hold class ids, 0 to {len(self.matched_iou) - 1}."
             )
         chosen = np.isfinite(self.pq)
         if classes is not None:
@@ -171,7 +172,7 @@ def panoptic_quality_per_class(
     - True class of things, instance 0: a group whose members nobody told apart (a crowd). It is matched with nothing.
     - An unmatched predicted segment of which more than half lies on void and on groups of its own class is no false
       positive: there is no telling whether it is right.
-    - Predicted class `ignore`, or predicted class of things with instance 0: no answer; the pixel is in no segment.
+    - Predicted class `ignore`, or predicted class of things with instance 0: no prediction; the pixel is in no segment.
 
     Args:
         panoptic_true: one integer map `(height, width, 2)` per image.
@@ -249,13 +250,10 @@ def _count_segments(
 
 def check_classes(num_classes: int, stuff: Sequence[int]) -> None:
     """A `ValueError` if there is no class, or a class of stuff is none of them."""
-    if num_classes < 1:
-        raise ValueError(f"num_classes: at least 1 wanted, got {num_classes}.")
+    whole_number("num_classes", num_classes, 1)
     wrong = [c for c in stuff if not 0 <= c < num_classes]
     if wrong:
-        raise ValueError(
-            f"stuff: class id {wrong[0]} found, but with num_classes={num_classes} ids run from 0 to {num_classes - 1}."
-        )
+        raise ValueError(f"stuff is {list(stuff)}; it must hold class ids, 0 to {num_classes - 1}.")
 
 
 def _segments(
@@ -265,24 +263,22 @@ def _segments(
     panoptic = integer_array(
         name,
         panoptic,
-        "a map of class ids and instance ids",
         "take the argmax of logits and label the components first",
     )
     if panoptic.ndim < 2 or panoptic.shape[-1] != 2:
         raise ValueError(
-            f"{name}: shape (height, width, 2) wanted, each pixel's class and instance, got {panoptic.shape}; "
-            "np.stack([semantic, instances], axis=-1) makes such a map."
+            f"{name} is an array of shape {panoptic.shape}; it must be (height, width, 2), each pixel's class and "
+            "instance: np.stack([semantic, instances], axis=-1)."
         )
     classes, instances = panoptic[..., 0].astype(np.int64), panoptic[..., 1].astype(np.int64)
-    answered = np.ones(classes.shape, bool) if ignore is None else classes != ignore
-    check_class_range(name, classes[answered], num_classes, ignore)
+    predicted = np.ones(classes.shape, bool) if ignore is None else classes != ignore
+    check_class_range(name, classes[predicted], num_classes, ignore)
     if instances.size and instances.min() < 0:
         raise ValueError(
-            f"{name}: instance ids start at 0, but the map holds {instances.min()}; "
-            "set pixels that belong to no instance to 0."
+            f"{name} holds instance {instances.min()}; its instances must be ids from 0, and 0 where there is none."
         )
     instances = np.where(np.isin(classes, list(stuff)), 1, instances)
-    segments = np.where(answered & (instances > 0), 1 + classes + num_classes * (instances - 1), 0)
+    segments = np.where(predicted & (instances > 0), 1 + classes + num_classes * (instances - 1), 0)
     return classes, segments
 
 

@@ -4,14 +4,14 @@ What "empty" means, here and in every metric of the course:
 
 1. **No pixel to judge** (all ignored, or no true foreground where a measure looks only there): NaN. Nothing
    was measured.
-2. **Two empty answers** (both masks empty, no object in either instance map): they agree, 1.0. One empty, one
+2. **Both empty** (both masks, no object in either instance map): they agree, 1.0. One empty, one
    not: 0.0. Where the measure is a distance: 0 pixels, and infinite.
-3. **A class among several that neither truth nor prediction holds**: NaN, and it is left out of every mean.
-   Counting it as 1 would flatter a model for classes that the pictures don't show; counting it as 0 would
+3. **A class among several that neither ground truth nor prediction holds**: NaN, and it is left out of every mean.
+   Counting it as 1 would flatter a model for classes that the images don't show; counting it as 0 would
    punish it for them.
 
 Rules 2 and 3 differ on purpose. A pair of masks is one question (is this region right?), and "nothing there"
-is a right answer to it. A class table is many questions at once, and an absent class is a question that was
+is right. A class table is many questions at once, and an absent class is a question that was
 not asked.
 
 Pixels whose *true* label is `ignore` (-1) don't count, whatever was predicted there.
@@ -23,6 +23,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from course_lib._checks import whole_number
 from course_lib.metrics._labels import check_class_range, check_same_shape, integer_array
 
 IGNORE = -1
@@ -46,8 +47,7 @@ def confusion_matrix(
     Raises:
         ValueError: shapes differ, an array is not of integers, or an id that counts is out of range.
     """
-    if num_classes < 1:
-        raise ValueError(f"num_classes: at least 1 wanted, got {num_classes}.")
+    num_classes = whole_number("num_classes", num_classes, 1)
     y_true, y_pred = _class_ids("y_true", y_true), _class_ids("y_pred", y_pred)
     check_same_shape("y_true", y_true, "y_pred", y_pred)
     if ignore is not None:
@@ -63,10 +63,10 @@ def iou_per_class(matrix: np.ndarray) -> np.ndarray:
     """Intersection over union of each class: TP / (TP + FP + FN), also called the Jaccard index.
 
     Args:
-        matrix: `(C, C)` confusion matrix, rows are the truth.
+        matrix: `(C, C)` confusion matrix, rows are the ground truth.
 
     Returns:
-        float64 `(C,)` in 0..1; NaN for a class in neither truth nor prediction.
+        float64 `(C,)` in 0..1; NaN for a class in neither ground truth nor prediction.
 
     Raises:
         ValueError: if `matrix` is no confusion matrix (square, no negative count).
@@ -81,10 +81,10 @@ def dice_per_class(matrix: np.ndarray) -> np.ndarray:
     It orders two predictions as the IoU does: Dice = 2 IoU / (1 + IoU).
 
     Args:
-        matrix: `(C, C)` confusion matrix, rows are the truth.
+        matrix: `(C, C)` confusion matrix, rows are the ground truth.
 
     Returns:
-        float64 `(C,)` in 0..1; NaN for a class in neither truth nor prediction.
+        float64 `(C,)` in 0..1; NaN for a class in neither ground truth nor prediction.
 
     Raises:
         ValueError: if `matrix` is no confusion matrix (square, no negative count).
@@ -94,13 +94,13 @@ def dice_per_class(matrix: np.ndarray) -> np.ndarray:
 
 
 def class_accuracy(matrix: np.ndarray) -> np.ndarray:
-    """Share of each class's true pixels that were found (its recall).
+    """Fraction of each class's true pixels that were found (its recall).
 
     Args:
-        matrix: `(C, C)` confusion matrix, rows are the truth.
+        matrix: `(C, C)` confusion matrix, rows are the ground truth.
 
     Returns:
-        float64 `(C,)` in 0..1; NaN for a class that the truth doesn't hold: it has no pixel to judge.
+        float64 `(C,)` in 0..1; NaN for a class that the ground truth doesn't hold: it has no pixel to judge.
 
     Raises:
         ValueError: if `matrix` is no confusion matrix (square, no negative count).
@@ -113,7 +113,7 @@ def mean_iou(matrix: np.ndarray, classes: Sequence[int] | None = None) -> float:
     """Mean of `iou_per_class` over the classes that occur.
 
     Args:
-        matrix: `(C, C)` confusion matrix, rows are the truth.
+        matrix: `(C, C)` confusion matrix, rows are the ground truth.
         classes: the ids to average over, such as `[1]` for the cells alone; all by default.
 
     Returns:
@@ -131,16 +131,16 @@ def mean_dice(matrix: np.ndarray, classes: Sequence[int] | None = None) -> float
 
 
 def mean_class_accuracy(matrix: np.ndarray, classes: Sequence[int] | None = None) -> float:
-    """Mean of `class_accuracy` over the classes that the truth holds, also called balanced accuracy.
+    """Mean of `class_accuracy` over the classes that the ground truth holds, also called balanced accuracy.
 
     A class that is only predicted has no pixel to be found and is left out here, though not from `mean_iou`.
 
     Args:
-        matrix: `(C, C)` confusion matrix, rows are the truth.
+        matrix: `(C, C)` confusion matrix, rows are the ground truth.
         classes: the ids to average over; all by default.
 
     Returns:
-        The mean in 0..1, or NaN if the truth holds none of the classes.
+        The mean in 0..1, or NaN if the ground truth holds none of the classes.
 
     Raises:
         ValueError: if `matrix` is no confusion matrix, or a class id is out of range.
@@ -149,14 +149,14 @@ def mean_class_accuracy(matrix: np.ndarray, classes: Sequence[int] | None = None
 
 
 def frequency_weighted_iou(matrix: np.ndarray) -> float:
-    """Mean of `iou_per_class`, each class weighted by its share of the true pixels.
+    """Mean of `iou_per_class`, each class weighted by its fraction of the true pixels.
 
     Σ t_c IoU_c / Σ t_c with t_c the true pixels of class c (Long, Shelhamer, Darrell 2015, Fully convolutional
     networks for semantic segmentation, section 5). A class that is only predicted weighs nothing here; what it
     took from the others is felt in theirs.
 
     Args:
-        matrix: `(C, C)` confusion matrix, rows are the truth.
+        matrix: `(C, C)` confusion matrix, rows are the ground truth.
 
     Returns:
         The mean in 0..1, or NaN if no pixel was judged.
@@ -170,13 +170,13 @@ def frequency_weighted_iou(matrix: np.ndarray) -> float:
 
 
 def pixel_accuracy(matrix: np.ndarray) -> float:
-    """Share of the judged pixels whose class is right.
+    """Fraction of the judged pixels whose class is right.
 
     Args:
-        matrix: `(C, C)` confusion matrix, rows are the truth.
+        matrix: `(C, C)` confusion matrix, rows are the ground truth.
 
     Returns:
-        The share in 0..1, or NaN if no pixel was judged.
+        The fraction in 0..1, or NaN if no pixel was judged.
 
     Raises:
         ValueError: if `matrix` is no confusion matrix (square, no negative count).
@@ -186,7 +186,7 @@ def pixel_accuracy(matrix: np.ndarray) -> float:
 
 
 def pixel_error(y_true: np.ndarray, y_pred: np.ndarray, ignore: int | None = IGNORE) -> float:
-    """Share of the judged pixels whose class is wrong: 1 - pixel accuracy.
+    """Fraction of the judged pixels whose class is wrong: 1 - pixel accuracy.
 
     On two binary maps this is the mean squared difference, the pixel error of the ISBI 2012 challenge at a
     fixed threshold. (Its leader board took the best threshold of each submission.)
@@ -197,7 +197,7 @@ def pixel_error(y_true: np.ndarray, y_pred: np.ndarray, ignore: int | None = IGN
         ignore: pixels with this true label don't count; `None` counts all.
 
     Returns:
-        The share in 0..1, or NaN if no pixel was judged.
+        The fraction in 0..1, or NaN if no pixel was judged.
 
     Raises:
         ValueError: shapes differ, or an array is not of integers.
@@ -244,7 +244,6 @@ def _class_ids(name: str, values: np.ndarray) -> np.ndarray:
     return integer_array(
         name,
         values,
-        "integer class ids",
         "of logits or probabilities per class take np.argmax(…, axis=-1) first, "
         "one probability per pixel compare with a threshold such as 0.5",
     )
@@ -255,10 +254,10 @@ def _counts(matrix: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     matrix = np.asarray(matrix)
     if matrix.ndim != 2 or matrix.shape[0] != matrix.shape[1]:
         raise ValueError(
-            f"matrix: a square confusion matrix wanted, got shape {matrix.shape}; see confusion_matrix()."
+            f"matrix is an array of shape {matrix.shape}; it must be a square confusion matrix: see confusion_matrix()."
         )
     if matrix.size and matrix.min() < 0:
-        raise ValueError(f"matrix: counts can't be negative, found {matrix.min()}.")
+        raise ValueError(f"matrix holds {matrix.min()}; it must hold counts, at least 0.")
     return np.diagonal(matrix), matrix.sum(axis=1), matrix.sum(axis=0)
 
 
@@ -272,9 +271,7 @@ def _mean_of_present(scores: np.ndarray, classes: Sequence[int] | None) -> float
     if classes is not None:
         wrong = [c for c in classes if not 0 <= c < len(scores)]
         if wrong:
-            raise ValueError(
-                f"classes: id {wrong[0]} given, but the matrix has classes 0 to {len(scores) - 1}."
-            )
+            raise ValueError(f"classes is {list(classes)}; it must hold class ids, 0 to {len(scores) - 1}.")
         scores = scores[list(classes)]
     present = scores[~np.isnan(scores)]
     return float(present.mean()) if present.size else float("nan")
@@ -284,11 +281,11 @@ def _mask_counts(mask_a: np.ndarray, mask_b: np.ndarray) -> tuple[int, int, int]
     """Pixels in both masks, in `mask_a`, and in `mask_b`."""
     masks = []
     for name, given in (("mask_a", mask_a), ("mask_b", mask_b)):
-        mask = integer_array(name, given, "a mask of true and false", "compare it with a threshold first")
+        mask = integer_array(name, given, "compare it with a threshold first")
         if mask.size and (mask.min() < 0 or mask.max() > 1):
             wrong = mask.max() if mask.max() > 1 else mask.min()
             raise ValueError(
-                f"{name}: a mask holds 0 and 1 only, found {wrong}; compare the map with one label first."
+                f"{name} holds {wrong}; it must hold true and false, or 1 and 0: compare the map with one label first."
             )
         masks.append(mask.astype(bool))
     a, b = masks
