@@ -387,12 +387,20 @@ class TestPixelsThatDoNotCount:
     def test_no_region_there_is_a_sample(self):
         ignore = np.zeros((1, 32, 32), bool)
         ignore[:, :, 16:] = True
-        proposals = np.array([[[4, 4, 12, 12], [18, 4, 28, 14], [4, 18, 12, 28], [20, 20, 30, 30]]], np.float32)
+        proposals = np.array(
+            [[[4, 4, 12, 12], [18, 4, 28, 14], [4, 18, 12, 28], [20, 20, 30, 30]]], np.float32
+        )
         for marked, number in ((ignore, 1), (np.zeros_like(ignore), 3)):
             _, _, positive, negative = stages.select_training_samples(
-                proposals, np.ones((1, 4), bool), self.targets(marked), self.SETTINGS, keras.random.SeedGenerator(0)
+                proposals,
+                np.ones((1, 4), bool),
+                self.targets(marked),
+                self.SETTINGS,
+                keras.random.SeedGenerator(0),
             )
-            assert ops.convert_to_numpy(positive).sum() == 2 and ops.convert_to_numpy(negative).sum() == number
+            assert (
+                ops.convert_to_numpy(positive).sum() == 2 and ops.convert_to_numpy(negative).sum() == number
+            )
 
     def test_no_anchor_there_is_background(self):
         ignore = np.ones((1, 32, 32), bool)
@@ -405,7 +413,12 @@ class TestPixelsThatDoNotCount:
         loss = {}
         for name, marked in (("marked", ignore), ("plain", np.zeros_like(ignore))):
             found, _ = stages.rpn_losses(
-                [logits], [deltas], [anchors], self.targets(marked), self.SETTINGS, keras.random.SeedGenerator(0)
+                [logits],
+                [deltas],
+                [anchors],
+                self.targets(marked),
+                self.SETTINGS,
+                keras.random.SeedGenerator(0),
             )
             loss[name] = float(ops.convert_to_numpy(found))
         assert loss["marked"] < 0.7 < 5 < loss["plain"]

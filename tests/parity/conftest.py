@@ -5,16 +5,13 @@ from pathlib import Path
 
 import pytest
 
-PROJECT = Path(__file__).resolve().parents[2]
+FIXTURES = Path(__file__).resolve().parents[1] / "fixtures"
 
 
 @pytest.fixture(scope="session")
 def fixtures() -> Path:
-    """The folder of torchvision's outputs (`COURSE_FIXTURES`, or `../shared/fixtures` beside the project), or a skip."""
-    folder = Path(os.environ.get("COURSE_FIXTURES") or PROJECT.parent / "shared" / "fixtures")
+    """The folder of torchvision's outputs: `COURSE_FIXTURES`, or `tests/fixtures`; see its `make_torchvision.py`."""
+    folder = Path(os.environ.get("COURSE_FIXTURES") or FIXTURES)
     if not (folder / "torchvision_ops.npz").is_file():
-        pytest.skip(
-            "no reference outputs of torchvision: neither COURSE_FIXTURES nor "
-            f"{folder.parent.name}/{folder.name} beside the project holds torchvision_ops.npz"
-        )
+        pytest.skip(f"no reference outputs of torchvision: {folder.name} holds no torchvision_ops.npz")
     return folder

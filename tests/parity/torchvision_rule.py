@@ -1,12 +1,10 @@
-"""The fixtures' rule for parameters (`../shared/fixtures/README.md`), for all tests that hold a network against them."""
+"""The fixtures' rule for parameters, for their script and for all tests that hold a network against them."""
 
 import zlib
 
 import numpy as np
 import pytest
 from scipy.optimize import linear_sum_assignment
-
-from course_lib.models.mask_rcnn.torchvision_weights import load_torchvision, torchvision_shapes
 
 LEVELS = ("0", "1", "2", "3", "pool")
 
@@ -20,7 +18,7 @@ def read_reference(fixtures):
 
 
 def parameter(name, shape, seed):
-    """The array that the fixtures' README gives to a parameter or buffer, in PyTorch's layout."""
+    """The array of a parameter or buffer, in PyTorch's layout: from its name and the seed alone, so no file of weights."""
     rng = np.random.default_rng([seed, zlib.crc32(name.encode())])
     if name.endswith("running_mean"):
         array = 0.1 * rng.standard_normal(shape)
@@ -36,6 +34,8 @@ def parameter(name, shape, seed):
 
 
 def load_by_rule(model, seed):
+    from course_lib.models.mask_rcnn.torchvision_weights import load_torchvision, torchvision_shapes
+
     shapes = torchvision_shapes(model)
     load_torchvision(model, {name: parameter(name, shape, seed) for name, shape in shapes.items()})
 

@@ -402,7 +402,7 @@ def published(weights: str = "COCO_V1", **arguments) -> MaskRCNN:
     """The network that torchvision's published weights belong to, untrained: 91 classes (COCO's ids, 0 = background).
 
         >>> model = published("COCO_V1")
-        >>> model.load_torchvision("maskrcnn_resnet50_fpn_coco-bf2d0c1e.pth")     # a file from torchvision's site
+        >>> model.load_torchvision("maskrcnn_resnet50_fpn_coco.safetensors")     # see torchvision_weights.py
 
     Args:
         weights: `"COCO_V1"` (2019) or `"COCO_V2"` (2022).

@@ -9,24 +9,25 @@ Ours differ in three ways only:
 - the first dense layer after a flattened map (`fc6`) takes the map's numbers pixel by pixel, torchvision's channel by
   channel.
 
-The files are read here in plain Python: neither PyTorch nor safetensors is needed, and nothing in a file is executed.
+Read are `.safetensors` and `.npz`. torchvision's site has `.pth`, which is a pickle, so a program.
+PyTorch converts it, once:
+
+    import torch, safetensors.torch
+    state = torch.load("maskrcnn_resnet50_fpn_coco-bf2d0c1e.pth", map_location="cpu", weights_only=True)
+    state = {name: tensor.contiguous().float() for name, tensor in state.items()}
+    safetensors.torch.save_file(state, "maskrcnn_resnet50_fpn_coco.safetensors")
 """
 
 from __future__ import annotations
 
-import io
-import json
-import math
-import pickle
 import re
-import zipfile
-from collections import OrderedDict
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, BinaryIO, NamedTuple
+from typing import Any
 
 import keras
 import numpy as np
+from safetensors.numpy import load_file
 
 WORDS = {
     "kernel": "weight",
@@ -65,7 +66,7 @@ def load_torchvision(
     Args:
         model: a whole Mask R-CNN or a part of it; every layer with weights is named as torchvision's module, with `-` for
             the dots: `backbone-body-layer1-0-conv1`.
-        source: a state dict (name to array), or the path of one: `.npz`, `.safetensors`, `.pth` or `.pt`.
+        source: a state dict (name to array), or the path of one: `.safetensors` or `.npz`.
         ignore: beginnings of torchvision's names that are neither wanted nor taken: `("roi_heads.mask",)` for a model
             without mask head, `("roi_heads.box_predictor", "roi_heads.mask_predictor")` for one of other classes.
 
@@ -178,7 +179,7 @@ def read_state_dict(source: Mapping[str, Any] | str | Path) -> dict[str, Any]:
     """Names and arrays of a state dict, as torchvision names and shapes them.
 
     Args:
-        source: a mapping, which is returned as a dict, or a path that ends in `.npz`, `.safetensors`, `.pth` or `.pt`.
+        source: a mapping, which is returned as a dict, or a path that ends in `.npz` or `.safetensors`.
 
     Raises:
         ValueError: if the file is of no such kind, is damaged, or holds anything but arrays by name.
@@ -187,201 +188,22 @@ def read_state_dict(source: Mapping[str, Any] | str | Path) -> dict[str, Any]:
     if isinstance(source, Mapping):
         return dict(source)
     path = Path(source)
-    readers = {".npz": _read_npz, ".safetensors": _read_safetensors, ".pth": _read_pth, ".pt": _read_pth}
-    if path.suffix not in readers:
-        raise ValueError(f"source is {path.name}; a file of weights ends in {', '.join(readers)}.")
+    if path.suffix in (".pth", ".pt"):
+        raise ValueError(
+            f"source is {path.name}; it must end in .safetensors or .npz. A .pth file is a program in pickle that only "
+            "PyTorch should run: convert it once, where PyTorch is installed (see course_lib.models.mask_rcnn."
+            "torchvision_weights)."
+        )
+    if path.suffix not in (".npz", ".safetensors"):
+        raise ValueError(f"source is {path.name}; it must end in .safetensors or .npz.")
     if not path.is_file():
         raise FileNotFoundError(f"there is no file {path}; download the weights first.")
     try:
-        with open(path, "rb") as file:
-            return readers[path.suffix](file, path.stat().st_size)
+        if path.suffix == ".safetensors":
+            return load_file(path)
+        with np.load(path, allow_pickle=False) as archive:
+            return {name: archive[name] for name in archive.files}
     except Exception as error:  # a damaged file can fail in any way: one message for all of them
         raise ValueError(
             f"{path.name} cannot be read as weights: {error} Get the file again, or save a plain state dict."
         ) from error
-
-
-def _read_npz(file, size):
-    with np.load(file, allow_pickle=False) as archive:
-        return {name: archive[name] for name in archive.files}
-
-
-DTYPES = {
-    "F64": "<f8",
-    "F32": "<f4",
-    "F16": "<f2",
-    "BF16": "bfloat16",
-    "I64": "<i8",
-    "I32": "<i4",
-    "I16": "<i2",
-    "I8": "i1",
-    "U8": "u1",
-    "BOOL": "?",
-}
-"""Types in a safetensors file."""
-
-STORAGES = {
-    "DoubleStorage": "<f8",
-    "FloatStorage": "<f4",
-    "HalfStorage": "<f2",
-    "BFloat16Storage": "bfloat16",
-    "LongStorage": "<i8",
-    "IntStorage": "<i4",
-    "ShortStorage": "<i2",
-    "CharStorage": "i1",
-    "ByteStorage": "u1",
-    "BoolStorage": "?",
-}
-"""Types in PyTorch's file."""
-
-
-def _bytes_of(dtype):
-    return 2 if dtype == "bfloat16" else np.dtype(dtype).itemsize
-
-
-def _decode(raw, dtype):
-    """Bytes as a vector; bfloat16, which NumPy does not have, as float32, whose upper half it is."""
-    if dtype == "bfloat16":
-        return (np.frombuffer(raw, "<u2").astype("<u4") << 16).view("<f4")
-    return np.frombuffer(raw, dtype)
-
-
-def _read_safetensors(file, size):
-    """8 bytes: the length of the header; the header, in JSON: type, shape and place of each array; the arrays."""
-    length = int.from_bytes(file.read(8), "little")
-    if length > size - 8:
-        raise ValueError(f"its header claims {length} bytes of a file of {size}.")
-    header = json.loads(file.read(length))
-    data = file.read()
-    arrays = {}
-    for name, entry in header.items():
-        if name == "__metadata__":
-            continue
-        if entry["dtype"] not in DTYPES:
-            raise ValueError(f"{name} has the type {entry['dtype']}, which is not read here.")
-        dtype, shape, (start, stop) = DTYPES[entry["dtype"]], tuple(entry["shape"]), entry["data_offsets"]
-        if not 0 <= start <= stop <= len(data) or stop - start != math.prod(shape) * _bytes_of(dtype):
-            raise ValueError(f"{name}, of shape {shape}, does not lie where the header says.")
-        arrays[name] = _decode(data[start:stop], dtype).reshape(shape)
-    return arrays
-
-
-def _read_pth(file, size):
-    """PyTorch's file: a pickle of names and views, and the numbers beside it, in a zip (or, before 2020, behind it)."""
-    if file.read(4) == b"PK\x03\x04":
-        return _read_zip(file)
-    return _read_legacy(file, size)
-
-
-def _read_zip(file):
-    with zipfile.ZipFile(file) as archive:
-        names = set(archive.namelist())
-        pickles = [name for name in names if name.endswith("/data.pkl")]
-        if len(pickles) != 1:
-            raise ValueError("it is a zip archive without PyTorch's data.pkl.")
-        folder = pickles[0].removesuffix("data.pkl")
-        if f"{folder}byteorder" in names and archive.read(f"{folder}byteorder") != b"little":
-            raise ValueError("its bytes are in big-endian order.")
-        views = _Unpickler(io.BytesIO(archive.read(pickles[0]))).load()
-
-        def numbers(storage):
-            info = archive.getinfo(f"{folder}data/{storage.key}")
-            # PyTorch stores and does not compress; a small file cannot claim to be a huge one.
-            if info.compress_type != zipfile.ZIP_STORED:
-                raise ValueError(f"{info.filename} is compressed.")
-            return archive.read(info)
-
-        return _arrays(views, numbers)
-
-
-LEGACY_MAGIC = 0x1950A86A20F9469CFC6C
-"""The number with which PyTorch's older files begin."""
-
-
-def _read_legacy(file: BinaryIO, size: int):
-    """Five pickles (magic number, version, the machine, the state dict, the keys), then each key's count and numbers."""
-    file.seek(0)
-    if _Unpickler(file).load() != LEGACY_MAGIC:
-        raise ValueError("it is no file of PyTorch's.")
-    version, machine = _Unpickler(file).load(), _Unpickler(file).load()
-    if version != 1001 or not machine["little_endian"]:
-        raise ValueError(f"it has version {version} or its bytes are in big-endian order.")
-    views = _Unpickler(file).load()
-    if not isinstance(views, dict):
-        raise ValueError("it holds no names.")
-    dtypes = {view.storage.key: view.storage.dtype for view in views.values() if isinstance(view, _View)}
-    content = {}
-    for key in _Unpickler(file).load():
-        count = file.read(8)
-        length = int.from_bytes(count, "little") * _bytes_of(dtypes[key])
-        if len(count) < 8 or length > size - file.tell():
-            raise ValueError("it ends too early.")
-        content[key] = file.read(length)
-    return _arrays(views, lambda storage: content[storage.key])
-
-
-class _Storage(NamedTuple):
-    """Numbers in a row somewhere in the file."""
-
-    dtype: str
-    key: str
-    count: int
-
-
-class _View(NamedTuple):
-    """An array as a view of a storage, its sizes and steps counted in numbers."""
-
-    storage: _Storage
-    offset: int
-    shape: tuple[int, ...]
-    strides: tuple[int, ...]
-
-
-class _Unpickler(pickle.Unpickler):
-    """Reads the few things that a state dict is pickled of.
-
-    A pickle can name any function of any module and have it called. This one knows three names; whatever else is asked
-    for is refused before anything happens.
-    """
-
-    def find_class(self, module, name):
-        if (module, name) == ("collections", "OrderedDict"):
-            return OrderedDict
-        if (module, name) == ("torch._utils", "_rebuild_tensor_v2"):
-            return self._view
-        if module == "torch" and name in STORAGES:
-            return STORAGES[name]
-        raise ValueError(f"it asks for {module}.{name}, which a state dict does not need.")
-
-    def persistent_load(self, pid):
-        kind, dtype, key, _location, count, *part = pid
-        if kind != "storage" or dtype not in STORAGES.values() or any(part):
-            raise ValueError(f"it refers to {pid!r}, which is no storage of numbers.")
-        return _Storage(dtype, key, count)
-
-    def _view(self, storage, offset, shape, strides, *_of_training):
-        return _View(storage, offset, tuple(shape), tuple(strides))
-
-
-def _arrays(views, numbers):
-    """The arrays of a state dict; `numbers` gives the bytes of a storage."""
-    if not isinstance(views, dict) or not all(
-        isinstance(name, str) and isinstance(view, _View) for name, view in views.items()
-    ):
-        names = ", ".join(map(repr, list(views)[:5])) if isinstance(views, dict) else type(views).__name__
-        raise ValueError(f"it holds {names}, not arrays by name alone.")
-    decoded = {}
-    arrays = {}
-    for name, (storage, offset, shape, strides) in views.items():
-        if storage not in decoded:
-            decoded[storage] = _decode(numbers(storage), storage.dtype)
-        vector = decoded[storage]
-        count = math.prod(shape)
-        last = offset + sum((side - 1) * stride for side, stride in zip(shape, strides, strict=True))
-        if len(vector) != storage.count or min(offset, *shape, *strides, 0) < 0 or count > len(vector):
-            raise ValueError(f"{name}, of shape {shape}, does not lie in its storage.")
-        if count and last >= len(vector):
-            raise ValueError(f"{name}, of shape {shape}, does not lie in its storage.")
-        steps = [stride * vector.itemsize for stride in strides]
-        arrays[name] = np.lib.stride_tricks.as_strided(vector[offset:], shape, steps).copy()
-    return arrays
