@@ -16,7 +16,7 @@ export STAGES PYTEST_ARGS WORKERS BENCH BENCH_ARGS
 # TensorFlow's start-up notes would stand in the notebooks.
 export TF_CPP_MIN_LOG_LEVEL ?= 3
 
-.PHONY: help lab test notebooks exercises slides site bench constraints setup clean
+.PHONY: help lab test check notebooks exercises slides site bench constraints setup clean
 
 help:  ## list the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-12s %s\n", $$1, $$2 }' Makefile
@@ -27,6 +27,9 @@ lab: setup  ## set up, then open JupyterLab on notebooks/00_start_here.ipynb
 
 test: setup  ## set up, then run everything that CI runs: unit and parity tests on each backend, pages in Chromium, the notebooks
 	@PATH="$(CURDIR)/.venv/bin:$$PATH" $(PY) tools/check.py
+
+check: setup  ## before a commit: style, and the tests that take no more than seconds each
+	@PATH="$(CURDIR)/.venv/bin:$$PATH" STAGES="style quick" $(PY) tools/check.py
 
 notebooks: setup  ## run the notebooks top to bottom and write their outputs in place
 	@PATH="$(CURDIR)/.venv/bin:$$PATH" $(PY) tools/notebooks.py run $(NB)

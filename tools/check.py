@@ -18,14 +18,17 @@ from notebooks import CELL_SECONDS, ENVIRONMENT, ROOT, find_notebooks
 BACKENDS = ("tensorflow", "jax", "torch")
 # The first backend takes all tests; the others those marked `backend`, for the rest would give the same there.
 STAGES = ("style", *BACKENDS, "browser", "notebooks")
+# Not part of the whole: what a contributor runs before a commit, with "style" (`make check`).
+QUICK = "quick"
 # The others are part of the set-up: where one of them cannot run, that is a failure.
 OPTIONAL = ("torch", "browser")
 TITLES = {
+    QUICK: "The tests that take no more than seconds each",
     "style": "Style: lint, format, import contracts, spelling, the field's words",
     "tensorflow": "All tests, on TensorFlow",
     "jax": "Tests of what uses the backend, on JAX",
     "torch": "Tests of what uses the backend, on PyTorch",
-    "browser": "What a browser shows: the slides of every chapter, JupyterLab",
+    "browser": "What a browser shows: the site, the slides of every chapter, JupyterLab",
     "notebooks": "Notebooks: every cell runs and gives its committed output",
 }
 # What the browser stage needs, by the names under which it is found; tests/browser/conftest.py looks for the same.
@@ -49,7 +52,9 @@ def command_of(stage: str) -> list[str]:
     if stage == "notebooks":
         paths = [str(path.relative_to(ROOT)) for path in find_notebooks()]
         return [*pytest, "--nbval", "--nbval-current-env", f"--nbval-cell-timeout={CELL_SECONDS}", *paths]
-    if stage != BACKENDS[0]:
+    if stage == QUICK:
+        pytest += ["-m", "not slow"]
+    elif stage != BACKENDS[0]:
         pytest += ["-m", "backend"]
     # Parity first: the longest file of all, which measures the checkpoints, must not be the last.
     paths = ["tests/parity", "tests", "--ignore=tests/browser"]
@@ -63,9 +68,9 @@ def environment_of(stage: str) -> dict[str, str]:
         return environment | ENVIRONMENT
     if stage == "browser":
         environment |= {"KERAS_BACKEND": "tensorflow", "MPLBACKEND": "Agg"}
-    if stage in BACKENDS:
-        environment |= {"KERAS_BACKEND": stage, "MPLBACKEND": "Agg"}
-    if stage in ("tensorflow", "jax"):
+    if stage in (*BACKENDS, QUICK):
+        environment |= {"KERAS_BACKEND": BACKENDS[0] if stage == QUICK else stage, "MPLBACKEND": "Agg"}
+    if stage in ("tensorflow", "jax", QUICK):
         # Most tests run what they compile once: XLA takes longer to make it quick than it then gains. (At level 0 it makes
         # it so slow that an FCN's transposed convolutions take a minute.)
         environment.setdefault("XLA_FLAGS", "--xla_backend_optimization_level=1")
@@ -116,8 +121,8 @@ def counted(closing: str) -> dict[str, int]:
 
 def main() -> int:
     stages = os.environ.get("STAGES", "").split() or STAGES
-    if unknown := set(stages) - set(STAGES):
-        print(f"STAGES: there is no stage {', '.join(sorted(unknown))}; choose from {' '.join(STAGES)}.")
+    if unknown := set(stages) - {*STAGES, QUICK}:
+        print(f"STAGES: there is no stage {', '.join(sorted(unknown))}; choose from {' '.join((*STAGES, QUICK))}.")
         return 2
 
     summary, failed, total = [], [], {"passed": 0, "failed": 0, "skipped": 0}
