@@ -278,7 +278,7 @@ def run_predict(options: argparse.Namespace) -> int:
     that programs can read in windows too, <stem>.tif."""
     from course_lib import evaluation
     from course_lib.datasets.reading import LARGE, LargeImage, pixel_count, read_image, write_labels
-    from course_lib.plot import overlay, save_picture
+    from course_lib.plot import overlay, save_image
 
     if bool(options.split) == bool(options.images):
         raise ValueError("give either IMAGE files or --split, not both and not neither.")
@@ -318,7 +318,7 @@ def run_predict(options: argparse.Namespace) -> int:
         labels = evaluation.answer(recipe, evaluation.predict_one(recipe, model, image), card["chosen"])
         target = options.out / f"{stem}.png"
         write_labels(target, labels)
-        save_picture(options.out / "overlays" / f"{stem}.png", overlay(image, labels))
+        save_image(options.out / "overlays" / f"{stem}.png", overlay(image, labels))
         count = int(labels.max()) if unit == "objects" else len(set(labels.ravel().tolist()))
         written.append({"image": stem, "labels": str(target), unit: count})
         if not options.json:
@@ -334,7 +334,7 @@ def _predict_large(options: argparse.Namespace, recipe, model, picture, stem: st
     import tifffile
 
     from course_lib import evaluation
-    from course_lib.plot import overlay, save_picture
+    from course_lib.plot import overlay, save_image
 
     if recipe.target.get("kind") == "three_classes":
         print(f"{stem}: too large to number its objects; it gets a map of "
@@ -352,7 +352,7 @@ def _predict_large(options: argparse.Namespace, recipe, model, picture, stem: st
     step = -(-max(picture.shape) // 2000)  # every so many pixels: something to look at
     small = slice(None, None, step)
     image = np.concatenate([picture[row : row + 1, small] for row in range(0, len(labels), step)])
-    save_picture(
+    save_image(
         options.out / "overlays" / f"{stem}.png", overlay(image, np.asarray(labels[small, small], np.int32))
     )
     # Strip by strip: all of it at once would be in memory eight times as large.

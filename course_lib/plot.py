@@ -13,7 +13,7 @@ COLOURS = ("#0072B2", "#E69F00", "#009E73", "#CC79A7", "#56B4E9", "#D55E00", "#F
 
 
 def style() -> None:
-    """Matplotlib as the course uses it: readable from the last row, no box around pictures."""
+    """Matplotlib as the course uses it: readable from the last row, no box around images."""
     import matplotlib.pyplot as plt
     from cycler import cycler
 
@@ -44,21 +44,21 @@ def palette(count: int) -> np.ndarray:
 
 
 def colour_labels(labels: np.ndarray, ignore: int = -1) -> np.ndarray:
-    """A label or instance map as a picture, float `(height, width, 3)`: 0 black, each label a colour, ignore grey.
+    """A label or instance map as an image, float `(height, width, 3)`: 0 black, each label a colour, ignore grey.
 
     Neighbouring ids get different colours; far apart, colours repeat.
     """
     colours = np.vstack([[0, 0, 0], palette(35)])
-    picture = colours[np.where(labels > 0, (labels - 1) % 35 + 1, 0)]
-    picture[labels == ignore] = 0.5
-    return picture
+    image = colours[np.where(labels > 0, (labels - 1) % 35 + 1, 0)]
+    image[labels == ignore] = 0.5
+    return image
 
 
 def overlay(image: np.ndarray, labels: np.ndarray, strength: float = 0.35) -> np.ndarray:
-    """A picture with its labels laid over it: tinted, and outlined where labels meet.
+    """An image with its labels laid over it: tinted, and outlined where labels meet.
 
     Args:
-        image: float `(height, width, 1 or 3)` in 0..1. Its contrast is stretched for looking at.
+        image: float `(height, width, 1 or 3)` in 0..1. Its contrast is stretched by percentiles.
         labels: int `(height, width)`, 0 = untouched.
         strength: of the tint, 0..1.
 
@@ -67,30 +67,30 @@ def overlay(image: np.ndarray, labels: np.ndarray, strength: float = 0.35) -> np
     """
     floor, top = np.percentile(image, (0.5, 99.8))
     grey = np.clip((image - floor) / max(top - floor, 1e-6), 0, 1)
-    picture = np.repeat(grey, 3, axis=-1) if image.shape[-1] == 1 else grey
+    tinted = np.repeat(grey, 3, axis=-1) if image.shape[-1] == 1 else grey
     colours = colour_labels(labels)
     inside = (labels > 0)[..., None]
-    picture = np.where(inside, (1 - strength) * picture + strength * colours, picture)
+    tinted = np.where(inside, (1 - strength) * tinted + strength * colours, tinted)
     outline = find_boundaries(labels, mode="inner")
-    picture[outline] = np.clip(colours[outline] * 0.8 + 0.2, 0, 1)
-    return picture
+    tinted[outline] = np.clip(colours[outline] * 0.8 + 0.2, 0, 1)
+    return tinted
 
 
-def save_picture(path: Path, picture: np.ndarray) -> None:
-    """A float picture in 0..1 as an 8-bit PNG."""
+def save_image(path: Path, image: np.ndarray) -> None:
+    """A float image in 0..1 as an 8-bit PNG."""
     import imageio.v3 as imageio
 
-    imageio.imwrite(path, np.rint(np.clip(picture, 0, 1) * 255).astype(np.uint8), extension=".png")
+    imageio.imwrite(path, np.rint(np.clip(image, 0, 1) * 255).astype(np.uint8), extension=".png")
 
 
-def pictures(
+def images(
     images: Sequence[np.ndarray],
     titles: Sequence[str],
     columns: int | None = None,
     width: float = 12.0,
     **arguments,
 ):
-    """Pictures in a row or a grid, each with its title, without axes.
+    """Images in a row or a grid, each with its title, without axes.
 
     Args:
         images: `(height, width)`, `(height, width, 1)` or `(height, width, 3)`.
@@ -101,11 +101,16 @@ def pictures(
 
     Returns:
         `(figure, axes)`, the axes as a flat list.
+
+    Raises:
+        ValueError: if there are no images, or not as many titles.
     """
     import matplotlib.pyplot as plt
 
+    if not len(images):
+        raise ValueError("images is empty; it must hold at least one.")
     if len(images) != len(titles):
-        raise ValueError(f"titles: {len(titles)} for {len(images)} images; give one each.")
+        raise ValueError(f"titles has {len(titles)} for {len(images)} images; it must have one for each.")
     columns = columns or len(images)
     rows = -(-len(images) // columns)
     height, across = np.shape(images[0])[:2]

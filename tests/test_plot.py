@@ -67,17 +67,17 @@ def test_overlay_keeps_the_picture_where_there_is_no_label():
     assert (laid[3:8, 3:8, 0] != laid[3:8, 3:8, 1]).all()
 
 
-def test_pictures_have_titles_and_hidden_axes():
-    figure, axes = plot.pictures(
+def test_images_have_titles_and_hidden_axes():
+    figure, axes = plot.images(
         [np.zeros((4, 6)), np.zeros((4, 6, 1)), np.zeros((4, 6, 3))], ["a", "b", "c"], columns=2
     )
     assert [axis.get_title() for axis in axes] == ["a", "b", "c", ""]
-    with pytest.raises(ValueError, match="titles: 1 for 2 images"):
-        plot.pictures([np.zeros((2, 2))] * 2, ["one"])
+    with pytest.raises(ValueError, match="titles has 1 for 2 images; it must have one for each"):
+        plot.images([np.zeros((2, 2))] * 2, ["one"])
 
 
-def test_save_picture(tmp_path):
+def test_save_image(tmp_path):
     import imageio.v3 as imageio
 
-    plot.save_picture(tmp_path / "a.png", np.full((3, 4, 3), 0.5))
+    plot.save_image(tmp_path / "a.png", np.full((3, 4, 3), 0.5))
     assert (imageio.imread(tmp_path / "a.png") == 128).all()
