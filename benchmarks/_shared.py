@@ -65,7 +65,7 @@ def save(name: str, rows: Sequence[Mapping[str, Any]], **more: Any) -> Path:
         rows: see `row`.
         more: what else belongs to it.
     """
-    from course_lib.checkpoints import write_json
+    from course_lib.files import write_json
 
     path = RESULTS / f"bench-{name}.json"
     command = " ".join(["python", f"benchmarks/{Path(sys.argv[0]).name}", *sys.argv[1:]])

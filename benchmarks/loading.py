@@ -20,7 +20,7 @@ import keras
 
 from course_lib import recipes, training
 from course_lib.datasets import DataError
-from course_lib.datasets.loading import Batches, Target
+from course_lib.datasets.loading import Batches
 
 
 class Waited(keras.utils.PyDataset):
@@ -60,7 +60,7 @@ def main() -> None:
                 recipe.batch_size,
                 recipe.crop,
                 steps=options.steps,
-                target=Target(**recipe.target),
+                task=recipe.task,
                 augmentation=recipe.augmentation,
                 normalization=recipe.normalization,
                 seed=recipe.seed,

@@ -247,20 +247,20 @@ def run_train(options: argparse.Namespace) -> int:
 
 def run_evaluate(options: argparse.Namespace) -> int:
     """Measure a recipe's trained weights on whole pictures of a split, with the thresholds that were chosen on val."""
-    from course_lib import evaluation, hardware
+    from course_lib import hardware
 
-    recipe, model, card = _trained(options)
+    segmenter = _trained(options)
+    recipe = segmenter.recipe
     dataset = recipe.data(options.split)
     began = time.perf_counter()
-    probabilities = evaluation.predict_all(recipe, model, dataset, _progress("predicting"))
-    metrics = evaluation.measure(recipe, dataset, probabilities, card["chosen"])
+    metrics = segmenter.evaluate(dataset, _progress("predicting"))
     report = {
         "recipe": recipe.name,
         "split": options.split,
         "images": len(dataset),
         "metrics": metrics,
-        "chosen": card["chosen"],
-        "digest": card["digest"],
+        "chosen": segmenter.thresholds,
+        "digest": recipe.digest,
         "seconds": round(time.perf_counter() - began, 1),
         **hardware.describe(),
     }
@@ -276,7 +276,6 @@ def run_predict(options: argparse.Namespace) -> int:
     picture's own size (instances where the recipe tells objects apart, classes otherwise), and overlays/<stem>.png to
     look at. A picture of more than 40 million pixels is read and predicted in windows, and gets a map of classes as a TIFF
     that programs can read in windows too, <stem>.tif."""
-    from course_lib import evaluation
     from course_lib.datasets.reading import LARGE, LargeImage, pixel_count, read_image, write_labels
     from course_lib.plot import overlay, save_image
 
@@ -288,8 +287,6 @@ def run_predict(options: argparse.Namespace) -> int:
         stems = [dataset[index].name for index in range(len(dataset))]
         pictures: Any = (dataset[index].image for index in range(len(dataset)))
     else:
-        from course_lib.datasets import channels
-
         stems = [path.stem for path in options.images]
         if twice := sorted({stem for stem in stems if stems.count(stem) > 1}):
             raise ValueError(
@@ -299,23 +296,23 @@ def run_predict(options: argparse.Namespace) -> int:
         # All are read once before the first is predicted: a bad file is named before any work is lost.
         def read(path: Path) -> Any:
             large = (pixel_count(path) or 0) > LARGE
-            return (LargeImage if large else read_image)(path, channels(recipe.dataset))
+            return (LargeImage if large else read_image)(path, recipe.channels())
 
         for path in options.images:
             read(path)
         pictures = map(read, options.images)
-    recipe, model, card = _trained(options)
+    segmenter = _trained(options)
     (options.out / "overlays").mkdir(parents=True, exist_ok=True)
-    unit = "objects" if recipe.detects or recipe.target.get("kind") == "three_classes" else "classes"
+    unit = "objects" if segmenter.task.counts_objects else "classes"
     written = []
     for stem, image in _progress("predicting")(zip(stems, pictures, strict=True), len(stems)):
         if isinstance(image, LargeImage):
-            entry = _predict_large(options, recipe, model, image, stem)
+            entry = _predict_large(options, segmenter, image, stem)
             written.append(entry)
             if not options.json:
                 print(f"{entry['labels']}  {entry['classes']} classes", flush=True)
             continue
-        labels = evaluation.answer(recipe, evaluation.predict_one(recipe, model, image), card["chosen"])
+        labels = segmenter.predict(image)
         target = options.out / f"{stem}.png"
         write_labels(target, labels)
         save_image(options.out / "overlays" / f"{stem}.png", overlay(image, labels))
@@ -328,23 +325,22 @@ def run_predict(options: argparse.Namespace) -> int:
     return 0
 
 
-def _predict_large(options: argparse.Namespace, recipe, model, picture, stem: str) -> dict[str, Any]:
+def _predict_large(options: argparse.Namespace, segmenter, picture, stem: str) -> dict[str, Any]:
     """Write the class map of a large picture as it is predicted, and a small overlay; returns what was written."""
     import numpy as np
     import tifffile
 
-    from course_lib import evaluation
     from course_lib.plot import overlay, save_image
 
-    if recipe.target.get("kind") == "three_classes":
+    if segmenter.task.counts_objects:
         print(f"{stem}: too large to number its objects; it gets a map of "
-            f"{', '.join(f'{k} = {name}' for k, name in enumerate(recipe.class_names()))}.",
+            f"{', '.join(f'{k} = {name}' for k, name in enumerate(segmenter.class_names))}.",
             file=sys.stderr,
         )  # fmt: skip
     target, unfinished = options.out / f"{stem}.tif", options.out / f".{stem}.{os.getpid()}.tif"
     try:
         labels = tifffile.memmap(unfinished, shape=picture.shape[:2], dtype=np.uint8)
-        evaluation.predict_large(recipe, model, picture, labels, _progress(stem))
+        segmenter.predict_large(picture, labels, _progress(stem))
         labels.flush()
         os.replace(unfinished, target)
     finally:
@@ -367,13 +363,14 @@ def run_export(options: argparse.Namespace) -> int:
     from course_lib import datasets, export
     from course_lib.datasets.loading import normalize
 
-    recipe, model, card = _trained(options)
+    segmenter = _trained(options)
+    recipe, model = segmenter.recipe, segmenter.model
     written = export.export(
         model,
         options.out,
         options.format,
         recipe=recipe,
-        chosen=card["chosen"],
+        thresholds=segmenter.thresholds,
         size=options.size,
         probabilities=options.probabilities,
     )
@@ -382,7 +379,7 @@ def run_export(options: argparse.Namespace) -> int:
     )
     # Another size than the recipe trains on, where the network allows it; both sides are multiples of 32.
     size = tuple(options.size or (96, 160))
-    draw = datasets.cells if datasets.channels(recipe.dataset) == 1 else datasets.scenes
+    draw = datasets.cells if recipe.channels() == 1 else datasets.scenes
     picture = normalize(draw("val", 1, size)[0].image, recipe.normalization)
     far = None
     if missing := export.missing_runtime(options.format):
@@ -494,13 +491,10 @@ def run_slides(options: argparse.Namespace) -> int:
 
 
 def _trained(options: argparse.Namespace):
-    """The recipe named on the command line, its model with trained weights, and its card."""
-    from course_lib import checkpoints
+    """The segmenter of the recipe named on the command line."""
+    from course_lib import segmenter
 
-    recipe = recipes.get(options.recipe)
-    checkpoints.card(recipe, options.checkpoints)  # before the model is built: a stale card is known at once
-    model = recipe.model()
-    return recipe, model, checkpoints.load(recipe, model, options.checkpoints, quiet=True)
+    return segmenter.load(recipes.get(options.recipe), options.checkpoints)
 
 
 def _progress(what: str):

@@ -6,68 +6,41 @@ the size, and the metrics are measured after rounding), and `card.json`.
 
 from __future__ import annotations
 
+import hashlib
 import io
 import json
-import os
+import re
 import zipfile
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from course_lib import resources
-from course_lib.recipes import Recipe
+from course_lib.files import write_atomically, write_json
 
 if TYPE_CHECKING:
     import keras
 
+    from course_lib.recipes import Recipe
+
 FOLDER = resources.DATA / "checkpoints"
+CARD = {"recipe": str, "digest": str, "thresholds": dict, "weights": str}
+"""What a card must hold, and of which kind."""
 
 
 class CheckpointError(RuntimeError):
-    """A checkpoint is missing, or is not one for this recipe."""
+    """A checkpoint is missing, damaged, or not one for this recipe."""
 
 
-def write_atomically(path: Path, content: bytes) -> None:
-    """Write a file so that whoever looks sees the old one or the whole new one, never a half."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    try:
-        with open(temporary, "wb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)
-
-
-def write_json(path: Path, content: Any) -> None:
-    """`content` as readable JSON, atomically."""
-    write_atomically(path, (json.dumps(content, indent=1, ensure_ascii=False) + "\n").encode())
+# Weights -------------------------------------------------------------------------------------------------------
 
 
 def rounded(array: np.ndarray) -> np.ndarray:
     """What is kept of a variable: kernels in float16; vectors stay float32, they are few and variances may be tiny."""
     array = np.asarray(array)
     return array.astype(np.float16) if array.ndim > 1 else array.astype(np.float32)
-
-
-def _variables(model: keras.Model) -> dict[str, Any]:
-    # A seed generator's state is no weight.
-    return {variable.path: variable for variable in model.variables if "seed_generator" not in variable.path}
-
-
-def save_weights(model: keras.Model, path: Path) -> None:
-    """The weights of a model, rounded (see `rounded`), as an `.npz` whose bytes depend on the weights alone."""
-    buffer = io.BytesIO()
-    with zipfile.ZipFile(buffer, "w", zipfile.ZIP_DEFLATED) as archive:
-        for name, variable in sorted(_variables(model).items()):
-            array = io.BytesIO()
-            np.save(array, rounded(keras_numpy(variable)))
-            # A fixed date: the same weights give the same file.
-            archive.writestr(zipfile.ZipInfo(f"{name}.npy", (1980, 1, 1, 0, 0, 0)), array.getvalue())
-    write_atomically(path, buffer.getvalue())
 
 
 def keras_numpy(variable) -> np.ndarray:
@@ -77,32 +50,116 @@ def keras_numpy(variable) -> np.ndarray:
     return keras.ops.convert_to_numpy(variable)
 
 
-def load_weights(model: keras.Model, path: Path) -> None:
-    """Put the weights of `save_weights` into a model.
+def _variables(model: keras.Model) -> dict[str, Any]:
+    """The model's variables by place and name. A layer without a name of its own gets another in each session, so it is
+    the place that counts; the name is for people."""
+    # A seed generator's state is no weight.
+    weights = [variable for variable in model.variables if "seed_generator" not in variable.path]
+    return {f"{place:04d}/{variable.path}": variable for place, variable in enumerate(weights)}
+
+
+def save_weights(model: keras.Model, path: Path) -> str:
+    """Write the weights of a model, rounded (see `rounded`), as an `.npz`; returns the SHA-256 of the file.
 
     Raises:
-        CheckpointError: if the file is not readable, or names or shapes differ; the model is left as it was.
+        CheckpointError: if a weight is not a finite number.
     """
+    buffer = io.BytesIO()
+    with zipfile.ZipFile(buffer, "w", zipfile.ZIP_DEFLATED) as archive:
+        for name, variable in _variables(model).items():
+            values = rounded(keras_numpy(variable))
+            if not np.isfinite(values).all():
+                raise CheckpointError(
+                    f"{name} of the model holds values that are not finite; nothing is saved."
+                )
+            array = io.BytesIO()
+            np.save(array, values)
+            # A fixed date: the same weights give the same file.
+            archive.writestr(zipfile.ZipInfo(f"{name}.npy", (1980, 1, 1, 0, 0, 0)), array.getvalue())
+    write_atomically(path, buffer.getvalue())
+    return hashlib.sha256(buffer.getvalue()).hexdigest()
+
+
+def load_weights(model: keras.Model, path: Path, sha256: str | None = None) -> None:
+    """Put the weights of `save_weights` into a model.
+
+    Args:
+        model: with the variables that the file has.
+        path: the file.
+        sha256: what the file's checksum must be.
+
+    Raises:
+        CheckpointError: if the file is not readable or another than the checksum's, names or shapes differ, or a value is
+            not finite; the model is left as it was.
+    """
+    advice = "get the file again, or train the recipe"
     try:
-        with np.load(path, allow_pickle=False) as file:
-            arrays = {name: file[name] for name in file.files}
-    except (OSError, ValueError, zipfile.BadZipFile) as error:
+        content = Path(path).read_bytes()
+    except OSError as error:
+        raise CheckpointError(f"{path} cannot be read ({error.strerror}); {advice}.") from error
+    if sha256 is not None and hashlib.sha256(content).hexdigest() != sha256:
         raise CheckpointError(
-            f"{path.name} cannot be read ({error}); get the file again, or train the recipe."
-        ) from error
-    variables = _variables(model)
-    if missing := sorted(set(variables) ^ set(arrays)):
-        raise CheckpointError(
-            f"{path.name} does not belong to this model: {len(missing)} variables differ, the first is {missing[0]!r}."
+            f"{path} is not the file that its card.json was written for, or damaged; {advice}."
         )
+    variables, arrays = _variables(model), {}
+    try:
+        with zipfile.ZipFile(io.BytesIO(content)) as archive:
+            held = {info.filename.removesuffix(".npy"): info for info in archive.infolist()}
+            if not all(
+                re.match(r"\d{4}/", name) for name in held
+            ):  # written before places were kept: by the names alone
+                variables = {name[5:]: variable for name, variable in variables.items()}
+            variables = dict(sorted(variables.items()))
+            if [_kind(name) for name in variables] != [_kind(name) for name in sorted(held)]:
+                differ = sorted(set(variables) ^ set(held)) or sorted(held)
+                raise _foreign(path, f"{len(differ)} variables differ, the first is {differ[0]!r}")
+            for (name, variable), (_, info) in zip(variables.items(), sorted(held.items()), strict=True):
+                if info.file_size > 8 * np.prod(variable.shape) + 4096:
+                    raise _foreign(path, f"{name} is larger than the model's {tuple(variable.shape)}")
+                arrays[name] = np.load(io.BytesIO(archive.read(info)), allow_pickle=False)
+    except CheckpointError:
+        raise
+    except Exception as error:  # a file of another kind can be wrong in every way
+        raise CheckpointError(
+            f"{path} holds no weights that can be read ({type(error).__name__}); {advice}."
+        ) from error
     for name, variable in variables.items():
-        if tuple(variable.shape) != arrays[name].shape:
+        array = arrays[name]
+        if tuple(variable.shape) != array.shape:
+            raise _foreign(path, f"{name} has shape {array.shape}, the model's {tuple(variable.shape)}")
+        if array.dtype.kind != "f" or not np.isfinite(array).all():
             raise CheckpointError(
-                f"{path.name} does not belong to this model: {name} has shape {arrays[name].shape}, "
-                f"the model's {tuple(variable.shape)}."
+                f"{path} is damaged: {name} holds values that are not finite numbers; {advice}."
             )
     for name, variable in variables.items():
         variable.assign(arrays[name].astype("float32"))
+
+
+def _kind(name: str) -> str:
+    """A variable's name without the numbers that Keras gives to layers without one."""
+    return re.sub(r"_?\d+", "", name)
+
+
+def _foreign(path: Path, why: str) -> CheckpointError:
+    return CheckpointError(f"{path} does not belong to this model: {why}.")
+
+
+# Cards ---------------------------------------------------------------------------------------------------------
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """A JSON object from a file.
+
+    Raises:
+        CheckpointError: if it is not there or is none; it names the file.
+    """
+    try:
+        content = json.loads(Path(path).read_text(encoding="utf8"))
+    except (OSError, ValueError, RecursionError) as error:
+        raise CheckpointError(f"{path} cannot be read ({error}); get the file again.") from error
+    if not isinstance(content, dict):
+        raise CheckpointError(f"{path} holds no JSON object; get the file again.")
+    return content
 
 
 def folder(recipe: Recipe, root: Path | None = None) -> Path:
@@ -114,19 +171,27 @@ def card(recipe: Recipe, root: Path | None = None) -> dict[str, Any]:
     """The card of a recipe's checkpoint.
 
     Raises:
-        CheckpointError: if there is none, or the recipe has changed since it was trained.
+        CheckpointError: if there is none, it is damaged, or the recipe has changed since it was trained.
     """
     path = folder(recipe, root) / "card.json"
+    again = f"train it again: python -m course_lib train {recipe.name}"
     if not path.is_file():
         raise CheckpointError(
             f"{recipe.name} has no trained weights here; train it: python -m course_lib train {recipe.name}"
         )
-    content = json.loads(path.read_text(encoding="utf8"))
+    content = read_json(path)
+    for name, kind in CARD.items():
+        if not isinstance(content.get(name), kind):
+            raise CheckpointError(f"{path} is damaged: it lacks {name!r}; get the file again, or {again}")
     if content["digest"] != recipe.digest:
         raise CheckpointError(
             f"{recipe.name} has changed since its weights were trained (digest {recipe.digest}, card {content['digest']}); "
-            f"train it again: python -m course_lib train {recipe.name}"
+            f"{again}"
         )
+    try:
+        content["thresholds"] = recipe.task.complete(content["thresholds"])
+    except (TypeError, ValueError) as error:
+        raise CheckpointError(f"{path} is damaged: {error} Get the file again, or {again}") from error
     return content
 
 
@@ -146,7 +211,8 @@ def load(recipe: Recipe, model: keras.Model, root: Path | None = None, quiet: bo
         recipe: whose weights.
         model: as `recipe.model()` builds it.
         root: the folder of checkpoints; by default the course's.
-        quiet: do not print the line that says where and how the weights were trained.
+        quiet: do not print the line that says where and how the weights were trained, and whether the data has changed
+            since.
 
     Returns:
         The card, a dict; its `"history"` maps a quantity to its value after each epoch.
@@ -155,10 +221,36 @@ def load(recipe: Recipe, model: keras.Model, root: Path | None = None, quiet: bo
         CheckpointError: if there is no checkpoint, it is of another recipe, or damaged.
     """
     content = card(recipe, root)
-    load_weights(model, folder(recipe, root) / "weights.npz")
+    load_weights(model, folder(recipe, root) / "weights.npz", content["weights"])
     if not quiet:
         print(provenance(content))
+        if changed := changed_data(recipe, content, recipe.data):
+            print(changed)
     return content
+
+
+def changed_data(recipe: Recipe, content: dict[str, Any], data: Callable) -> str:
+    """A sentence if the training data is here and is not what the weights were trained on, else `""`.
+
+    Args:
+        recipe: whose card it is.
+        content: the card.
+        data: a function that opens a split.
+    """
+    if recipe.ships_data or "data" not in content:
+        return ""  # the course's own sets are verified where they are read
+    try:
+        now = data("train").fingerprint()
+    except (
+        OSError,
+        ValueError,
+        RuntimeError,
+        AttributeError,
+    ):  # not here, or not readable: nothing can be said
+        return ""
+    if now == content["data"]:
+        return ""
+    return f"The training data of {recipe.name} has changed since these weights were trained; train again to learn from it."
 
 
 def provenance(content: dict[str, Any]) -> str:
@@ -172,6 +264,7 @@ def provenance(content: dict[str, Any]) -> str:
 def save(recipe: Recipe, model: keras.Model, content: dict[str, Any], root: Path | None = None) -> Path:
     """Write the weights and then the card, each atomically. Returns the folder."""
     place = folder(recipe, root)
-    save_weights(model, place / "weights.npz")
-    write_json(place / "card.json", {"recipe": recipe.name, "digest": recipe.digest, **content})
+    sha256 = save_weights(model, place / "weights.npz")
+    facts = {"recipe": recipe.name, "digest": recipe.digest, "weights": sha256, **content}
+    write_json(place / "card.json", facts)
     return place

@@ -28,7 +28,7 @@ import keras
 import numpy as np
 
 from course_lib import __version__, resources
-from course_lib.checkpoints import write_json
+from course_lib.files import write_json
 from course_lib.models import MaskRCNN
 from course_lib.recipes import Recipe
 
@@ -94,7 +94,7 @@ def export(
     format: str = "keras",
     *,
     recipe: Recipe | None = None,
-    chosen: Mapping[str, Any] | None = None,
+    thresholds: Mapping[str, Any] | None = None,
     size: tuple[int, int] | None = None,
     probabilities: bool = False,
 ) -> Exported:
@@ -112,7 +112,7 @@ def export(
         path: where to; `.keras` or `.onnx` at its end, no such end for a SavedModel. Nothing may be there yet.
         format: `"keras"`, `"saved_model"` or `"onnx"`.
         recipe: what the network was trained by; classes, normalization and digest go into the sidecar.
-        chosen: the settings chosen on val, from the checkpoint's card, for the sidecar.
+        thresholds: as chosen on the validation set, from the checkpoint's card, for the sidecar.
         size: height and width in pixels, to fix them; a Mask R-CNN needs it, its anchors belong to one size.
         probabilities: put the softmax into the file: probabilities come out instead of logits.
 
@@ -130,7 +130,7 @@ def export(
     model_size = _checked_size(model, size, format, probabilities, multiple)
     whole = _with_softmax(model) if probabilities else model
     _check_installed(format)
-    card = _card(model, path, format, recipe, chosen, model_size, probabilities, multiple)
+    card = _card(model, path, format, recipe, thresholds, model_size, probabilities, multiple)
 
     path.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix=f".{path.name}.", dir=path.parent) as folder:
@@ -319,7 +319,7 @@ def _softmax(logits: np.ndarray) -> np.ndarray:
     return softmax(logits)
 
 
-def _card(model, path, format, recipe, chosen, size, probabilities, multiple) -> dict[str, Any]:
+def _card(model, path, format, recipe, thresholds, size, probabilities, multiple) -> dict[str, Any]:
     """The sidecar: everything one has to know to use the file without this library."""
     if isinstance(model, MaskRCNN):
         channels, places = model.channels, model.settings.box_detections_per_img
@@ -355,7 +355,8 @@ def _card(model, path, format, recipe, chosen, size, probabilities, multiple) ->
         },
         "outputs": outputs,
         "classes": list(recipe.class_names()) if recipe else None,
-        "chosen": dict(chosen) if chosen is not None else None,
+        "chosen": dict(thresholds) if thresholds is not None else None,  # the name that older programs read
+        "thresholds": dict(thresholds) if thresholds is not None else None,
         "recipe": recipe.name if recipe else None,
         "digest": recipe.digest if recipe else None,
         "title": recipe.title if recipe else model.name,

@@ -32,6 +32,7 @@ Keras's `fit(class_weight=…)` knows classes of images, not of pixels; here the
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Sequence
 from typing import Any
 
@@ -112,6 +113,15 @@ class SegmentationLoss(keras.losses.Loss):
 
     def __truediv__(self, divisor: float) -> SegmentationLoss:
         return self * (1 / in_range("divisor", divisor, 0, open_low=True))
+
+    def __repr__(self) -> str:
+        defaults = inspect.signature(type(self).__init__).parameters
+        given = [
+            f"{name}={value!r}"
+            for name, value in self.get_config().items()
+            if name != "name" and (name not in defaults or value != defaults[name].default)
+        ]
+        return f"{type(self).__name__}({', '.join(given)})"
 
     def get_config(self):
         return {"ignore": self.ignore, "name": self.name}
@@ -666,6 +676,10 @@ class WeightedSum(SegmentationLoss):
             factor * loss(y_true, y_pred, sample_weight)
             for factor, loss in zip(self.factors, self.losses, strict=True)
         )
+
+    def __repr__(self) -> str:
+        parts = zip(self.factors, self.losses, strict=True)
+        return " + ".join(f"{loss!r}" if factor == 1 else f"{factor:g} * {loss!r}" for factor, loss in parts)
 
     def get_config(self):
         return {

@@ -1,66 +1,81 @@
-"""What the course trains, as data: network, data, target, loss, schedule, seed. Nothing here runs until it is asked to."""
+"""What the course trains: data, network, task, loss, schedule and seed in one object. Nothing runs until it is asked to."""
 
-from __future__ import annotations
-
-import hashlib
-import json
-from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field, replace
+import dataclasses
+import inspect
+import random
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from typing import Any
 
+import keras
+
+from course_lib import configuration, datasets, models
+from course_lib._checks import in_range, one_of, whole_number
 from course_lib.datasets.augmentation import Augmentation
+from course_lib.datasets.loading import NORMALIZATIONS, SAMPLINGS, Batches
+from course_lib.losses import CrossEntropy, Dice
+from course_lib.schedules import CosineCycles
+from course_lib.tasks import DECODING, Borders, Membranes, Objects, Semantic, Task
 
-
-@dataclass(frozen=True)
-class Prediction:
-    """How the trained net's probabilities become an answer. Thresholds are chosen on val, from these, and kept in the card.
-
-    Attributes:
-        average: views of each picture that are averaged (see `models.predict`).
-        choices: name of a setting → the values to choose from.
-        choose_by: the metric that decides, higher is better.
-    """
-
-    average: str = "none"
-    choices: Mapping[str, tuple[float, ...]] = field(default_factory=dict)
-    choose_by: str = ""
+DATASETS: dict[str, Callable] = {
+    "cells": datasets.cells,
+    "scenes": datasets.scenes,
+    "nuclei": datasets.nuclei,
+    "membranes": datasets.membranes,
+    "camvid": datasets.camvid,
+    "folder": datasets.folder,
+    "coco": datasets.coco,
+}
+NETWORKS: dict[str, Callable] = {
+    "unet": models.unet,
+    "fcn": models.fcn,
+    "deeplab": models.deeplab,
+    "MaskRCNN": models.MaskRCNN,
+}
 
 
 @dataclass(frozen=True)
 class Recipe:
-    """One training, completely: the same recipe and seed give the same net, up to the rounding of the device.
+    """One training, completely: the same recipe, data and seed give the same network, up to the rounding of the device.
+
+    It is checked when it is made: what cannot be is said before any work is lost, with the argument's name.
 
     Attributes:
-        name: what the command line calls it.
+        name: what the command line calls it, and the name of its folder of weights.
         title: one line for people.
-        dataset: name of a function in `course_lib.datasets`.
-        train_data, val_data: arguments for it beside the split.
-        network: name of a builder in `course_lib.models`, and its arguments in `network_arguments`.
-        target: arguments of `datasets.loading.Target`.
+        dataset: a function `(split, **arguments) -> Dataset`, such as `datasets.cells`; or the name of one of `DATASETS`.
+        train_data, val_data: its arguments beside the split, for the training set and for the other splits; `val_data` is
+            by default `train_data`.
+        network: a function that builds the network, such as `models.unet`, or the name of one of `NETWORKS`; it is called
+            with the input's shape `(height, width, channels)` and the number of classes.
+        network_arguments: its further arguments.
+        task: what is learned of a sample and how the output is read (see `tasks`).
         normalization: `"none"` or `"stretch"`.
-        augmentation: what happens to the training pictures.
-        losses: name of a loss in `course_lib.losses` → its factor.
+        augmentation: what happens to the training images.
+        loss: a Keras loss of class ids and logits, such as `CrossEntropy() + 0.5 * Dice()`; by default the task's.
         epochs, steps, batch_size, crop: how long and on what; `steps` batches make an epoch, `crop` is in pixels.
-        learning_rate, warmup, weight_decay: AdamW; the rate climbs for `warmup` of all steps (a share), then falls
+        learning_rate, warmup, weight_decay: AdamW; the rate climbs for `warmup` of all steps (a fraction), then falls
             to zero along a cosine.
-        prediction: how the answer is read off.
-        sampling: how often each training picture is taken (see `datasets.loading.Batches`).
+        sampling: how often each training image is taken (see `datasets.loading.Batches`).
         clip: longest gradient, over all weights together, that a step may follow; a longer one is shortened.
         restarts: epochs after which the rate starts falling anew, from half the height before; see `CosineCycles`.
         seed: decides initial weights, order, crops and augmentation.
+
+    Raises:
+        TypeError, ValueError: for an argument that cannot be.
     """
 
     name: str
     title: str
-    dataset: str
+    dataset: Callable | str
     train_data: Mapping[str, Any] = field(default_factory=dict)
-    val_data: Mapping[str, Any] = field(default_factory=dict)
-    network: str = "unet"
+    val_data: Mapping[str, Any] | None = None
+    network: Callable | str = models.unet
     network_arguments: Mapping[str, Any] = field(default_factory=dict)
-    target: Mapping[str, Any] = field(default_factory=dict)
+    task: Task = Semantic()
     normalization: str = "none"
     augmentation: Augmentation = Augmentation()
-    losses: Mapping[str, float] = field(default_factory=lambda: {"CrossEntropy": 1.0})
+    loss: Callable | None = None
     epochs: int = 10
     steps: int = 100
     batch_size: int = 8
@@ -68,50 +83,97 @@ class Recipe:
     learning_rate: float = 1e-3
     warmup: float = 0.05
     weight_decay: float = 1e-4
-    prediction: Prediction = Prediction()
     sampling: str = "pictures"
     clip: float | None = None
     restarts: tuple[int, ...] = ()
     seed: int = 0
 
-    @property
-    def digest(self) -> str:
-        """12 hexadecimal digits that change whenever anything does that the weights depend on."""
-        content = asdict(self)
-        # A new title, or another way to read the answer, needs no new training.
-        for unrelated in ("title", "prediction", "val_data"):
-            del content[unrelated]
-        # These fields came after nets had been trained: where one is at its default, they are what they were.
-        for later, default in (("sampling", "pictures"), ("clip", None), ("restarts", ())):
-            if content[later] == default:
-                del content[later]
-        return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:12]
+    def __post_init__(self):
+        if not isinstance(self.name, str) or not self.name.strip(". ") or set(self.name) & set("/\\:\0\n"):
+            raise ValueError(f"name is {self.name!r}; it must be a text that can be the name of a folder.")
+        if not isinstance(self.title, str):
+            raise TypeError(f"title is {self.title!r}; it must be a text.")
+        self._set("dataset", _named("dataset", self.dataset, DATASETS))
+        self._set("network", _named("network", self.network, NETWORKS))
+        _check_arguments("train_data", self.train_data, "dataset", self.dataset, 1)
+        if self.val_data is not None:
+            _check_arguments("val_data", self.val_data, "dataset", self.dataset, 1)
+        if not isinstance(self.task, Task):
+            raise TypeError(
+                f"task is {self.task!r}; it must be one of course_lib.tasks, such as Semantic() or Borders()."
+            )
+        self.task.check_network(self.network)
+        _check_arguments("network_arguments", self.network_arguments, "network", self.network, 2)
+        if not isinstance(self.augmentation, Augmentation):
+            raise TypeError(
+                f"augmentation is {self.augmentation!r}; it must be an Augmentation, such as Augmentation(flip=True)."
+            )
+        if self.loss is not None and (isinstance(self.loss, type) or not callable(self.loss)):
+            raise TypeError(
+                f"loss is {self.loss!r}; it must be a loss object, such as CrossEntropy() + Dice()."
+            )
+        if self.loss is not None and self.task.loss() is None:
+            raise ValueError(
+                f"loss is {self.loss!r}; a network for {type(self.task).__name__} brings its own, leave it out."
+            )
+        one_of("normalization", self.normalization, NORMALIZATIONS)
+        one_of("sampling", self.sampling, SAMPLINGS)
+        for name in ("epochs", "steps", "batch_size"):
+            self._set(name, whole_number(name, getattr(self, name), 1))
+        if not isinstance(self.crop, Sequence) or isinstance(self.crop, str) or len(self.crop) != 2:
+            raise TypeError(
+                f"crop is {self.crop!r}; it must be a height and a width in pixels, such as (128, 128)."
+            )
+        self._set("crop", tuple(whole_number("crop: a side", side, 1) for side in self.crop))
+        in_range("learning_rate", self.learning_rate, 0, open_low=True)
+        in_range("warmup", self.warmup, 0, 1, open_high=True)
+        in_range("weight_decay", self.weight_decay, 0)
+        if self.clip is not None:
+            in_range("clip", self.clip, 0, open_low=True)
+        self._set(
+            "restarts",
+            tuple(whole_number("restarts: an epoch", epoch, 1, self.epochs - 1) for epoch in self.restarts),
+        )
+        if list(self.restarts) != sorted(set(self.restarts)):
+            raise ValueError(f"restarts is {self.restarts}; each must come later than the one before.")
+        self._set("seed", whole_number("seed", self.seed, 0))
+        self.configuration()  # refuses an object of which it cannot be told whether it changes
+
+    def _set(self, name: str, value: Any) -> None:
+        object.__setattr__(self, name, value)
+
+    def configuration(self) -> dict[str, Any]:
+        """What the weights depend on, as plain JSON: all but the title, the validation data and how the output is read."""
+        task = {"class": type(self.task).__name__} | {
+            name: value for name, value in _given(self.task).items() if name not in DECODING
+        }
+        known = {function: name for name, function in (DATASETS | NETWORKS).items()}
+        content = _given(self, "title", "val_data") | {"task": task, "loss": self.loss_or_default()}
+        for name in ("dataset", "network"):
+            value = getattr(self, name)
+            content[name] = known.get(value, value)
+        return {name: configuration.plain(value, name) for name, value in content.items()}
 
     @property
-    def detects(self) -> bool:
-        """Whether the net finds objects one by one, rather than giving each pixel a class."""
-        return self.target.get("kind") == "objects"
+    def digest(self) -> str:
+        """12 hexadecimal digits that change whenever the configuration does. The content of the data has its own, its
+        `fingerprint`."""
+        return configuration.digest(self.configuration())
 
     def data(self, split: str = "train"):
         """The data set of this split, a `datasets.Dataset`."""
-        from course_lib import datasets
+        other = self.train_data if self.val_data is None else self.val_data
+        return self.dataset(split, **(self.train_data if split == "train" else other))
 
-        return getattr(datasets, self.dataset)(
-            split, **(self.train_data if split == "train" else self.val_data)
-        )
-
-    def batches(self, split: str = "train", dataset=None):
-        """Batches of this split for `fit`: augmented and shuffled for train, the same fixed crops for val."""
-        from course_lib.datasets.loading import Batches, Target
-
-        dataset = self.data(split) if dataset is None else dataset
+    def batches(self, split: str = "train", dataset=None) -> Batches:
+        """Batches of this split for `fit`: augmented and shuffled for training, the same fixed crops otherwise."""
         train = split == "train"
         return Batches(
-            dataset,
+            self.data(split) if dataset is None else dataset,
             self.batch_size,
             self.crop,
             steps=self.steps if train else None,
-            target=Target(**self.target),
+            task=self.task,
             augmentation=self.augmentation if train else None,
             normalization=self.normalization,
             seed=self.seed,
@@ -119,45 +181,44 @@ class Recipe:
         )
 
     def class_names(self) -> tuple[str, ...]:
-        """The classes that the net answers with."""
-        from course_lib.datasets import class_names
-        from course_lib.datasets.targets import THREE_CLASSES
+        """The classes that the network tells apart."""
+        return self.task.class_names(self._of_data("class_names"))
 
-        if self.target.get("kind") == "three_classes":
-            return THREE_CLASSES
-        # Of one's own pictures (`datasets.folder`, `datasets.coco`) no list knows the classes but the arguments do.
-        return tuple(self.train_data.get("class_names") or class_names(self.dataset))
+    def channels(self) -> int:
+        """The channels of the images, 1 or 3."""
+        return self._of_data("channels")
 
-    def model(self, input_size: tuple[int | None, int | None] = (None, None)):
+    @property
+    def ships_data(self) -> bool:
+        """Whether the data is one of the course's own sets, which are the same everywhere."""
+        return self.dataset in [DATASETS[name] for name in datasets.CLASSES_AND_CHANNELS]
+
+    def _of_data(self, name: str) -> Any:
+        """What is known of the data without opening it, where that is enough."""
+        if self.train_data.get(name):
+            return self.train_data[name]
+        known = {DATASETS[name]: facts for name, facts in datasets.CLASSES_AND_CHANNELS.items()}
+        if self.dataset in known:
+            return dict(zip(("class_names", "channels"), known[self.dataset], strict=True))[name]
+        return getattr(self.data("train"), name)
+
+    def model(self, input_size: tuple[int | None, int | None] = (None, None)) -> keras.Model:
         """The untrained network, its weights drawn from the seed."""
-        import keras
+        # Keras draws the seed of each initializer and of each dropout from Python's generator.
+        state = random.getstate()
+        random.seed(self.seed)
+        try:
+            shape, classes = (*input_size, self.channels()), len(self.class_names())
+            return self.task.build(self.network, shape, classes, self.seed, **self.network_arguments)
+        finally:
+            random.setstate(state)
 
-        from course_lib import datasets, models
+    def loss_or_default(self) -> Callable | None:
+        """The loss, or the task's; `None` for a network that brings its own."""
+        return self.loss or self.task.loss()
 
-        keras.utils.set_random_seed(self.seed)
-        builder = getattr(models, self.network)
-        classes = len(self.class_names())
-        channels = self.train_data.get("channels") or datasets.channels(self.dataset)
-        if self.detects:
-            return builder(classes, channels, seed=self.seed, **self.network_arguments)
-        return builder((*input_size, channels), classes, **self.network_arguments)
-
-    def loss(self):
-        """The loss, a `losses.SegmentationLoss`; `None` for a net that brings its own."""
-        from course_lib import losses
-
-        if self.detects:
-            return None
-
-        parts = [factor * getattr(losses, name)() for name, factor in self.losses.items()]
-        return sum(parts[1:], parts[0])
-
-    def optimizer(self):
+    def optimizer(self) -> keras.optimizers.Optimizer:
         """AdamW with the recipe's schedule."""
-        import keras
-
-        from course_lib.schedules import CosineCycles
-
         ends = (*self.restarts, self.epochs)
         lengths = [(end - start) * self.steps for start, end in zip((0, *self.restarts), ends, strict=True)]
         warmup = max(1, round(self.warmup * lengths[0]))
@@ -170,12 +231,64 @@ class Recipe:
         return optimizer
 
 
+def _named(name: str, value: Any, known: Mapping[str, Callable]) -> Callable:
+    """A function, or the one of this name."""
+    if isinstance(value, str):
+        return known[one_of(name, value, known)]
+    if not callable(value):
+        raise TypeError(
+            f"{name} is {value!r}; it must be a function, or one of {', '.join(map(repr, known))}."
+        )
+    return value
+
+
+def _check_arguments(name: str, given: Any, kind: str, function: Callable, first: int) -> None:
+    """Refuse arguments that the function does not take, and the lack of one that it needs; the `first` ones are ours."""
+    if not isinstance(given, Mapping):
+        raise TypeError(
+            f"{name} is {given!r}; it must be a mapping of the arguments of {kind}, such as {{}}."
+        )
+    try:
+        parameters = list(inspect.signature(function).parameters.values())[first:]
+    except (TypeError, ValueError):  # a function that Python cannot look into says it when it is called
+        return
+    title = getattr(function, "__name__", repr(function))
+    named = [one for one in parameters if one.kind not in (one.VAR_POSITIONAL, one.VAR_KEYWORD)]
+    if not any(one.kind is one.VAR_KEYWORD for one in parameters):
+        for key in given:
+            if key not in [one.name for one in named]:
+                takes = ", ".join(one.name for one in named) or "no such arguments"
+                raise ValueError(f"{name} holds {key!r}; {title} takes {takes}.")
+    for one in named:
+        if one.default is one.empty and one.name not in given and one.name != "seed":
+            raise ValueError(f"{name} lacks {one.name!r}, which {title} needs.")
+
+
+def _given(value: Any, *without: str) -> dict[str, Any]:
+    """The fields of a dataclass that are not at their default."""
+    kept = {}
+    for one in dataclasses.fields(value):
+        default = one.default if one.default_factory is dataclasses.MISSING else one.default_factory()
+        if one.name not in without and repr(getattr(value, one.name)) != repr(default):
+            kept[one.name] = getattr(value, one.name)
+    return kept
+
+
 NUCLEI = Recipe(
     name="unet-nuclei",
     title="U-Net with a border class, on fluorescence nuclei of the 2018 Data Science Bowl",
-    dataset="nuclei",
+    dataset=datasets.nuclei,
     network_arguments={"base_filters": 16, "depth": 4, "normalization": "batch"},
-    target={"kind": "three_classes", "border": 2.0},
+    task=Borders(
+        2.0,
+        tta="flips",
+        choices={
+            "seed_threshold": (0.6, 0.7, 0.8, 0.85, 0.9),
+            "mask_threshold": (0.25, 0.3, 0.35, 0.4),
+            "min_size": (20,),
+        },
+        choose_by="ap_mean",
+    ),
     normalization="stretch",
     augmentation=Augmentation(
         flip=True,
@@ -189,29 +302,25 @@ NUCLEI = Recipe(
         noise=0.02,
         blur=0.5,
     ),
-    losses={"CrossEntropy": 1.0, "Dice": 1.0},
+    loss=CrossEntropy() + Dice(),
     epochs=40,
     steps=75,
     batch_size=8,
     crop=(144, 144),
     learning_rate=2e-3,
     sampling="root_area",
-    prediction=Prediction(
-        average="flips",
-        choices={
-            "seed_threshold": (0.6, 0.7, 0.8, 0.85, 0.9),
-            "mask_threshold": (0.25, 0.3, 0.35, 0.4),
-            "min_size": (20,),
-        },
-        choose_by="ap_mean",
-    ),
 )
 
 MEMBRANES = Recipe(
     name="unet-membranes",
     title="U-Net on the electron-microscopy slices it was published on (ISBI 2012)",
-    dataset="membranes",
+    dataset=datasets.membranes,
     network_arguments={"base_filters": 16, "depth": 4, "normalization": "batch"},
+    task=Membranes(
+        tta="turns",
+        choices={"segment_threshold": tuple(round(0.4 + 0.025 * k, 3) for k in range(23))},
+        choose_by="rand",
+    ),
     augmentation=Augmentation(
         flip=True,
         turn=True,
@@ -223,39 +332,34 @@ MEMBRANES = Recipe(
         gamma=1.2,
         noise=0.03,
     ),
-    losses={"CrossEntropy": 1.0},
+    loss=CrossEntropy(),
     epochs=20,
     steps=50,
     batch_size=4,
     crop=(224, 224),
     learning_rate=2e-3,
-    prediction=Prediction(
-        average="turns",
-        choices={"segment_threshold": tuple(round(0.4 + 0.025 * k, 3) for k in range(23))},
-        choose_by="rand",
-    ),
 )
 
 CELLS = Recipe(
     name="unet-cells",
     title="U-Net with a border class, on cells that the course makes itself",
-    dataset="cells",
+    dataset=datasets.cells,
     train_data={"length": 256, "size": 128, "seed": 1},
     val_data={"length": 32, "size": 128, "seed": 1},
     network_arguments={"base_filters": 16, "depth": 3, "normalization": "batch"},
-    target={"kind": "three_classes", "border": 1.5},
+    task=Borders(
+        1.5,
+        choices={"seed_threshold": (0.3, 0.5, 0.7), "mask_threshold": (0.4, 0.5, 0.6), "min_size": (10, 20)},
+        choose_by="ap_mean",
+    ),
     normalization="stretch",
     augmentation=Augmentation(flip=True, turn=True, gain=0.1, offset=0.05),
-    losses={"CrossEntropy": 1.0, "Dice": 1.0},
+    loss=CrossEntropy() + Dice(),
     epochs=10,
     steps=32,
     batch_size=8,
     crop=(128, 128),
     learning_rate=3e-3,
-    prediction=Prediction(
-        choices={"seed_threshold": (0.3, 0.5, 0.7), "mask_threshold": (0.4, 0.5, 0.6), "min_size": (10, 20)},
-        choose_by="ap_mean",
-    ),
 )
 
 # Few, large, clear objects: the experiments ask what a net's parts are for, and that shows in nets that have learned
@@ -271,12 +375,12 @@ PLAIN_SCENES = {
 SCENES = Recipe(
     name="unet-scenes",
     title="U-Net on scenes of six kinds of object; the experiments of chapters 3 and 4 vary it",
-    dataset="scenes",
+    dataset=datasets.scenes,
     train_data={"length": 768, "size": 64, "seed": 2} | PLAIN_SCENES,
     val_data={"length": 96, "size": 64, "seed": 2} | PLAIN_SCENES,
     network_arguments={"base_filters": 8, "depth": 3, "normalization": "batch"},
     augmentation=Augmentation(flip=True, turn=True, gain=0.1, offset=0.05),
-    losses={"CrossEntropy": 1.0, "Dice": 0.5},
+    loss=CrossEntropy() + 0.5 * Dice(),
     epochs=8,
     steps=40,
     batch_size=16,
@@ -296,10 +400,10 @@ SMALL_MASK_RCNN = {
 MASK_RCNN_SCENES = Recipe(
     name="maskrcnn-scenes",
     title="A small Mask R-CNN on scenes of six kinds of object, from 4 pixels to the whole picture",
-    dataset="scenes",
+    dataset=datasets.scenes,
     train_data={"length": 4000, "size": 128, "seed": 3, "contrast": (0.3, 0.5)},
     val_data={"length": 128, "size": 128, "seed": 3, "contrast": (0.3, 0.5)},
-    network="MaskRCNN",
+    network=models.MaskRCNN,
     network_arguments=SMALL_MASK_RCNN
     | {
         "backbone_arguments": {"widths": (24, 48, 96, 128), "blocks": (1, 1, 1, 1), "stem_stride": 2},
@@ -313,9 +417,12 @@ MASK_RCNN_SCENES = Recipe(
             "box_detections_per_img": 32,
         },
     },
-    target={"kind": "objects", "max_objects": 10},
+    task=Objects(
+        10,
+        choices={"score_threshold": (0.3, 0.4, 0.5, 0.6, 0.7), "mask_threshold": (0.5,), "min_size": (1,)},
+        choose_by="ap_mean",
+    ),
     augmentation=Augmentation(flip=True, turn=True, gain=0.1, offset=0.05),
-    losses={},
     epochs=45,
     restarts=(30,),
     steps=125,
@@ -323,17 +430,13 @@ MASK_RCNN_SCENES = Recipe(
     crop=(128, 128),
     learning_rate=2e-3,
     clip=5.0,
-    prediction=Prediction(
-        choices={"score_threshold": (0.3, 0.4, 0.5, 0.6, 0.7), "mask_threshold": (0.5,), "min_size": (1,)},
-        choose_by="ap_mean",
-    ),
 )
 
 MASK_RCNN_NUCLEI = Recipe(
     name="maskrcnn-nuclei",
     title="A small Mask R-CNN on fluorescence nuclei of the 2018 Data Science Bowl",
-    dataset="nuclei",
-    network="MaskRCNN",
+    dataset=datasets.nuclei,
+    network=models.MaskRCNN,
     network_arguments=SMALL_MASK_RCNN
     | {
         "backbone_arguments": {"widths": (24, 48, 96, 128), "blocks": (1, 1, 1, 1), "stem_stride": 2},
@@ -349,18 +452,8 @@ MASK_RCNN_NUCLEI = Recipe(
             "box_detections_per_img": 400,
         },
     },
-    target={"kind": "objects", "max_objects": 100},
-    normalization="stretch",
-    augmentation=NUCLEI.augmentation,
-    losses={},
-    epochs=30,
-    steps=100,
-    batch_size=8,
-    crop=(128, 128),
-    learning_rate=2e-3,
-    clip=5.0,
-    sampling="root_area",
-    prediction=Prediction(
+    task=Objects(
+        100,
         choices={
             "score_threshold": (0.3, 0.4, 0.5, 0.6, 0.7),
             "mask_threshold": (0.4, 0.5, 0.6),
@@ -368,24 +461,32 @@ MASK_RCNN_NUCLEI = Recipe(
         },
         choose_by="ap_mean",
     ),
+    normalization="stretch",
+    augmentation=NUCLEI.augmentation,
+    epochs=30,
+    steps=100,
+    batch_size=8,
+    crop=(128, 128),
+    learning_rate=2e-3,
+    clip=5.0,
+    sampling="root_area",
 )
 
 UNET_CAMVID_SMALL = Recipe(
     name="unet-camvid-small",
     title="U-Net on the street scenes of CamVid at half size, from scratch",
-    dataset="camvid",
+    dataset=datasets.camvid,
     train_data={"shrink": 2},
     val_data={"shrink": 2},
     network_arguments={"base_filters": 12, "depth": 4, "normalization": "batch"},
     # A street is never upside down: mirrored left to right, nearer and farther, in other light, and no more.
     augmentation=Augmentation(flip=True, scale=(0.75, 1.5), gain=0.2, offset=0.1, gamma=1.3, noise=0.02),
-    losses={"CrossEntropy": 1.0, "Dice": 1.0},
+    loss=CrossEntropy() + Dice(),
     epochs=25,
     steps=92,
     batch_size=4,
     crop=(176, 240),
     learning_rate=2e-3,
-    prediction=Prediction(average="none"),
 )
 
 # The same data, loss, schedule and seed, and as near as it goes as many parameters.
@@ -393,7 +494,7 @@ FCN8_CAMVID_SMALL = replace(
     UNET_CAMVID_SMALL,
     name="fcn8-camvid-small",
     title="FCN-8s on the street scenes of CamVid at half size, from scratch",
-    network="fcn",
+    network=models.fcn,
     network_arguments={
         "stride": 8,
         "backbone": "small",
@@ -407,7 +508,7 @@ DEEPLAB_CAMVID_SMALL = replace(
     UNET_CAMVID_SMALL,
     name="deeplab-camvid-small",
     title="DeepLabV3+ on the street scenes of CamVid at half size, from scratch",
-    network="deeplab",
+    network=models.deeplab,
     network_arguments={
         "backbone": "small",
         "output_stride": 8,

@@ -1,19 +1,26 @@
-"""Training a recipe: compile, fit, stop and go on, choose on val, write the checkpoint."""
-
-from __future__ import annotations
+"""Training: one loop for recipes, claims and notebooks, which can be stopped and goes on; then the checkpoint."""
 
 import json
 import math
 import sys
 import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, nullcontext
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import keras
 
-from course_lib import checkpoints, evaluation, hardware
+from course_lib import checkpoints, hardware, resources
+from course_lib.datasets.disk import locked
+from course_lib.files import replacing, write_json
+from course_lib.models.mask_rcnn.optimizer import FiniteMean, finite_steps
 from course_lib.recipes import Recipe
+from course_lib.segmenter import Segmenter
+from course_lib.tasks import Objects
 
-RUNS = Path(__file__).resolve().parents[1] / "runs"
+RUNS = resources.PROJECT / "runs"
 
 # Keras leaves XLA off on a CPU, where compiling takes seconds; over a whole training a U-Net gains a fifth by it, a small
 # one half. PyTorch's compiler is another matter.
@@ -22,37 +29,66 @@ JIT = "auto" if keras.backend.backend() == "torch" else True
 # XLA takes minutes over a Mask R-CNN's step, whose sorting and gathering it does not make faster.
 DETECTOR_JIT = "auto"
 
+SKIPPED = 0.01
+"""The fraction of a training's steps that may be left out because a gradient was not finite; one always may."""
+
 
 class Interrupted(RuntimeError):
     """The time limit was reached before the last epoch; the run's state is kept."""
 
 
 class Diverged(RuntimeError):
-    """The loss was no longer a finite number; the state before that epoch is kept."""
+    """Too many steps had no finite gradient; the state before that epoch is kept."""
+
+
+class DamagedState(RuntimeError):
+    """What was kept of an unfinished run cannot be read."""
 
 
 class StopWhenDiverged(keras.callbacks.Callback):
-    """Ends a training whose loss is no longer finite, with a message that says so, instead of running on in vain.
+    """Counts the steps that were left out, and ends a training with a message when there are too many.
 
-    Keras's own TerminateOnNaN ends it silently, and after the callbacks that would keep the spoilt weights.
+    A step whose gradient is not finite changes nothing (see `finite_steps`); one in a hundred is a rare batch, more are a
+    fault. Keras's own TerminateOnNaN ends a training at the first, silently, after the callbacks that would keep the
+    damaged weights.
 
     Args:
-        recipe: whose training it is.
+        name: what is trained, for the message.
+        steps: of the whole training.
+        skipped: steps that were left out before, in a training that goes on.
     """
 
-    def __init__(self, recipe: Recipe):
+    def __init__(self, name: str, steps: int, skipped: int = 0):
         super().__init__()
-        self.recipe = recipe
+        self.name, self.allowed, self.skipped = name, max(1, int(SKIPPED * steps)), skipped
+
+    def on_epoch_begin(self, epoch, logs=None):
+        self._steps, self._applied = 0, self._count()
+
+    def on_train_batch_end(self, batch, logs=None):
+        self._steps += 1
 
     def on_epoch_end(self, epoch, logs=None):
-        spoilt = [name for name, value in (logs or {}).items() if not math.isfinite(value)]
-        if spoilt:
-            clip = "no clip" if self.recipe.clip is None else f"clip {self.recipe.clip:g}"
-            raise Diverged(
-                f"{self.recipe.name}: in epoch {epoch + 1} {', '.join(spoilt)} was not a finite number. Nothing of this "
-                "epoch is kept. Look for a broken picture, or train with a lower learning_rate (it is "
-                f"{self.recipe.learning_rate:g}) or a clip (there is {clip})."
+        if self._applied is not None:
+            self.skipped += max(0, self._steps - (self._count() - self._applied))
+        broken = [name for name, value in (logs or {}).items() if not math.isfinite(value)]
+        if self.skipped > self.allowed or broken:
+            what = (
+                f"{', '.join(broken)} was not a finite number"
+                if broken
+                else "the gradient was not finite too often"
             )
+            raise Diverged(
+                f"{self.name}: in epoch {epoch + 1} {what}; {self.skipped} steps were left out so far, {self.allowed} may "
+                "be. Nothing of this epoch is kept. Look for a corrupted image, or train with a lower learning_rate or a "
+                "smaller clip."
+            )
+
+    def _count(self) -> int | None:
+        """The steps that the optimizer took."""
+        optimizer = getattr(self.model, "optimizer", None)
+        inner = getattr(optimizer, "inner_optimizer", None)
+        return None if inner is None else int(inner.iterations)
 
 
 class Resume(keras.callbacks.Callback):
@@ -63,28 +99,59 @@ class Resume(keras.callbacks.Callback):
     new file, and one small JSON file, replaced atomically, says which file counts.
 
     Args:
-        folder: where the state lies; made if need be.
+        folder: where the state lies; made if need be; `None` to keep none.
         batches: the training batches, whose epoch counter must go on too.
         minutes: stop after the epoch in which this time is over.
+        data: the fingerprint of the training data; a state of other data is dropped.
+
+    Attributes:
+        history: quantity → its value after each epoch.
+        epoch: epochs that are done.
+        seconds: spent on them.
+        finished: whether the training has come to its end, by its last epoch or by a callback.
+        out_of_time: whether `minutes` were over before.
     """
 
-    def __init__(self, folder: Path, batches, minutes: float | None = None):
+    def __init__(self, folder: Path | None, batches, minutes: float | None = None, data: str = ""):
         super().__init__()
-        self.folder, self.batches, self.minutes = Path(folder), batches, minutes
+        self.folder, self.batches, self.minutes, self.data = folder, batches, minutes, data
         self.history: dict[str, list[float]] = {}
-        self.epoch, self.seconds = 0, 0.0
+        self.epoch, self.seconds, self.skipped = 0, 0.0, 0
+        self.finished = self.out_of_time = False
+        self.guard: StopWhenDiverged | None = None
 
     def restore(self, model: keras.Model) -> int:
-        """Put the kept state into a compiled model; returns the epochs already done, 0 for a new run."""
-        state = self.folder / "state.json"
-        if not state.is_file():
+        """Put the kept state into a compiled model; returns the epochs already done, 0 for a new run.
+
+        Raises:
+            DamagedState: if there is a state that cannot be read.
+        """
+        state = None if self.folder is None else self.folder / "state.json"
+        if state is None or not state.is_file():
             return 0
-        kept = json.loads(state.read_text(encoding="utf8"))
-        model.optimizer.build(model.trainable_variables)
-        model.load_weights(self.folder / kept["weights"])
-        self.history, self.epoch, self.seconds = kept["history"], kept["epoch"], kept["seconds"]
-        self.batches.epoch = self.epoch
-        return self.epoch
+        try:
+            kept = json.loads(state.read_text(encoding="utf8"))
+            history = {name: [float(one) for one in values] for name, values in kept["history"].items()}
+            epoch, seconds, skipped = int(kept["epoch"]), float(kept["seconds"]), int(kept.get("skipped", 0))
+            finished, data = bool(kept.get("finished", False)), kept.get("data", "")
+            weights = self.folder / Path(kept["weights"]).name
+            if data != self.data:
+                print(
+                    f"{self.folder.name}: the data has changed since this run began; it begins anew.",
+                    file=sys.stderr,
+                )
+                return 0
+            model.optimizer.build(model.trainable_variables)
+            model.load_weights(weights)
+        except Exception as error:  # h5py and json raise what they like
+            raise DamagedState(
+                f"{self.folder} holds the state of an unfinished run that cannot be read ({type(error).__name__}); delete "
+                "this folder, and the training begins anew."
+            ) from error
+        self.history, self.epoch, self.seconds, self.skipped = history, epoch, seconds, skipped
+        self.finished = finished
+        self.batches.epoch = epoch
+        return epoch
 
     def on_train_begin(self, logs=None):
         self._begun = time.perf_counter() - self.seconds
@@ -94,21 +161,26 @@ class Resume(keras.callbacks.Callback):
         for name, value in (logs or {}).items():
             self.history.setdefault(name, []).append(float(value))
         self.epoch, self.seconds = epoch + 1, time.perf_counter() - self._begun
-        self.folder.mkdir(parents=True, exist_ok=True)
-        weights = self.folder / f"epoch-{self.epoch:04d}.weights.h5"
-        self.model.save_weights(weights)
+        self.skipped = self.guard.skipped if self.guard else 0
+        self.keep(self.model)
+        if self._limit is not None and time.perf_counter() > self._limit:
+            self.model.stop_training = self.out_of_time = True
+
+    def keep(self, model: keras.Model) -> None:
+        """Write the state; the one before is there until this one is on the disk."""
+        if self.folder is None:
+            return
+        weights = self.folder / f"epoch-{self.epoch:04d}{'-end' if self.finished else ''}.weights.h5"
+        with replacing(weights) as unfinished:
+            model.save_weights(unfinished)
         state = {
-            "weights": weights.name,
-            "epoch": self.epoch,
-            "seconds": self.seconds,
-            "history": self.history,
+            name: getattr(self, name)
+            for name in ("epoch", "seconds", "skipped", "finished", "data", "history")
         }
-        checkpoints.write_json(self.folder / "state.json", state)
+        write_json(self.folder / "state.json", {"weights": weights.name, **state})
         for old in self.folder.glob("*.weights.h5"):
             if old != weights:
                 old.unlink()
-        if self._limit is not None and time.perf_counter() > self._limit:
-            self.model.stop_training = True
 
 
 class Progress(keras.callbacks.Callback):
@@ -169,8 +241,118 @@ class Progress(keras.callbacks.Callback):
 
 def compile_model(model: keras.Model, recipe: Recipe, jit: bool | str = "auto") -> None:
     """Give the model the recipe's optimizer and loss; `jit` is Keras's `jit_compile`."""
-    own = {} if recipe.detects else {"loss": recipe.loss()}
-    model.compile(optimizer=recipe.optimizer(), jit_compile=jit, **own)
+    half = (
+        "float16" in keras.config.dtype_policy().name and "bfloat16" not in keras.config.dtype_policy().name
+    )
+    loss = recipe.loss_or_default()
+    own = {} if loss is None else {"loss": loss}
+    model.compile(optimizer=finite_steps(recipe.optimizer(), half), jit_compile=jit, **own)
+    if getattr(model, "_loss_tracker", None) is not None:
+        model._loss_tracker = FiniteMean(name="loss")
+
+
+def start_again(model: keras.Model, recipe: Recipe) -> None:
+    """Give a compiled model the first weights of the recipe's seed and an optimizer that has seen nothing: several
+    trainings of one network compile once."""
+    for variable, first in zip(model.variables, recipe.model(recipe.crop).variables, strict=True):
+        variable.assign(first)
+    model.optimizer.build(model.trainable_variables)
+    fresh = keras.optimizers.deserialize(keras.optimizers.serialize(model.optimizer))
+    fresh.build(model.trainable_variables)
+    for variable, first in zip(model.optimizer.variables, fresh.variables, strict=True):
+        variable.assign(first)
+
+
+@dataclass(frozen=True)
+class Fitted:
+    """What `fit` has to say.
+
+    Attributes:
+        history: quantity → its value after each epoch.
+        epochs: how many are done, those of earlier calls included.
+        seconds: spent on them.
+        skipped: steps that were left out because a gradient was not finite.
+        finished: whether the training has come to its end; otherwise the time was over.
+    """
+
+    history: dict[str, list[float]]
+    epochs: int
+    seconds: float
+    skipped: int
+    finished: bool
+
+
+def fit(
+    model: keras.Model,
+    batches,
+    epochs: int,
+    folder: Path | None = None,
+    *,
+    validation_data=None,
+    callbacks: Sequence[keras.callbacks.Callback] = (),
+    minutes: float | None = None,
+    progress: bool = False,
+    name: str = "",
+    data: str = "",
+) -> Fitted:
+    """Keras's `fit`, for a compiled model, with a state that is kept after each epoch and gone on from.
+
+    A callback that ends the training, such as EarlyStopping, ends it well. Its own memory, such as how many epochs there
+    was no progress, begins anew when a stopped training goes on.
+
+    Args:
+        model: compiled, such as by `compile_model`.
+        batches: `datasets.loading.Batches`.
+        epochs: how many there are in all.
+        folder: where the state is kept, for one process at a time; `None` to keep none.
+        validation_data: more batches, to measure on after each epoch.
+        callbacks: Keras's or your own.
+        minutes: stop after the epoch in which this time is over; the next call goes on.
+        progress: write progress to standard error.
+        name: what is trained, for messages; by default the model's name.
+        data: the fingerprint of the training data; a state of other data is dropped.
+
+    Raises:
+        Diverged: if more than one step in a hundred had no finite gradient, or a loss was not finite.
+        DamagedState: if the kept state cannot be read.
+        TypeError, ValueError: if a callback is none, or sets the learning rate, which the schedule does.
+    """
+    name = name or model.name
+    callbacks = _checked(callbacks)
+    lock = nullcontext() if folder is None else locked(folder.with_name(f"{folder.name}.lock"), name)
+    with lock:
+        resume = Resume(folder, batches, minutes, data)
+        done = resume.restore(model)
+        if progress and resume.finished:
+            print(
+                f"{name}: nothing to train, the run in {folder} is finished; delete it to train anew.",
+                file=sys.stderr,
+            )
+        elif progress and done:
+            print(f"{name}: going on after epoch {done} of {epochs}", file=sys.stderr, flush=True)
+        if done < epochs and not resume.finished:
+            resume.guard = StopWhenDiverged(name, epochs * len(batches), resume.skipped)
+            model.fit(
+                batches,
+                validation_data=validation_data,
+                initial_epoch=done,
+                epochs=epochs,
+                verbose=0,
+                # Keras would shuffle the batches once more, from a state of chance that a resumed run does not have.
+                shuffle=False,
+                # The first may refuse what the second would keep.
+                callbacks=[resume.guard, resume, *([Progress(epochs)] if progress else []), *callbacks],
+            )
+            resume.finished = resume.epoch >= epochs or not resume.out_of_time
+            if resume.finished:
+                resume.keep(model)  # a callback may have put other weights in at the end
+    return Fitted(
+        resume.history,
+        resume.epoch,
+        resume.seconds,
+        resume.skipped,
+        resume.finished or resume.epoch >= epochs,
+    )
 
 
 def train(
@@ -178,10 +360,12 @@ def train(
     runs: Path | None = None,
     root: Path | None = None,
     minutes: float | None = None,
-    callbacks: tuple = (),
+    callbacks: Sequence[keras.callbacks.Callback] = (),
     progress: bool = True,
-) -> dict:
+) -> dict[str, Any]:
     """Train a recipe to its end and write its checkpoint; go on where an earlier call was stopped or killed.
+
+    The state belongs to the recipe and to the content of its training data: with other labels the training begins anew.
 
     Args:
         recipe: what to train.
@@ -197,68 +381,94 @@ def train(
     Raises:
         Interrupted: if `minutes` were over before the last epoch.
         Diverged: if the loss was not finite.
+        DamagedState: if the state of an unfinished run cannot be read.
         DataUnavailable: if the data is not here.
     """
-    data = recipe.data("train")
-    val = recipe.data("val")
-    # On a GPU half precision is twice as fast and as good; on a CPU it is slower. The logits stay float32.
-    keras.mixed_precision.set_global_policy("mixed_float16" if hardware.accelerators() else "float32")
-    model = recipe.model(recipe.crop)
-    compile_model(model, recipe, jit=DETECTOR_JIT if recipe.detects else JIT)
-    batches = recipe.batches("train", data)
-    resume = Resume((runs or RUNS) / f"{recipe.name}-{recipe.digest}", batches, minutes)
-    done = resume.restore(model)
-    if done and progress:
-        print(f"{recipe.name}: going on after epoch {done} of {recipe.epochs}", file=sys.stderr, flush=True)
-    if done < recipe.epochs:
-        model.fit(
-            batches,
-            validation_data=recipe.batches("val", val),
-            initial_epoch=done,
-            epochs=recipe.epochs,
-            verbose=0,
-            # Keras would shuffle the batches once more, from a state of chance that a resumed run does not have.
-            shuffle=False,
-            # The first may refuse what the second would keep.
-            callbacks=[
-                StopWhenDiverged(recipe),
-                resume,
-                *([Progress(recipe.epochs)] if progress else []),
-                *callbacks,
-            ],
-        )
-    if resume.epoch < recipe.epochs:
+    data, val = recipe.data("train"), recipe.data("val")
+    fingerprint = data.fingerprint()
+    with _half_precision():
+        model = recipe.model(recipe.crop)
+        compile_model(model, recipe, jit=DETECTOR_JIT if isinstance(recipe.task, Objects) else JIT)
+    fitted = fit(
+        model,
+        recipe.batches("train", data),
+        recipe.epochs,
+        Path(runs or RUNS) / f"{recipe.name}-{recipe.digest}",
+        validation_data=recipe.batches("val", val),
+        callbacks=callbacks,
+        minutes=minutes,
+        progress=progress,
+        name=recipe.name,
+        data=fingerprint,
+    )
+    if not fitted.finished:
         raise Interrupted(
-            f"{recipe.name}: stopped after epoch {resume.epoch} of {recipe.epochs}, as asked; "
+            f"{recipe.name}: stopped after epoch {fitted.epochs} of {recipe.epochs}, as asked; "
             "the same command goes on from there."
         )
-    return finish(recipe, model, resume, val, root, progress)
+    return finish(recipe, model, fitted, val, root, progress, fingerprint)
 
 
 def finish(
-    recipe: Recipe, model: keras.Model, resume: Resume, val, root: Path | None, progress: bool
-) -> dict:
-    """Round the weights, choose the thresholds on val, measure, write the checkpoint. Returns the card."""
-    keras.mixed_precision.set_global_policy("float32")
-    shipped = recipe.model()
+    recipe: Recipe, model: keras.Model, fitted: Fitted, val, root: Path | None, progress: bool, data: str
+) -> dict[str, Any]:
+    """Round the weights, choose the thresholds on the validation set, measure, write the checkpoint. Returns the card."""
+    with _policy("float32"):
+        shipped = recipe.model()
     for variable, trained in zip(shipped.weights, model.weights, strict=True):
         variable.assign(checkpoints.rounded(checkpoints.keras_numpy(trained)).astype("float32"))
     if progress:
         print(f"{recipe.name}: choosing thresholds and measuring on val", file=sys.stderr, flush=True)
-    probabilities = evaluation.predict_all(recipe, shipped, val)
-    chosen = evaluation.choose(recipe, val, probabilities)
-    metrics = evaluation.measure(recipe, val, probabilities, chosen)
+    segmenter = Segmenter.of(recipe, shipped)
+    outputs = segmenter.outputs(val)
     content = {
         **hardware.describe(),
         "parameters": shipped.count_params(),
-        "epochs": resume.epoch,
-        "seconds": round(resume.seconds),
-        "chosen": chosen,
-        "val": metrics,
-        "history": {name: [round(value, 5) for value in values] for name, values in resume.history.items()},
+        "epochs": fitted.epochs,
+        "seconds": round(fitted.seconds),
+        "skipped": fitted.skipped,
+        "data": data,
+        "thresholds": segmenter.choose_thresholds(val, outputs),
+        "val": segmenter.score(val, outputs),
+        "history": {name: [round(value, 5) for value in values] for name, values in fitted.history.items()},
     }
     checkpoints.save(recipe, shipped, content, root)
     return checkpoints.card(recipe, root)
+
+
+def _checked(callbacks) -> list[keras.callbacks.Callback]:
+    callbacks = [callbacks] if isinstance(callbacks, keras.callbacks.Callback) else list(callbacks)
+    for one in callbacks:
+        if not isinstance(one, keras.callbacks.Callback):
+            raise TypeError(
+                f"callbacks holds {one!r}; each must be a Keras callback, such as EarlyStopping()."
+            )
+        if isinstance(one, (keras.callbacks.ReduceLROnPlateau, keras.callbacks.LearningRateScheduler)):
+            raise ValueError(
+                f"callbacks holds a {type(one).__name__}; the recipe's schedule sets the learning rate. "
+                "Leave it out."
+            )
+    return callbacks
+
+
+@contextmanager
+def _policy(name: str) -> Iterator[None]:
+    """Another dtype policy within the block."""
+    before = keras.config.dtype_policy()
+    keras.config.set_dtype_policy(name)
+    try:
+        yield
+    finally:
+        keras.config.set_dtype_policy(before)
+
+
+def _half_precision():
+    """On a GPU half precision is twice as fast and as good; on a CPU it is slower. The logits stay float32. Whoever has
+    chosen a policy keeps it."""
+    kinds = {device.partition(":")[0] for device in hardware.accelerators()}
+    if not kinds or keras.config.dtype_policy().name != "float32":
+        return nullcontext()
+    return _policy("mixed_bfloat16" if "tpu" in kinds else "mixed_float16")
 
 
 def _loss(logs) -> float:

@@ -7,10 +7,12 @@ import numpy as np
 import pytest
 from keras import ops
 
-from course_lib import checkpoints, evaluation, recipes, training
+from course_lib import checkpoints, recipes, training
 from course_lib.datasets import scenes
 from course_lib.datasets.detection import truth_from_samples
 from course_lib.ops.masks import crop_masks
+from course_lib.segmenter import Segmenter
+from course_lib.tasks import Objects
 
 pytestmark = pytest.mark.backend
 
@@ -41,18 +43,18 @@ TINY = recipes.Recipe(
     val_data={"length": 3, "size": 64, "seed": 5, "objects": (1, 3), "object_size": (12.0, None)},
     network="MaskRCNN",
     network_arguments=NETWORK,
-    target={"kind": "objects", "max_objects": 4},
-    losses={},
+    task=Objects(
+        4,
+        choices={"score_threshold": (0.05, 0.5), "mask_threshold": (0.5,), "min_size": (1,)},
+        choose_by="ap_mean",
+    ),
     epochs=1,
     steps=2,
     batch_size=2,
     crop=(64, 64),
     clip=5.0,
-    prediction=recipes.Prediction(
-        choices={"score_threshold": (0.05, 0.5), "mask_threshold": (0.5,), "min_size": (1,)},
-        choose_by="ap_mean",
-    ),
 )
+TASK, CLASSES = TINY.task, TINY.class_names()
 CHOSEN = {"score_threshold": 0.5, "mask_threshold": 0.5, "min_size": 1}
 
 
@@ -87,7 +89,7 @@ def trained(tmp_path_factory):
 
 class TestEvaluation:
     def test_who_knows_the_truth_has_full_marks(self, pictures):
-        scores = evaluation.measure(TINY, pictures, [perfect(sample) for sample in pictures], CHOSEN)
+        scores = TASK.score(pictures, [perfect(sample) for sample in pictures], CLASSES, **CHOSEN)
         assert scores["box_ap"] == scores["mask_ap_75"] == scores["ap_75"] == 1.0
         assert scores["count_error"] == 0.0 and scores["iou_foreground"] > 0.95
 
@@ -95,14 +97,14 @@ class TestEvaluation:
         said = [perfect(sample) for sample in pictures]
         for one in said:
             one["classes"] = one["classes"] % 6 + 1
-        scores = evaluation.measure(TINY, pictures, said, CHOSEN)
+        scores = TASK.score(pictures, said, CLASSES, **CHOSEN)
         assert scores["ap_75"] == 1.0 and scores["mask_ap"] < 0.2 and scores["box_ap"] < 0.2
 
     def test_nothing_found(self, pictures):
         nothing = {
             name: array if name == "size" else array[:0] for name, array in perfect(pictures[0]).items()
         }
-        scores = evaluation.measure(TINY, pictures, [nothing] * len(pictures), CHOSEN)
+        scores = TASK.score(pictures, [nothing] * len(pictures), CLASSES, **CHOSEN)
         assert scores["mask_ap"] == scores["box_ap"] == scores["ap_50"] == scores["iou_foreground"] == 0.0
         assert scores["count_error"] == 1.0
 
@@ -116,20 +118,20 @@ class TestEvaluation:
             phantoms["scores"] = np.full_like(phantoms["scores"], 0.1)
             both = {name: np.concatenate([one[name], phantoms[name]]) for name in phantoms}
             said.append(both | {"size": one["size"]})
-        assert evaluation.choose(TINY, pictures, said)["score_threshold"] == 0.5
+        assert TASK.choose(pictures, said, CLASSES)["score_threshold"] == 0.5
 
     def test_the_label_map_numbers_the_objects(self, pictures):
-        found = evaluation.answer(TINY, perfect(pictures[0]), CHOSEN)
+        found = TASK.decode(perfect(pictures[0]), **CHOSEN)
         assert found.dtype == np.int32 and found.max() == len(pictures[0].classes)
 
     def test_detections_of_one_picture(self):
         model = TINY.model()
         picture = np.random.default_rng(0).random((50, 70, 3), np.float32)
-        found = evaluation.predict_one(TINY, model, picture)
+        found = Segmenter.of(TINY, model).output(picture)
         assert found["valid"].all() and found["boxes"].shape == (len(found["scores"]), 4)
         assert tuple(found["size"]) == (50, 70)
         with pytest.raises(ValueError, match="this model takes \\(height, width, 3\\)"):
-            evaluation.predict_one(TINY, model, picture[..., :1])
+            Segmenter.of(TINY, model).output(picture[..., :1])
 
 
 class TestTraining:
@@ -143,9 +145,8 @@ class TestTraining:
         model = TINY.model()
         checkpoints.load(TINY, model, root, quiet=True)
         pictures = TINY.data("val")
-        again = evaluation.measure(
-            TINY, pictures, evaluation.predict_all(TINY, model, pictures), card["chosen"]
-        )
+        segmenter = Segmenter.of(TINY, model, card["thresholds"])
+        again = segmenter.evaluate(pictures)
         assert again == pytest.approx(card["val"], abs=1e-3)
 
 

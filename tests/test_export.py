@@ -184,13 +184,13 @@ def test_a_deviation_is_seen(nets, tmp_path):
 
 def test_the_sidecar_says_how_to_use_the_file(nets, tmp_path):
     recipe = recipes.NUCLEI
-    written = export(nets["unet"], tmp_path / "net.keras", recipe=recipe, chosen={"min_size": 20})
+    written = export(nets["unet"], tmp_path / "net.keras", recipe=recipe, thresholds={"min_size": 20})
     assert written.sidecar == tmp_path / "net.keras.json"
     card = json.loads(written.sidecar.read_text())
     assert card["input"]["shape"] == [None, None, None, 1] and card["input"]["range"] == [0, 1]
     assert card["input"]["sides_are_multiples_of"] == 4  # two halvings
     assert "percentiles 1 and 99.8" in card["input"]["normalization"]
-    assert card["classes"] == ["background", "cell", "border"] and card["chosen"] == {"min_size": 20}
+    assert card["classes"] == ["background", "cell", "border"] and card["thresholds"] == {"min_size": 20}
     assert (card["recipe"], card["digest"]) == ("unet-nuclei", recipe.digest)
     assert card["outputs"] == [
         {"name": "logits", "shape": [None, None, None, 3], "meaning": exports.MEANINGS["logits"]}

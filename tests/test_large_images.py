@@ -2,6 +2,7 @@
 
 import json
 import tracemalloc
+from types import SimpleNamespace
 
 import imageio.v3 as imageio
 import keras
@@ -10,7 +11,7 @@ import pytest
 import tifffile
 from PIL import Image
 
-from course_lib import checkpoints, evaluation, recipes
+from course_lib import checkpoints, recipes
 from course_lib.__main__ import main
 from course_lib.datasets import cells, reading
 from course_lib.datasets.augmentation import Augmentation
@@ -18,6 +19,7 @@ from course_lib.datasets.loading import Batches, normalize, percentiles, window_
 from course_lib.datasets.reading import LargeImage, pixel_count, read_image
 from course_lib.models import unet
 from course_lib.models.predict import predict_classes_tiled, predict_probabilities, softmax
+from course_lib.segmenter import Outputs, Segmenter
 
 pytestmark = pytest.mark.backend
 
@@ -230,7 +232,6 @@ class TestCommand:
     def tiny(self, monkeypatch):
         """What counts as large, lowered so that small pictures do."""
         monkeypatch.setattr(reading, "LARGE", 5000)
-        monkeypatch.setattr(evaluation, "LARGE", 5000)
         if checkpoints.is_missing(recipes.CELLS):
             pytest.skip("unet-cells has no trained weights in data/checkpoints")
 
@@ -265,9 +266,9 @@ class TestCommand:
     def test_a_detector_says_that_it_cannot(self, tmp_path):
         picture = LargeImage(write(tmp_path / "a.png", np.zeros((80, 96), np.uint8)), 1)
         with pytest.raises(
-            ValueError, match="maskrcnn-nuclei finds objects in whole pictures, and 80 × 96 pixels"
+            ValueError, match="image has 80 × 96 pixels; a detector finds objects in whole images"
         ):
-            evaluation.predict_large(recipes.get("maskrcnn-nuclei"), None, picture)
+            Segmenter.of(recipes.get("maskrcnn-nuclei"), object()).predict_large(picture)
 
 
 class Counting(list):
@@ -326,30 +327,27 @@ class TestBoundedCache:
 
 
 class TestPredictions:
-    def test_what_fits_is_predicted_once_and_the_rest_when_asked_for(self, monkeypatch):
+    def test_what_fits_is_predicted_once_and_the_rest_when_asked_for(self):
         asked = []
 
-        def predict_one(recipe, model, image):
+        def output(image):
             asked.append(image)
             return np.full(10, image, np.float32)
 
-        monkeypatch.setattr(evaluation, "predict_one", predict_one)
         data = [type("Sample", (), {"image": k}) for k in range(5)]
-        said = evaluation.Predictions(recipes.SCENES, None, data, limit=2 * 40 + 10)
+        said = Outputs(SimpleNamespace(output=output), data, limit=2 * 40 + 10)
         assert asked == [0, 1, 2] and len(said) == 5
         for _ in range(2):
             assert [int(one[0]) for one in said] == [0, 1, 2, 3, 4]
         assert asked == [0, 1, 2] + 2 * [2, 3, 4]
         assert int(said[-1][0]) == 4
-        with pytest.raises(IndexError, match="prediction 5: there are 5"):
+        with pytest.raises(IndexError, match="output 5: there are 5"):
             said[5]
 
     def test_the_metrics_do_not_depend_on_what_is_kept(self):
         recipe = recipes.SCENES
         model, val = recipe.model(), cells("val", length=3, size=32, seed=1)
         grey = [type("Sample", (), {"image": np.repeat(s.image, 3, -1), "semantic": s.semantic}) for s in val]
-        scores = [
-            evaluation.measure(recipe, grey, evaluation.Predictions(recipe, model, grey, limit=limit), {})
-            for limit in (0, 10**9)
-        ]
+        segmenter = Segmenter.of(recipe, model)
+        scores = [segmenter.score(grey, Outputs(segmenter, grey, limit=limit)) for limit in (0, 10**9)]
         assert scores[0] == pytest.approx(scores[1], nan_ok=True) and "mean_iou" in scores[0]

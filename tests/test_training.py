@@ -13,9 +13,12 @@ import keras
 import numpy as np
 import pytest
 
-from course_lib import checkpoints, evaluation, hardware, recipes, training
+from course_lib import checkpoints, files, hardware, recipes, training
 from course_lib.datasets.augmentation import Augmentation
+from course_lib.losses import CrossEntropy, Dice
 from course_lib.schedules import CosineCycles
+from course_lib.segmenter import Segmenter
+from course_lib.tasks import Borders, Objects
 
 pytestmark = pytest.mark.backend
 
@@ -26,17 +29,16 @@ TINY = recipes.Recipe(
     train_data={"length": 8, "size": 32, "seed": 5},
     val_data={"length": 3, "size": 32, "seed": 5},
     network_arguments={"base_filters": 4, "depth": 2, "normalization": "batch"},
-    target={"kind": "three_classes"},
+    task=Borders(
+        choices={"seed_threshold": (0.3, 0.5), "mask_threshold": (0.5,), "min_size": (5,)},
+        choose_by="ap_mean",
+    ),
     augmentation=Augmentation(flip=True, turn=True),
-    losses={"CrossEntropy": 1.0, "Dice": 0.5},
+    loss=CrossEntropy() + 0.5 * Dice(),
     epochs=4,
     steps=3,
     batch_size=2,
     crop=(32, 32),
-    prediction=recipes.Prediction(
-        choices={"seed_threshold": (0.3, 0.5), "mask_threshold": (0.5,), "min_size": (5,)},
-        choose_by="ap_mean",
-    ),
 )
 
 
@@ -63,13 +65,13 @@ class TestRecipe:
             {"seed": 1},
             {"epochs": 5},
             {"crop": (16, 16)},
-            {"losses": {"Dice": 1.0}},
+            {"loss": Dice()},
             {"augmentation": Augmentation()},
         ):
             assert dataclasses.replace(TINY, **change).digest != TINY.digest, change
 
     def test_digest_stays_where_the_weights_do(self):
-        for change in ({"title": "other"}, {"prediction": recipes.Prediction()}, {"val_data": {"length": 5}}):
+        for change in ({"title": "other"}, {"task": Borders()}, {"val_data": {"length": 5}}):
             assert dataclasses.replace(TINY, **change).digest == TINY.digest, change
 
     def test_unknown_recipe_lists_those_there_are(self):
@@ -124,11 +126,14 @@ class TestRecipe:
         model = recipe.model()
         assert model.count_params() * 2 < 16e6  # float16, as it is committed
         classes = len(recipe.class_names())
-        if recipe.detects:
-            assert model.num_classes == classes and recipe.loss() is None
+        if isinstance(recipe.task, Objects):
+            assert model.num_classes == classes and recipe.loss is None
         else:
             assert model.output_shape[-1] == classes
-            assert recipe.loss()(np.zeros((1, 4, 4), int), np.zeros((1, 4, 4, classes), "float32")) > 0
+            assert (
+                recipe.loss_or_default()(np.zeros((1, 4, 4), int), np.zeros((1, 4, 4, classes), "float32"))
+                > 0
+            )
 
 
 class TestTraining:
@@ -138,7 +143,7 @@ class TestTraining:
         assert card["epochs"] == len(card["history"]["loss"]) == len(card["history"]["val_loss"]) == 4
         assert card["history"]["loss"][-1] < card["history"]["loss"][0]
         assert card["parameters"] == TINY.model().count_params()
-        assert set(card["chosen"]) == {"seed_threshold", "mask_threshold", "min_size"}
+        assert set(card["thresholds"]) == {"seed_threshold", "mask_threshold", "min_size"}
 
     def test_stopped_and_resumed_is_the_same_as_never_stopped(self, trained, tmp_path):
         root, card = trained
@@ -196,7 +201,7 @@ class TestTraining:
         # A step as long as a number can be: the next forward pass overflows.
         wild = dataclasses.replace(TINY, learning_rate=1e38, warmup=0.0)
         with pytest.raises(
-            training.Diverged, match=r"tiny: in epoch 1 loss.* was not a finite number.*lower learning_rate"
+            training.Diverged, match=r"tiny: in epoch 1 .*steps were left out.*lower learning_rate"
         ):
             training.train(wild, runs=tmp_path / "runs", root=tmp_path, progress=False)
         assert not list(tmp_path.rglob("*.weights.h5")) and not list(tmp_path.rglob("card.json"))
@@ -215,8 +220,7 @@ class TestCheckpoint:
         root, card = trained
         model = TINY.model()
         checkpoints.load(TINY, model, root, quiet=True)
-        val = TINY.data("val")
-        metrics = evaluation.measure(TINY, val, evaluation.predict_all(TINY, model, val), card["chosen"])
+        metrics = Segmenter.of(TINY, model, card["thresholds"]).evaluate("val")
         assert metrics == pytest.approx(card["val"], abs=1e-4)
 
     def test_the_line_that_says_where(self, trained, capsys):
@@ -239,7 +243,7 @@ class TestCheckpoint:
         (tmp_path / "cut.npz").write_bytes(content[: len(content) // 2])
         model = TINY.model()
         before = model.get_weights()
-        with pytest.raises(checkpoints.CheckpointError, match="cut.npz cannot be read"):
+        with pytest.raises(checkpoints.CheckpointError, match="cut.npz holds no weights that can be read"):
             checkpoints.load_weights(model, tmp_path / "cut.npz")
         checkpoints.save_weights(
             dataclasses.replace(
@@ -265,14 +269,14 @@ class TestCheckpoint:
 
     def test_a_write_that_fails_leaves_the_old_file(self, tmp_path, monkeypatch):
         target = tmp_path / "card.json"
-        checkpoints.write_json(target, {"old": 1})
+        files.write_json(target, {"old": 1})
 
         def full(descriptor):
             raise OSError(28, "No space left on device")
 
-        monkeypatch.setattr(checkpoints.os, "fsync", full)
+        monkeypatch.setattr(files.os, "fsync", full)
         with pytest.raises(OSError, match="No space left"):
-            checkpoints.write_json(target, {"new": 2})
+            files.write_json(target, {"new": 2})
         assert json.loads(target.read_text()) == {"old": 1}
         assert [path.name for path in tmp_path.iterdir()] == ["card.json"]
 

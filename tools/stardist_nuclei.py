@@ -34,7 +34,7 @@ if __name__ == "__main__":
 
 from course_lib import datasets, hardware
 from course_lib.chapters.ch09_real_data.real_data import FOLDER, pooled, rounded
-from course_lib.checkpoints import write_json
+from course_lib.files import write_json
 from course_lib.metrics import instance
 
 RATE = 3e-4

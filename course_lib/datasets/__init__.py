@@ -45,7 +45,7 @@ __all__ = [
     "scenes",
 ]
 
-_CLASSES_AND_CHANNELS = {
+CLASSES_AND_CHANNELS = {
     "cells": (CELL_CLASSES, 1),
     "scenes": (SCENE_CLASSES, 3),
     "nuclei": (NUCLEI_CLASSES, 1),
@@ -65,9 +65,9 @@ def channels(name: str) -> int:
 
 
 def _known(name: str) -> tuple[tuple[str, ...], int]:
-    if name not in _CLASSES_AND_CHANNELS:
+    if name not in CLASSES_AND_CHANNELS:
         raise ValueError(
-            f"name: {name!r} is none of {', '.join(_CLASSES_AND_CHANNELS)}, whose classes and channels are known without "
+            f"name: {name!r} is none of {', '.join(CLASSES_AND_CHANNELS)}, whose classes and channels are known without "
             "opening them. In a recipe for your own pictures give class_names and channels in train_data."
         )
-    return _CLASSES_AND_CHANNELS[name]
+    return CLASSES_AND_CHANNELS[name]

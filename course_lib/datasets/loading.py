@@ -6,17 +6,14 @@ import math
 import threading
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass
+from typing import Any
 
 import keras
 import numpy as np
 
 from course_lib.datasets.augmentation import Augmentation
-from course_lib.datasets.detection import truth_from_maps
-from course_lib.datasets.sample import Dataset, Sample
-from course_lib.datasets.targets import THREE_CLASSES, border_weights, encode_three_classes
+from course_lib.datasets.sample import Dataset
 
-TARGETS = ("classes", "three_classes", "objects")
 NORMALIZATIONS = ("none", "stretch")
 SAMPLINGS = ("pictures", "root_area")
 CACHE_BYTES = 512 * 2**20
@@ -98,52 +95,6 @@ def normalize(image: np.ndarray, how: str) -> np.ndarray:
     return stretch(image) if how == "stretch" else image
 
 
-@dataclass(frozen=True)
-class Target:
-    """What the net is to learn of a sample.
-
-    Attributes:
-        kind: `"classes"`, the semantic map; `"three_classes"`: background, cell, border between touching cells; or
-            `"objects"`: box, class and mask of each object, for a detector (see `datasets.detection`).
-        border: half the border's width in pixels, for three classes.
-        border_weight: `w0` of the U-Net paper's weight map; 0 = all pixels count alike.
-        sigma: the width of that map's border term in pixels.
-        max_objects: places for the objects of a crop.
-    """
-
-    kind: str = "classes"
-    border: float = 2.0
-    border_weight: float = 0.0
-    sigma: float = 5.0
-    max_objects: int = 32
-
-    def __post_init__(self):
-        if self.kind not in TARGETS:
-            raise ValueError(f"kind is {self.kind!r}; it must be one of {', '.join(map(repr, TARGETS))}.")
-
-    def class_names(self, dataset: Dataset) -> tuple[str, ...]:
-        """The classes the net answers with."""
-        return THREE_CLASSES if self.kind == "three_classes" else dataset.class_names
-
-    def encode(self, sample: Sample) -> tuple[np.ndarray, ...]:
-        """`(labels,)` or `(labels, weights)` of one sample, int32 and float32, `(height, width)`; for objects, the instance
-        and the class map, from which `truth_from_maps` makes the truth once the sample is cropped."""
-        if sample.instances is None and (self.kind != "classes" or self.border_weight):
-            raise ValueError(
-                f"{sample.name}: the set has no instances, so there are no objects to tell apart."
-            )
-        if self.kind == "objects":
-            return sample.instances, sample.semantic
-        labels = sample.semantic
-        if self.kind == "three_classes":
-            labels = encode_three_classes(sample.instances, self.border)
-        if not self.border_weight:
-            return (labels,)
-        return labels, border_weights(
-            sample.instances, self.border_weight, self.sigma, class_weights=(1.0, 1.0)
-        )
-
-
 class Batches(keras.utils.PyDataset):
     """Batches of random crops for `fit`: images with labels, or labels and weights, or (for a detector) with the truth.
 
@@ -158,7 +109,8 @@ class Batches(keras.utils.PyDataset):
         batch_size: samples in a batch.
         crop: height and width of the crops in pixels, or `None` for whole pictures (which must then be of one size).
         steps: batches in an epoch; by default as many as it takes to see each sample once.
-        target: what to learn (see `Target`).
+        task: what to learn, such as `tasks.Borders()`: anything with its `encode(sample)` and `collate(images, *maps)`. By
+            default the semantic map.
         augmentation: what may happen to a sample. `None` for validation: the crop is the same in each epoch then.
         normalization: `"none"` or `"stretch"`.
         seed: decides order, crops and augmentation.
@@ -183,7 +135,7 @@ class Batches(keras.utils.PyDataset):
         batch_size: int = 8,
         crop: tuple[int, int] | None = None,
         steps: int | None = None,
-        target: Target = Target(),
+        task: Any = None,
         augmentation: Augmentation | None = None,
         normalization: str = "none",
         seed: int = 0,
@@ -212,7 +164,7 @@ class Batches(keras.utils.PyDataset):
         normalize(np.zeros((1, 1, 1), np.float32), normalization)
         self.sampling = sampling
         self._pool: np.ndarray | None = None
-        self.dataset, self.batch_size, self.crop, self.target = dataset, batch_size, crop, target
+        self.dataset, self.batch_size, self.crop, self.task = dataset, batch_size, crop, task
         self.augmentation, self.normalization, self.seed = augmentation, normalization, seed
         self.whole_pass = steps is None
         self.steps = steps or math.ceil(len(dataset) / batch_size)
@@ -292,8 +244,8 @@ class Batches(keras.utils.PyDataset):
                 f"width x channels: {told}). Or load them one by one, with batch_size=1."
             )
         batch = tuple(np.stack(part) for part in zip(*drawn, strict=True))
-        if self.target.kind == "objects":
-            batch = (batch[0], truth_from_maps(*batch[1:], self.target.max_objects))
+        if self.task is not None:
+            batch = self.task.collate(*batch)
         if self.transform is not None:
             batch = tuple(
                 part for part in self.transform(*batch, *([None] * (3 - len(batch)))) if part is not None
@@ -305,7 +257,8 @@ class Batches(keras.utils.PyDataset):
         if index in self._cache:
             return self._cache[index]
         sample = self.dataset[index]
-        encoded = (normalize(sample.image, self.normalization), *self.target.encode(sample))
+        maps = (sample.semantic,) if self.task is None else self.task.encode(sample)
+        encoded = (normalize(sample.image, self.normalization), *maps)
         size = sum(part.nbytes for part in encoded)
         with self._cache_lock:
             if index not in self._cache and size <= self._cache_room:

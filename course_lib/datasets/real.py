@@ -21,7 +21,7 @@ from skimage.measure import block_reduce
 from course_lib.datasets import archive
 from course_lib.datasets.disk import progress_bar, replacing
 from course_lib.datasets.errors import ArchiveDamaged
-from course_lib.datasets.sample import IGNORE, Dataset, Sample, boxes_from_instances, merge_masks
+from course_lib.datasets.sample import IGNORE, Dataset, Sample, boxes_from_instances, fingerprint, merge_masks
 from course_lib.datasets.splits import SPLITS, checksum, split_of
 
 NUCLEI_CLASSES = ("background", "nucleus")
@@ -260,7 +260,16 @@ def _pack(images: Path, split: str, folder: Path) -> None:
         (partial / "index.json").write_text(json.dumps(index), encoding="utf-8")
 
 
-class _Packed(Dataset):
+class _Pinned(Dataset):
+    """A set whose every file was compared with the archive's manifest."""
+
+    def fingerprint(self) -> str:
+        manifest = archive.MANIFEST.parent / "manifests" / f"{self.name}.json"
+        facts = self.name, self.split, len(self), manifest.read_text(encoding="utf-8")
+        return fingerprint([self[0]] if len(self) else [], *facts)
+
+
+class _Packed(_Pinned):
     """Samples of one object class in the files that `_pack` wrote, read on access."""
 
     def __init__(self, name: str, split: str, class_names: tuple[str, ...], folder: Path):
@@ -283,7 +292,7 @@ class _Packed(Dataset):
         return _sample(np.array(self._images[span]).reshape(height, width), instances > 0, instances, name)
 
 
-class _Lazy(Dataset):
+class _Lazy(_Pinned):
     """Samples that are read from their own files on access, so that the set never lies in memory whole."""
 
     def __init__(

@@ -18,7 +18,7 @@ import numpy as np
 from scipy import stats
 
 from course_lib import hardware, resources
-from course_lib.checkpoints import write_json
+from course_lib.files import write_json
 from course_lib.teaching import discovery
 
 FOLDER = resources.DATA / "results"

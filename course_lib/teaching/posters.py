@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from course_lib import checkpoints
+from course_lib.files import write_atomically
 from course_lib.teaching.drawings import canvas as board
 from course_lib.teaching.drawings import deeplab, fcn, mask_rcnn, to_pdf, to_svg, unet
 
@@ -151,7 +151,7 @@ def write(folder: Path, names: Sequence[str] | None = None) -> Iterator[Path]:
             plt.close(figure)
         for kind, content in pages.items():
             path = Path(folder) / f"{name}.{kind}"
-            checkpoints.write_atomically(path, content)
+            write_atomically(path, content)
             yield path
 
 

@@ -11,11 +11,12 @@ import numpy as np
 import pytest
 from scipy.ndimage import gaussian_filter
 
-from course_lib import checkpoints, datasets, evaluation, recipes
+from course_lib import checkpoints, datasets, recipes
 from course_lib.chapters.ch09_real_data import real_data
 from course_lib.datasets import archive
 from course_lib.datasets.sample import Sample
 from course_lib.metrics import instance, semantic
+from course_lib.segmenter import Segmenter
 
 NOTEBOOK = Path(__file__).resolve().parents[2] / "notebooks" / "09_real_data.ipynb"
 
@@ -198,7 +199,7 @@ def test_membranes_agree_with_the_card():
     assert found["thresholds"]["digest"] == recipes.MEMBRANES.digest, (
         "measure it again: the recipe has changed"
     )
-    assert found["thresholds"]["chosen"] == card["chosen"]["segment_threshold"]
+    assert found["thresholds"]["chosen"] == card["thresholds"]["segment_threshold"]
     for name in ("pixel_error", "rand", "information"):
         assert np.mean([one[name] for one in found["worst"]]) == pytest.approx(card["val"][name], abs=2e-5)
     curve = found["thresholds"]
@@ -430,7 +431,7 @@ def test_a_picture_of_nuclei_measured_again(archives, tmp_path):
     sample = datasets.real._sample(grey, instances > 0, instances, row["name"])
     recipe, model = recipes.NUCLEI, recipes.NUCLEI.model()
     card = checkpoints.load(recipe, model, quiet=True)
-    answer = evaluation.answer(recipe, evaluation.predict_one(recipe, model, sample.image), card["chosen"])
+    answer = recipe.task.decode(Segmenter.of(recipe, model).output(sample.image), **card["thresholds"])
     at = {t: instance.match(sample.instances, answer, t) for t in (0.5, 0.75)}
     again = real_data._nuclei_row(sample, answer, at)
     assert again["nuclei"] == row["nuclei"] and abs(again["found"] - row["found"]) <= 1

@@ -7,7 +7,8 @@ import pytest
 
 from course_lib.datasets import cells
 from course_lib.datasets.augmentation import Augmentation
-from course_lib.datasets.loading import Batches, Target, stretch
+from course_lib.datasets.loading import Batches, stretch
+from course_lib.tasks import Borders
 
 ALL = Augmentation(
     flip=True,
@@ -183,7 +184,7 @@ class TestBatches:
         assert seen[1] == pytest.approx(seen[3], rel=1e-5)
 
     def test_targets(self):
-        images, labels, weights = self.make(target=Target("three_classes", border_weight=10))[0]
+        images, labels, weights = self.make(task=Borders(border_weight=10))[0]
         assert images.shape == (4, 32, 32, 1) and labels.shape == weights.shape == (4, 32, 32)
         assert set(np.unique(labels)) <= {0, 1, 2} and weights.max() > 3
         assert images.dtype == weights.dtype == np.float32 and labels.dtype == np.int32
@@ -193,8 +194,6 @@ class TestBatches:
             self.make(batch_size=0)
         with pytest.raises(ValueError, match="crop is 0"):
             self.make(crop=(0, 32))
-        with pytest.raises(ValueError, match="kind is 'boxes'"):
-            Target("boxes")
         with pytest.raises(ValueError, match="normalization is 'mean'"):
             self.make(normalization="mean")
         with pytest.raises(ValueError, match="dataset is empty"):

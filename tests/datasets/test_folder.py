@@ -8,12 +8,14 @@ import pytest
 from PIL import Image
 from pycocotools import mask as coco_masks
 
-from course_lib import datasets, evaluation, recipes
+from course_lib import datasets, recipes
 from course_lib.datasets import FolderProblems, cells, check_coco, check_folder, coco, folder, reading, scenes
 from course_lib.datasets.checked import ALL, assign
 from course_lib.datasets.coco_json import decode_runs
-from course_lib.datasets.loading import Batches, Target
+from course_lib.datasets.loading import Batches
 from course_lib.datasets.splits import checksum
+from course_lib.segmenter import Segmenter
+from course_lib.tasks import Borders, Objects
 
 CELL = ("background", "cell")
 DRAWN = cells("train", length=10, size=(48, 64), seed=9)
@@ -325,24 +327,24 @@ def test_it_makes_batches_and_recipes(mine, monkeypatch):
     model = recipe.model()
     assert model.output_shape == (None, None, None, 2)
     val = recipe.data("val")
-    probabilities = evaluation.predict_all(recipe, model, val)
+    segmenter = Segmenter.of(recipe, model)
+    probabilities = segmenter.outputs(val)
     assert probabilities[0].shape == (48, 64, 2)
-    scores = evaluation.measure(recipe, val, probabilities, {})
+    scores = segmenter.score(val, probabilities)
     assert set(scores) == {"mean_iou", "pixel_accuracy", "iou_background", "iou_cell"}
 
 
 def test_objects_make_batches_for_every_target(mine):
     data = folder("train", mine, CELL, kind="instances", labels="objects", channels=1, splits=LISTS)
-    _, labels = Batches(data, 2, (32, 32), target=Target("three_classes"))[0]
+    _, labels = Batches(data, 2, (32, 32), task=Borders())[0]
     assert labels.shape == (2, 32, 32) and labels.max() <= 2
-    _, truth = Batches(data, 2, (32, 32), target=Target("objects", max_objects=8))[0]
+    _, truth = Batches(data, 2, (32, 32), task=Objects(8))[0]
     assert truth["boxes"].shape == (2, 8, 4) and truth["classes"].max() == 1
 
 
 def test_a_recipe_without_class_names_says_what_is_missing():
-    recipe = recipes.Recipe("own", "", "folder", {"path": "x"})
-    with pytest.raises(ValueError, match="give class_names and channels in train_data"):
-        recipe.class_names()
+    with pytest.raises(ValueError, match="train_data lacks 'class_names', which folder needs"):
+        recipes.Recipe("own", "", "folder", {"path": "x"})
 
 
 # COCO ---------------------------------------------------------------------------------------------------------
@@ -415,7 +417,7 @@ def test_coco_comes_out_as_it_went_in(own, letters):
         np.testing.assert_array_equal(sample.classes, drawn.classes)
         np.testing.assert_array_equal(sample.boxes, drawn.boxes)
         np.testing.assert_array_equal(sample.image, drawn.image)
-    _, truth = Batches(data, 2, (64, 64), target=Target("objects", max_objects=8))[0]
+    _, truth = Batches(data, 2, (64, 64), task=Objects(8))[0]
     assert truth["masks"].shape == (2, 8, 64, 64)
 
 

@@ -2,7 +2,8 @@
 
 import pytest
 
-from course_lib import checkpoints, evaluation, recipes
+from course_lib import checkpoints, datasets, recipes
+from course_lib.segmenter import load
 
 pytestmark = pytest.mark.backend
 
@@ -23,11 +24,8 @@ def test_the_digest_is_the_recipes(recipe):
 
 @pytest.mark.parametrize("recipe", SHIPPED, ids=lambda recipe: recipe.name)
 def test_the_weights_give_the_metrics_of_the_card(recipe, request, monkeypatch):
-    if recipe.dataset not in ("cells", "scenes"):
+    if recipe.dataset not in (datasets.cells, datasets.scenes):
         monkeypatch.setenv("COURSE_DATA", str(request.getfixturevalue("real_data")))
-    card = checkpoints.card(recipe)
-    model = recipe.model()
-    checkpoints.load(recipe, model, quiet=True)
-    val = recipe.data("val")
-    metrics = evaluation.measure(recipe, val, evaluation.predict_all(recipe, model, val), card["chosen"])
-    assert metrics == pytest.approx(card["val"], abs=1e-3)
+    segmenter = load(recipe)
+    assert segmenter.evaluate("val") == pytest.approx(segmenter.card["val"], abs=1e-3)
+    assert recipe.data("train").fingerprint() == segmenter.card["data"]

@@ -8,11 +8,12 @@ from functools import cache
 
 import numpy as np
 
-from course_lib import evaluation, recipes, training
+from course_lib import recipes, training
 from course_lib.metrics.boundary import boundary_iou
 from course_lib.metrics.semantic import iou
 from course_lib.models.unet import unet
 from course_lib.models.width import nearest_width
+from course_lib.segmenter import Segmenter
 from course_lib.teaching.ledger import Result, interval
 
 SEEDS = (0, 1, 2)
@@ -48,13 +49,8 @@ def trained(recipe: recipes.Recipe):
     """The recipe's net, trained to the end; a run that was stopped goes on, a finished one is only loaded."""
     model = recipe.model(recipe.crop)
     training.compile_model(model, recipe, jit=training.JIT)
-    batches = recipe.batches("train")
-    resume = training.Resume(training.RUNS / f"{recipe.name}-{recipe.digest}", batches)
-    done = resume.restore(model)
-    if done < recipe.epochs:
-        model.fit(
-            batches, initial_epoch=done, epochs=recipe.epochs, verbose=0, shuffle=False, callbacks=[resume]
-        )
+    folder = training.RUNS / f"{recipe.name}-{recipe.digest}"
+    training.fit(model, recipe.batches("train"), recipe.epochs, folder, name=recipe.name)
     whole = recipe.model()
     whole.set_weights(model.get_weights())
     return whole
@@ -66,7 +62,7 @@ def region_and_boundary(recipe: recipes.Recipe, model, dataset, distance: float 
     Both look at objects against background, whichever their class: the same mask, once whole and once its outline.
     """
     areas, rims = [], []
-    for sample, probabilities in zip(dataset, evaluation.predict_all(recipe, model, dataset), strict=True):
+    for sample, probabilities in zip(dataset, Segmenter.of(recipe, model).outputs(dataset), strict=True):
         truth, found = sample.semantic > 0, probabilities.argmax(-1) > 0
         areas.append(iou(truth, found))
         rims.append(boundary_iou(truth, found, distance))

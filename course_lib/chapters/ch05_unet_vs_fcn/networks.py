@@ -25,6 +25,8 @@ from course_lib.chapters.ch03_unet_encoder.encoder_decoder import in_batches
 from course_lib.datasets.augmentation import Augmentation
 from course_lib.datasets.loading import normalize
 from course_lib.datasets.sample import Sample
+from course_lib.files import write_atomically
+from course_lib.losses import CrossEntropy, Dice
 from course_lib.metrics import semantic
 from course_lib.metrics.boundary import boundary_f1
 from course_lib.models.predict import softmax
@@ -58,7 +60,7 @@ CELLS = recipes.Recipe(
     val_data={"length": 64, "size": 96, "seed": 6, "radius": (2.0, 14.0)},
     network_arguments={"base_filters": BASE_FILTERS, "depth": 4, "normalization": "batch"},
     augmentation=Augmentation(flip=True, turn=True, gain=0.1, offset=0.05),
-    losses={"CrossEntropy": 1.0, "Dice": 1.0},
+    loss=CrossEntropy() + Dice(),
     epochs=1,
     steps=300,
     batch_size=8,
@@ -139,7 +141,7 @@ def _with(recipe: recipes.Recipe, net: str, width: int) -> recipes.Recipe:
 
 def with_net(recipe: recipes.Recipe, net: str, seed: int = 0, images: int | None = None) -> recipes.Recipe:
     """The recipe with another of the five nets and another seed; or with `images` training pictures, drawn by the seed."""
-    own = _with(recipe, net, width_of(net, recipe.dataset))
+    own = _with(recipe, net, width_of(net, recipe.dataset.__name__))
     if images is not None:
         own = replace(own, train_data={**own.train_data, "length": images, "seed": 100 + seed})
     return replace(own, seed=seed)
@@ -204,7 +206,7 @@ def ship() -> list[Path]:
             own = with_net(recipe, net, SEEDS[0])
             source, target = weights_of(own), SHIPPED / f"{own.name}-{own.digest}.npz"
             if source != target:
-                checkpoints.write_atomically(target, source.read_bytes())
+                write_atomically(target, source.read_bytes())
             copied.append(target)
     return copied
 

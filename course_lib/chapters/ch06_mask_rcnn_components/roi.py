@@ -9,10 +9,11 @@ import keras
 import numpy as np
 from keras import ops
 
-from course_lib import evaluation, recipes, training
+from course_lib import recipes, training
 from course_lib.chapters.ch07_mask_rcnn_training_and_limits.limits import Step, detect_all
 from course_lib.datasets.loading import normalize
 from course_lib.ops.roi import roi_align, roi_pool
+from course_lib.tasks import Objects, coco_scores
 from course_lib.teaching.ledger import Result, interval
 
 SEEDS = (0, 1, 2)
@@ -48,10 +49,9 @@ SMALL = recipes.Recipe(
             "box_detections_per_img": 24,
         },
     },
-    target={"kind": "objects", "max_objects": 24},
+    task=Objects(24),
     normalization="stretch",
     augmentation=recipes.Augmentation(flip=True, turn=True),
-    losses={},
     epochs=1,
     steps=300,
     batch_size=8,
@@ -103,7 +103,7 @@ def scores(recipe: recipes.Recipe, net) -> dict[str, float]:
     val = list(recipe.data("val"))
     step = Step(lambda images: net(images, training=False), net)
     found = detect_all(step, [normalize(sample.image, recipe.normalization) for sample in val], 16)
-    return evaluation.coco_metrics(recipe, val, found)
+    return coco_scores(val, found, len(recipe.class_names()) - 1)
 
 
 # Claim 6.1 ---------------------------------------------------------------------------------------------------

@@ -10,13 +10,14 @@ import keras
 import numpy as np
 from scipy import ndimage
 
-from course_lib import checkpoints, evaluation, recipes
+from course_lib import checkpoints, recipes
 from course_lib.datasets import cells, scenes
 from course_lib.datasets.loading import normalize
 from course_lib.metrics import COCOEvaluator
 from course_lib.models import MaskRCNN, analysis, unet
 from course_lib.models.mask_rcnn import published, stages
 from course_lib.models.predict import softmax
+from course_lib.tasks import whole_masks
 from course_lib.teaching.ledger import Interval, Result, interval
 
 UNET, DETECTOR = "unet-nuclei", "maskrcnn-nuclei"
@@ -53,7 +54,7 @@ def shipped(name: str) -> tuple:
     """A recipe, its trained net and the settings that were chosen on val."""
     recipe = recipes.get(name)
     model = recipe.model()
-    return recipe, model, checkpoints.load(recipe, model, quiet=True)["chosen"]
+    return recipe, model, checkpoints.load(recipe, model, quiet=True)["thresholds"]
 
 
 class Step(keras.Model):
@@ -247,7 +248,7 @@ def stages_of(
         "look_at": lambda: steps["look_at"].predict_on_batch((pyramid, proposals)),
         "choose": lambda: steps["choose"].predict_on_batch((logits, deltas, proposals, valid)),
         "outline": lambda: steps["outline"].predict_on_batch((pyramid, boxes, classes)),
-        "read": lambda: evaluation.answer(recipe, answer, chosen),
+        "read": lambda: recipe.task.decode(answer, **chosen),
     }
 
 
@@ -267,11 +268,11 @@ def predictions_of(nets: Mapping[str, tuple], picture: np.ndarray) -> dict[str, 
     )
 
     def by_unet() -> np.ndarray:
-        return evaluation.answer(recipe, softmax(pixels.predict_on_batch(one)[0]), chosen)
+        return recipe.task.decode(softmax(pixels.predict_on_batch(one)[0]), **chosen)
 
     def by_detector() -> np.ndarray:
         (found,) = detections(objects.predict_on_batch(one), size)
-        return evaluation.answer(detector_recipe, found, detector_chosen)
+        return detector_recipe.task.decode(found, **detector_chosen)
 
     return {"unet": by_unet, "mask_rcnn": by_detector}
 
@@ -481,7 +482,7 @@ def scores_by_size(
             "classes_pred": one["classes"] - 1,
             "scores": one["scores"],
             "masks_true": instances == np.arange(1, len(sample.classes) + 1)[:, None, None],
-            "masks_pred": evaluation.whole_masks(one),
+            "masks_pred": whole_masks(one),
         }
         for evaluator in evaluators:
             evaluator.update(**arrays)

@@ -11,7 +11,7 @@ import keras
 import numpy as np
 
 import course_lib
-from course_lib import evaluation, recipes, training
+from course_lib import recipes, training
 from course_lib.chapters.ch02_semantic_vs_instance.instances import (
     DEPTHS,
     by_watershed,
@@ -28,6 +28,7 @@ from course_lib.chapters.ch07_mask_rcnn_training_and_limits.limits import (
 )
 from course_lib.datasets.targets import drop_small
 from course_lib.metrics.instance import match
+from course_lib.segmenter import Segmenter
 from course_lib.teaching.ledger import Interval, Result, interval
 
 METHODS = ("components", "watershed", "border", "mask_rcnn")
@@ -124,9 +125,7 @@ def choose_depth(recipe: recipes.Recipe, net, smallest: int) -> tuple[float, dic
     # Evenly over the split, which is sorted by kind; not the few huge ones, which would take most of the time.
     rows = np.linspace(0, len(train) - 1, FOR_DEPTH).round().astype(int)
     samples = [sample for sample in (train[int(row)] for row in rows) if sample.semantic.size <= 400 * 400]
-    maps = [
-        foreground(evaluation.predict_one(recipe, net, sample.image)).astype(np.int32) for sample in samples
-    ]
+    maps = [foreground(Segmenter.of(recipe, net).output(sample.image)).astype(np.int32) for sample in samples]
     found = {}
     for depth in DEPTHS:
         counts = [
@@ -222,14 +221,14 @@ def claim_2_2(progress: Callable[[str], None] = print) -> Result:
     progress(f"watershed: depth {depth:g}, AP on train {depths}")
     rows: dict[str, list] = {method: [] for method in METHODS}
     for sample in val:
-        said = evaluation.predict_one(recipe, net, sample.image)
+        said = Segmenter.of(recipe, net).output(sample.image)
         inside = foreground(said).astype(np.int32)
-        found = evaluation.predict_one(detector_recipe, detector, sample.image)
+        found = Segmenter.of(detector_recipe, detector).output(sample.image)
         answers = {
             "components": drop_small(components(inside), smallest),
             "watershed": drop_small(by_watershed(inside, depth), smallest),
-            "border": evaluation.answer(recipe, said, chosen),
-            "mask_rcnn": evaluation.answer(detector_recipe, found, detector_chosen),
+            "border": recipe.task.decode(said, **chosen),
+            "mask_rcnn": detector_recipe.task.decode(found, **detector_chosen),
         }
         for method, answer in answers.items():
             rows[method].append(tallies(sample.instances, answer))

@@ -9,13 +9,14 @@ from collections.abc import Callable, Mapping
 import keras
 import numpy as np
 
-from course_lib import evaluation, recipes, training
+from course_lib import recipes, training
 from course_lib.chapters.ch06_mask_rcnn_components.roi import SMALL
 from course_lib.chapters.ch07_mask_rcnn_training_and_limits.limits import Step, detect_all
 from course_lib.datasets.loading import normalize
 from course_lib.models.mask_rcnn.settings import Settings
 from course_lib.models.mask_rcnn.stages import LOSSES
 from course_lib.ops.boxes import box_iou
+from course_lib.tasks import coco_scores
 from course_lib.teaching.ledger import Result
 
 RECIPE = dataclasses.replace(
@@ -175,7 +176,7 @@ def symptoms(recipe: recipes.Recipe, model, fault: Fault, pictures: int = PICTUR
             covered += int((overlaps.max(axis=1) >= 0.5).sum())
             total += len(sample.boxes)
     found = detect_all(step, images, batch)
-    scores = evaluation.coco_metrics(recipe, val, found)
+    scores = coco_scores(val, found, len(recipe.class_names()) - 1)
     return {
         "proposed": covered / max(1, total),
         "objects": total / len(val),

@@ -25,7 +25,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from course_lib import datasets, losses, training
-from course_lib.checkpoints import write_json
+from course_lib.files import write_json
 from course_lib.models.predict import softmax
 from course_lib.models.unet import unet
 from course_lib.teaching.ledger import Interval, Result, interval

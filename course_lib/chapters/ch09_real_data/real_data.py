@@ -23,11 +23,12 @@ from scipy.spatial import cKDTree
 from skimage.draw import polygon
 from skimage.transform import resize
 
-from course_lib import checkpoints, datasets, evaluation, hardware, recipes
+from course_lib import checkpoints, datasets, hardware, recipes
 from course_lib.chapters.ch02_semantic_vs_instance.instances import touching_pairs
-from course_lib.checkpoints import write_json
 from course_lib.datasets import Sample, archive
+from course_lib.files import write_json
 from course_lib.metrics import instance, partition, semantic
+from course_lib.segmenter import Segmenter
 from course_lib.teaching import ledger
 
 FOLDER = ledger.FOLDER / "real-data"
@@ -292,9 +293,9 @@ def membranes(progress: Progress = print) -> dict[str, Any]:
 
     model = recipe.model()
     card = checkpoints.load(recipe, model, quiet=True)
-    threshold = card["chosen"]["segment_threshold"]
+    threshold = card["thresholds"]["segment_threshold"]
     progress("membranes: predicting val")
-    found = evaluation.predict_all(recipe, model, both["val"])
+    found = Segmenter.of(recipe, model).outputs(both["val"])
     thresholds = [0.3, 0.4, 0.5, 0.6, 0.7, 0.75, 0.8, 0.85, 0.9, 0.95]
     curve = {
         "threshold": thresholds,
@@ -426,11 +427,11 @@ def nuclei(progress: Progress = print) -> dict[str, Any]:
     model = recipe.model()
     card = checkpoints.load(recipe, model, quiet=True)
     progress("nuclei: predicting val")
-    cuts = [card["chosen"] | {"mask_threshold": value} for value in HABITS]
+    cuts = [card["thresholds"] | {"mask_threshold": value} for value in HABITS]
     pictures, counts, rows, read_off = [], [], [], []
     for sample in both["val"]:
-        one = evaluation.predict_one(recipe, model, sample.image)
-        answer, at, count = _answer(recipe, sample, one, card["chosen"])
+        one = Segmenter.of(recipe, model).output(sample.image)
+        answer, at, count = _answer(recipe, sample, one, card["thresholds"])
         pictures.append(_nuclei_row(sample, answer, at))
         counts.append(count)
         rows.append((sample, answer, at))
@@ -447,8 +448,8 @@ def nuclei(progress: Progress = print) -> dict[str, Any]:
     progress("nuclei: predicting train")
     seen, seen_counts, lower = [], [], 0
     for sample in both["train"]:
-        one = evaluation.predict_one(recipe, model, sample.image)
-        answer, at, count = _answer(recipe, sample, one, card["chosen"])
+        one = Segmenter.of(recipe, model).output(sample.image)
+        answer, at, count = _answer(recipe, sample, one, card["thresholds"])
         row = _nuclei_row(sample, answer, at)
         seen.append(row)
         seen_counts.append(count)
@@ -490,7 +491,7 @@ def _crowded(samples: Sequence[Sample]) -> tuple[list[str], list[np.ndarray], np
 
 def _answer(recipe: recipes.Recipe, sample: Sample, probabilities: np.ndarray, chosen) -> tuple:
     """The instance map, its matchings at IoU 0.5 and 0.75, and their true positives, false positives, false negatives."""
-    answer = evaluation.answer(recipe, probabilities, chosen)
+    answer = recipe.task.decode(probabilities, **chosen)
     at = {t: instance.match(sample.instances, answer, t) for t in (0.5, 0.75)}
     return answer, at, [(m.true_positives, m.false_positives, m.false_negatives) for m in at.values()]
 
@@ -897,7 +898,7 @@ def _street_errors(name: str, val: Sequence[Sample], progress: Progress) -> dict
     progress(f"camvid: predicting val with {name}")
     model = recipe.model()
     checkpoints.load(recipe, model, quiet=True)
-    answers = [evaluation.predict_one(recipe, model, sample.image).argmax(-1) for sample in val]
+    answers = [Segmenter.of(recipe, model).output(sample.image).argmax(-1) for sample in val]
     names = datasets.CAMVID_CLASSES
     tables = [
         semantic.confusion_matrix(sample.semantic, answer, len(names))

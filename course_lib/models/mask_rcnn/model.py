@@ -26,7 +26,7 @@ from course_lib.models.backbone import IMAGENET_MEAN, IMAGENET_STD, resnet50, sm
 from course_lib.models.mask_rcnn import stages
 from course_lib.models.mask_rcnn.fpn import fpn
 from course_lib.models.mask_rcnn.heads import box_head, mask_head, rpn_head
-from course_lib.models.mask_rcnn.optimizer import finite_steps
+from course_lib.models.mask_rcnn.optimizer import FiniteMean, finite_steps
 from course_lib.models.mask_rcnn.settings import Settings
 from course_lib.models.mask_rcnn.torchvision_weights import load_torchvision
 from course_lib.ops.anchors import pyramid_anchors
@@ -181,7 +181,7 @@ class MaskRCNN(keras.Model):
             )
         self.seed_generator = keras.random.SeedGenerator(seed)
         self.loss_names = stages.LOSSES if with_mask else stages.LOSSES[:-1]
-        self.loss_trackers = [keras.metrics.Mean(name=name) for name in self.loss_names]
+        self.loss_trackers = [FiniteMean(name=name) for name in self.loss_names]
         self.built = True
 
     # The network

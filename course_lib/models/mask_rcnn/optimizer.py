@@ -1,4 +1,4 @@
-"""An optimizer around any other that leaves out the steps that would spoil the weights."""
+"""An optimizer that leaves out the steps that would spoil the weights, and a mean that leaves out their losses."""
 
 from __future__ import annotations
 
@@ -34,6 +34,17 @@ class FiniteSteps(keras.optimizers.LossScaleOptimizer):
             for variable, value in zip(self.variables, optimizer_variables, strict=True)
         ]
         return trainable_variables, state
+
+
+@keras.saving.register_keras_serializable(package="course_lib")
+class FiniteMean(keras.metrics.Mean):
+    """The mean of the finite values: a step that is left out does not make the epoch's loss NaN."""
+
+    def update_state(self, values, sample_weight=None):
+        values = ops.convert_to_tensor(values, self.dtype)
+        finite = ops.cast(ops.isfinite(values), self.dtype)
+        weights = finite if sample_weight is None else finite * ops.cast(sample_weight, self.dtype)
+        return super().update_state(ops.where(finite > 0, values, 0.0), weights)
 
 
 def finite_steps(optimizer, half_precision: bool) -> keras.optimizers.Optimizer:
