@@ -26,13 +26,10 @@ import errno
 import functools
 import hashlib
 import json
-import lzma
 import os
 import shutil
 import stat
-import struct
 import zipfile
-import zlib
 from collections.abc import Iterable, Iterator
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
@@ -71,17 +68,6 @@ MAX_FILES = 100_000
 """More files than any archive of the course holds."""
 BAD_NAMES = (errno.EEXIST, errno.ENOTDIR, errno.EISDIR, errno.ENAMETOOLONG, errno.EINVAL, errno.ELOOP)
 """What the system says of names that no sound archive has: a file and a folder of one name, 300 letters."""
-UNREADABLE = (
-    zipfile.BadZipFile,
-    zlib.error,
-    lzma.LZMAError,
-    struct.error,
-    EOFError,
-    RuntimeError,
-    NotImplementedError,
-    ValueError,
-)
-"""How `zipfile` says that what it reads is damaged; an `OSError` while it reads says so, too."""
 
 
 @dataclass(frozen=True)
@@ -186,21 +172,18 @@ def status() -> list[dict]:
             found, splits, size = "cache", marker["splits"], marker["bytes"]
         elif lacking := [reason for folder in _copies(archive) if (reason := _lack(archive, folder))]:
             problem = f"In the cache {lacking[0]}; the next call makes it anew."
-        rows.append(
-            {
-                "name": archive.name,
-                "title": archive.title,
-                "found": found,
-                "splits": splits,
-                "bytes": size,
-                "download_mb": archive.approximate_mb,
-                "licence": archive.licence,
-                "citation": archive.citation,
-                "url": archive.url,
-                "looked_in": [*places, f"the cache ({cache_folder()})"],
-                "problem": problem,
-            }
-        )
+        row = {"name": archive.name, "title": archive.title, "found": found, "splits": splits, "bytes": size}
+        row |= {
+            "download_mb": archive.approximate_mb,
+            "licence": archive.licence,
+            "citation": archive.citation,
+        }
+        row |= {
+            "url": archive.url,
+            "looked_in": [*places, f"the cache ({cache_folder()})"],
+            "problem": problem,
+        }
+        rows.append(row)
     return rows
 
 
@@ -353,7 +336,7 @@ def _contents(archive: Archive, source: Path) -> list[tuple[zipfile.ZipInfo, str
     try:
         with zipfile.ZipFile(source) as packed:
             members = packed.infolist()
-    except (*UNREADABLE, OSError) as error:
+    except Exception as error:  # zipfile has many ways to say that a file is damaged
         raise _Damage(_what_instead(source, error)) from None
 
     wanted = []
@@ -459,7 +442,7 @@ def _blocks(packed: zipfile.ZipFile, member: zipfile.ZipInfo, path: str) -> Iter
         with packed.open(member) as inside:
             while block := inside.read(CHUNK):
                 yield block
-    except (*UNREADABLE, OSError):
+    except Exception:  # whatever zipfile raises while it reads, OSError and LZMAError among it, is damage
         raise _Damage(f"it was altered ({path} in it fails its checksum)") from None
 
 
