@@ -453,7 +453,13 @@ def with_code_of(learner: Learner, cells: list[Cell], expression: str) -> Learne
                 linecache.cache[file] = (len(cell.source), None, cell.source.splitlines(keepends=True), file)
                 code = compile(ast.fix_missing_locations(plain), file, "exec").co_consts[0]
                 if isinstance(code, types.CodeType):
-                    learner.__wrapped__ = types.FunctionType(code, {}, one.name, defaults_of(one))
+                    learner.__wrapped__ = types.FunctionType(
+                        code, {}, one.name, (None,) * len(one.args.defaults)
+                    )
+                    optional = zip(one.args.kwonlyargs, one.args.kw_defaults, strict=True)
+                    learner.__wrapped__.__kwdefaults__ = {
+                        each.arg: None for each, default in optional if default
+                    }
     return learner
 
 
@@ -473,11 +479,6 @@ def without_values(function: ast.FunctionDef) -> ast.FunctionDef:
         **plain, vararg=vararg, kwarg=kwarg, kw_defaults=[None] * len(plain["kwonlyargs"]), defaults=[]
     )
     return bare
-
-
-def defaults_of(function: ast.FunctionDef) -> tuple | None:
-    """A stand-in for each default value, so that the signature knows which arguments may be left out."""
-    return (None,) * len(function.args.defaults) or None
 
 
 # The process that judges one hand-in

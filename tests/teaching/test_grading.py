@@ -19,6 +19,7 @@ from course_lib.teaching import exercises as notebooks
 PROJECT = Path(__file__).resolve().parents[2]
 SOLUTION = next(path for path in notebooks.solutions() if path.name.startswith("01"))
 EXERCISE = notebooks.exercise_path(SOLUTION)
+SHARE = checker.find("01.3").name
 LIMITS = {"seconds": 20.0, "memory_gb": 3.0}
 
 
@@ -32,9 +33,9 @@ def notebook(cells):
     return json.dumps({"cells": made, "metadata": {}, "nbformat": 4, "nbformat_minor": 5})
 
 
-def with_body(name, body, path=SOLUTION):
+def with_body(number, body, path=SOLUTION):
     """The notebook's cells; the function of one exercise has another body."""
-    found = []
+    name, found = checker.find(number).name, []
     for source in sources(path):
         if source.startswith(f"def {name}("):
             source = source.partition("\n")[0] + "\n" + "\n".join(f"    {line}" for line in body.splitlines())
@@ -66,19 +67,19 @@ def test_a_right_function_is_right_and_an_unwritten_one_is_open(number):
 
 
 def test_a_wrong_function_is_told_why():
-    cells = [source.replace("(area_a + area_b - shared)", "(area_a + area_b)") for source in sources()]
-    found = verdict("01.2", cells)
-    assert found.state == "wrong" and "overlap twice" in found.text and found.points == 0
+    found = verdict("01.2", with_body("01.2", "return 0.5"))
+    assert found.state == "wrong" and "0.5" in found.text and found.points == 0
 
 
 def test_one_error_costs_one_exercise():
     """01.4 and 01.6 call 01.2, here wrong: they are judged with a right one."""
-    cells = [source.replace("(area_a + area_b - shared)", "(area_a + area_b)") for source in sources()]
+    cells = with_body("01.2", "return 0.5")
     parsed = [grading.parsed("cell", source) for source in cells]
     ours = grading.right_sources("01")
     with grading.copied_library() as library:
-        nms = grading.judged(checker.find("01.4"), parsed, library, LIMITS, ours)
-    assert nms.state == "right" and "judged with a right box_iou" in nms.text
+        calls = grading.judged(checker.find("01.4"), parsed, library, LIMITS, ours)
+    right_one = f"judged with a right {checker.find('01.2').name}"
+    assert calls.state == "right" and right_one in calls.text
 
 
 @pytest.mark.parametrize(
@@ -88,7 +89,7 @@ def test_one_error_costs_one_exercise():
         "while True:\n    pass",
         "import sys\nsys.exit()",
         "def broken(:\n    ...",
-        "result = box_share(1, 2, 3) / 0",
+        f"result = {SHARE}(1, 2, 3) / 0",
     ],
 )
 def test_what_an_exercise_does_not_need_does_not_run(spoilt):
@@ -101,22 +102,22 @@ def test_deleted_checks_and_a_renamed_function():
     without_checks = [source for source in sources() if "check(" not in source]
     assert verdict("01.3", without_checks).state == "right"
     assert grading.chapter_of([grading.parsed("cell", source) for source in without_checks]) == "01"
-    renamed = [source.replace("box_share", "my_share") for source in sources()]
+    renamed = [source.replace(SHARE, "my_share") for source in sources()]
     assert verdict("01.3", renamed).state == "right", "its check names the function"
     lost = verdict("01.3", [source for source in renamed if "check(" not in source])
-    assert lost.state == "missing" and "no function box_share" in lost.text
+    assert lost.state == "missing" and f"no function {SHARE}" in lost.text
 
 
 def test_a_syntax_error_is_named_with_its_line():
     cells = [
-        "def box_share(a, b, c):\n    return a +* b" if "def box_share" in one else one for one in sources()
+        f"def {SHARE}(a, b, c):\n    return a +* b" if f"def {SHARE}(" in one else one for one in sources()
     ]
     found = verdict("01.3", cells)
     assert found.state == "missing" and "line 2 of cell" in found.text and "is not Python" in found.text
 
 
 def test_an_error_is_told_with_the_learners_line():
-    found = verdict("01.3", with_body("box_share", "return length / nothing"))
+    found = verdict("01.3", with_body("01.3", "return length / nothing"))
     assert found.state == "wrong" and "NameError" in found.text and "return length / nothing" in found.text
 
 
@@ -128,7 +129,8 @@ def test_magics_helpers_and_globals_are_understood():
         "class Box:\n"
         "    def __init__(self, *sides): self.sides = sides\n"
         "    def size(self): return self.sides[0] * self.sides[1]",
-        """def box_share(length, width, degrees, *, turn=helper(TABLE['right']) * 0):
+        f"def {SHARE}(length, width, degrees, *, turn=helper(TABLE['right']) * 0):"
+        """
     c, s = abs(np.cos(helper(degrees) + turn)), abs(np.sin(helper(degrees)))
     return Box(length, width).size() / ((length * c + width * s) * (length * s + width * c))""",
     ]
@@ -136,27 +138,27 @@ def test_magics_helpers_and_globals_are_understood():
 
 
 def test_a_function_that_changes_its_input_is_seen_through_the_process():
-    changed = [
-        source.replace("    counts, current", "    mask[...] = mask\n    counts, current")
-        for source in sources()
-    ]
-    assert verdict("01.5", changed).state == "right"
-    changed = [
-        source.replace("    return counts", "    mask[...] = ~mask\n    return counts")
-        for source in sources()
-    ]
-    found = verdict("01.5", changed)
+    lengths = """mask[...] = mask
+counts, current = [0], False
+for pixel in mask.ravel(order="F"):
+    if pixel != current:
+        counts.append(0)
+        current = pixel
+    counts[-1] += 1
+"""
+    assert verdict("01.5", with_body("01.5", f"{lengths}return counts")).state == "right"
+    found = verdict("01.5", with_body("01.5", f"{lengths}mask[...] = ~mask\nreturn counts"))
     assert found.state == "wrong" and "chang" in found.text
 
 
 def test_out_of_memory_and_out_of_time():
-    found = verdict("01.3", with_body("box_share", "return np.ones(10**11).sum()"))
+    found = verdict("01.3", with_body("01.3", "return np.ones(10**11).sum()"))
     assert found.state == "wrong" and "Memory" in found.text
     found = verdict(
-        "01.3", with_body("box_share", "kept = []\nwhile True: kept.append(bytearray(10**8))"), memory_gb=1.5
+        "01.3", with_body("01.3", "kept = []\nwhile True: kept.append(bytearray(10**8))"), memory_gb=1.5
     )
     assert found.state in ("wrong", "stopped") and found.points == 0
-    found = verdict("01.3", with_body("box_share", "import time\ntime.sleep(100)"), seconds=4)
+    found = verdict("01.3", with_body("01.3", "import time\ntime.sleep(100)"), seconds=4)
     assert found.state in ("wrong", "stopped") and "running after" in found.text
 
 
@@ -196,7 +198,7 @@ def test_out_of_memory_and_out_of_time():
     ],
 )
 def test_nothing_hostile_is_right(body, capfd):
-    found = verdict("01.3", with_body("box_share", body))
+    found = verdict("01.3", with_body("01.3", body))
     assert found.state in ("wrong", "stopped", "open") and found.points == 0, found
     assert found.text and "unpickled" not in capfd.readouterr().out
 
@@ -217,13 +219,13 @@ def test_what_the_process_says_can_be_anything():
 # A class
 
 
-ONE = ["def box_share(length, width, degrees):\n    return 1.0"]  # a notebook that is graded in a moment
+ONE = [f"def {SHARE}(length, width, degrees):\n    return 1.0"]  # a notebook that is graded in a moment
 HAND_INS = {
     "nothing, exit at once": (["import os; os._exit(0)", *UNWRITTEN], 0),
-    "nothing, endless function": (with_body("box_from_mask", "while True: pass", EXERCISE), 0),
-    "endless run_lengths": (with_body("run_lengths", "while True: pass"), 5),
-    "box_share ends the process": (with_body("box_share", "import os\nos._exit(0)"), 5),
-    "box_share kills its parent": (with_body("box_share", "import os\nos.kill(os.getppid(), 9)"), 5),
+    "nothing, endless function": (with_body("01.1", "while True: pass", EXERCISE), 0),
+    "one endless function": (with_body("01.5", "while True: pass"), 5),
+    "one ends the process": (with_body("01.3", "import os\nos._exit(0)"), 5),
+    "one kills its parent": (with_body("01.3", "import os\nos.kill(os.getppid(), 9)"), 5),
     "another judge": (
         [
             "import course_lib.teaching.checker as c\n"
@@ -235,12 +237,12 @@ HAND_INS = {
     "answers imported": (
         [
             "from course_lib.chapters.ch01_detection_vs_segmentation.exercises import *\n"
-            "box_from_mask = box_iou = box_share = nms = run_lengths = mean_iou_of_clicks"
+            + " = ".join(exercise.name for exercise in checker.exercises("01"))
         ],
         0,
     ),
     "checks deleted": ([source for source in sources() if "check(" not in source], 6),
-    "one error": ([source.replace("shared)", "shared * 0)") for source in sources()], 5),
+    "one error": (with_body("01.2", "return 0.5"), 5),
     "zz[1]": (ONE, 0),
     "a::b": (ONE, 0),
     "=HYPERLINK(1)": (ONE, 0),
@@ -289,7 +291,7 @@ def test_the_class_gets_what_it_deserves(graded):
         name: p for name, (_, p) in HAND_INS.items()
     }
     assert rows["one error"]["01.2"] == "wrong" and rows["one error"]["01.4"] == "right"
-    assert rows["box_share kills its parent"]["01.3"] == "stopped"
+    assert rows["one kills its parent"]["01.3"] == "stopped"
     for name in NOT_NOTEBOOKS:
         assert rows[name]["problem"] and f"{name}: not graded, " in said
     assert "checks deleted: 01.1 ✓  01.2 ✓  01.3 ✓  01.4 ✓  01.5 ✓  01.6 ✓  (6 of 6)" in said
@@ -302,7 +304,7 @@ def test_the_class_gets_pages_and_tables(graded):
     assert len(pages) == len(HAND_INS) + len(NOT_NOTEBOOKS)
     assert {"a-b.html", "a-b-2.html", "zz-1.html"} <= pages
     page = (out / "feedback" / "one-error.html").read_text(encoding="utf-8")
-    assert "5 of 6 points" in page and "✗ 01.2 box_iou: not right, 0 of 1" in page
+    assert "5 of 6 points" in page and "✗ 01.2 " in page and "not right, 0 of 1" in page
     assert "imports course_lib.chapters" in (out / "feedback" / "answers-imported.html").read_text(
         encoding="utf-8"
     )
