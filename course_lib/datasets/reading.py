@@ -580,7 +580,7 @@ def _open_tiff(path: Path) -> _Opened:
         simple = bits in (1, 2, 4, 8) or (bits == 16 and samples == 1)
         by_pillow = extras[0] != 1 and (
             (simple and page.sampleformat == 1)
-            or (bits == 32 and samples == 1 and page.sampleformat in (2, 3))
+            or (bits == 32 and samples == 1 and page.sampleformat in (2, 3) and file.byteorder == "<")
         )
         ways = [_tiff_by_tifffile]
         if photometric == 6:  # tifffile makes colours of YCbCr only while it decodes JPEG
