@@ -1,41 +1,49 @@
-"""What an exercise is: inputs, the right answer, the mistakes that people make, hints."""
+"""What an exercise is: inputs, the right answer, the mistakes that people make, hints.
+
+A chapter's `exercises.py` holds them as data. To write one, copy this:
+
+    BOX_AREA = Exercise(
+        number="01.7",
+        name="box_area",
+        form=number("a number, the area in pixels"),
+        answer=lambda box: (box[2] - box[0]) * (box[3] - box[1]),
+        cases=[Case("a box of 4 × 3", [2, 1, 6, 4]), Case("an empty box", [2, 1, 2, 4], note="Its area is 0.")],
+        mistakes={
+            "Your width is one too large: x2 is exclusive.": lambda box: (box[2] - box[0] + 1) * (box[3] - box[1]),
+        },
+        hints=["The width is x2 - x1."],
+    )
+
+The prompt and the empty function stand in the chapter's notebook in `notebooks/solutions`.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import sys
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
 
-@dataclass(frozen=True)
 class Case:
     """One input that the learner's function is tried on.
 
-    Attributes:
-        words: the input in words, fit to follow "for": `"two boxes that do not meet"`.
-        arguments: what the function is called with. A copy is given, so that nothing can be changed in place.
+    Args:
+        words: the input in words, such as `"two boxes that do not meet"`.
+        *arguments: what the function is called with. Lists of numbers become arrays; tuples, which are sizes and shapes,
+            and lists of arrays stay as they are. Every call gets a copy.
         note: what to think of where this case is wrong and no known mistake explains it.
     """
 
-    words: str
-    arguments: tuple
-    note: str = ""
+    def __init__(self, words: str, *arguments: Any, note: str = ""):
+        self.words, self.note = words, note
+        self.arguments = tuple(_as_array(one) if isinstance(one, list) else one for one in arguments)
 
 
-@dataclass(frozen=True)
-class Mistake:
-    """A mistake that people make, as a function that makes it.
-
-    Attributes:
-        sentence: what the learner is told.
-        answer: gives what one gets by making the mistake, for the arguments of any case. Where the learner's function
-            agrees with it on every case that went wrong, this was the mistake.
-    """
-
-    sentence: str
-    answer: Callable[..., Any]
+def _as_array(values: list) -> np.ndarray | list:
+    return values if any(isinstance(one, np.ndarray) for one in values) else np.array(values)
 
 
 @dataclass(frozen=True)
@@ -43,11 +51,11 @@ class Form:
     """What an answer has to look like, and when two answers are the same.
 
     Attributes:
-        words: what is wanted, such as `"four numbers x1, y1, x2, y2"`.
+        words: what is expected, such as `"four numbers x1, y1, x2, y2"`.
         same: whether two arrays of the same shape are the same answer.
         ragged: whether answers may be of different lengths (a list of rows), so that a wrong length is a wrong answer
-            and no wrong form.
-        contrast: says how two answers differ, `(given, wanted)`; by default the numbers are written out.
+            and not a wrong form.
+        contrast: says how two answers differ, `(given, right)`; by default the numbers are written out.
     """
 
     words: str
@@ -56,7 +64,7 @@ class Form:
     contrast: Callable[[np.ndarray, np.ndarray], str] | None = None
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Exercise:
     """An exercise with its check.
 
@@ -64,58 +72,101 @@ class Exercise:
         number: chapter and place in it, `"01.2"`.
         name: what the learner's function is called.
         form: what an answer looks like.
-        cases: makes the inputs, the plainest first.
-        answer: the right answer. It is an implementation of its own; the tests hold it against `course_lib` and against
-            independent software.
-        mistakes: those that are recognised; where two fit equally well the first is named.
+        answer: the right answer: the library's own function where there is one.
+        cases: the inputs, the plainest first.
+        mistakes: a sentence for the learner → a function that makes this mistake, or several that make it in different
+            ways. Where the learner's function agrees with one of them on every case that went wrong, this was the
+            mistake; where two fit equally well, the first is named.
         hints: unfold one at a time, from a nudge to nearly the answer.
         probe: looks at a function whose answers were all right; returns what is still wrong with it, or nothing.
+        seconds: how long all calls together may take.
+        passed: what a right answer is told, if not that it is right on all inputs.
     """
 
     number: str
     name: str
     form: Form
-    cases: Callable[[], Sequence[Case]]
     answer: Callable[..., Any]
-    mistakes: tuple[Mistake, ...]
-    hints: tuple[str, ...]
+    cases: Sequence[Case]
+    mistakes: dict[str, Callable[..., Any] | tuple[Callable[..., Any], ...]]
+    hints: Sequence[str]
     probe: Callable[[Callable[..., Any]], str | None] | None = None
+    seconds: float = 8.0
+    passed: str = ""
 
 
 def close(tolerance: float) -> Callable[[np.ndarray, np.ndarray], bool]:
     """Whether two arrays agree within a tolerance, absolute and relative; NaN agrees with NaN."""
 
-    def same(a, b):
+    def same(a: np.ndarray, b: np.ndarray) -> bool:
         return bool(np.allclose(a, b, rtol=tolerance, atol=tolerance, equal_nan=True))
 
     return same
 
 
-def number(words: str = "a number", tolerance: float = 1e-6) -> Form:
+def number(words: str = "a number", tolerance: float = 1e-5) -> Form:
+    """One number."""
     return Form(words, close(tolerance))
 
 
 def array(words: str, tolerance: float = 1e-5) -> Form:
+    """An array of a known shape."""
     return Form(words, close(tolerance))
 
 
 def rows(words: str) -> Form:
+    """A list of whole numbers, as long as it comes out."""
     return Form(words, lambda a, b: a.shape == b.shape and bool(np.array_equal(a, b)), ragged=True)
 
 
+def truth(words: str = "True or False") -> Form:
+    """A truth value."""
+    return Form(words, lambda a, b: bool(a) == bool(b))
+
+
 def labels(words: str) -> Form:
-    """Maps of objects: the same where they part the pixels alike, whatever the numbers; 0 stays 0."""
+    """Instance maps: the same where they divide the pixels alike, whatever the ids; 0 stays 0."""
 
-    def same(a, b):
-        pairs = set(zip(a.ravel().tolist(), b.ravel().tolist(), strict=True))
-        if any((x == 0) != (y == 0) for x, y in pairs):
-            return False
-        return len(pairs) == len({x for x, _ in pairs}) == len({y for _, y in pairs})
+    def contrast(given: np.ndarray, right: np.ndarray) -> str:
+        yours, ours = (len(np.unique(one[one != 0])) for one in (given, right))
+        if yours == ours:
+            return f"the number of objects is right, {ours}, but they do not consist of the right pixels"
+        return f"expected {ours} objects, got {yours}"
 
-    def contrast(given, wanted):
-        yours, right = (len(np.unique(one[one != 0])) for one in (given, wanted))
-        if yours == right:
-            return f"there are {right} objects, as in your answer, but not of the same pixels"
-        return f"there are {right} objects; your answer has {yours}"
+    return Form(words, same_partition, contrast=contrast)
 
-    return Form(words, same, contrast=contrast)
+
+def same_partition(a: np.ndarray, b: np.ndarray) -> bool:
+    """Whether two instance maps hold the same objects, up to their ids; 0 is background in both."""
+    pairs = set(zip(np.ravel(a).tolist(), np.ravel(b).tolist(), strict=True))
+    if any((x == 0) != (y == 0) for x, y in pairs):
+        return False
+    return len(pairs) == len({x for x, _ in pairs}) == len({y for _, y in pairs})
+
+
+def calls(function: Callable, *arguments: Any) -> set[tuple[str, str]]:
+    """The functions that a call runs, as pairs of module and name."""
+    seen = set()
+
+    def spy(frame, event, called):
+        if event == "call":
+            seen.add((frame.f_globals.get("__name__", ""), frame.f_code.co_name))
+        elif event == "c_call":
+            seen.add((str(getattr(called, "__module__", "")), getattr(called, "__name__", "")))
+
+    sys.setprofile(spy)
+    try:
+        function(*arguments)
+    finally:
+        sys.setprofile(None)
+    return seen
+
+
+def without(case: Case, names: Collection[str], packages: tuple[str, ...], sentence: str) -> Callable:
+    """A probe that refuses a function which has the work done by one of these functions of these packages."""
+
+    def probe(function: Callable) -> str | None:
+        used = calls(function, *case.arguments)
+        return sentence if any(m.startswith(packages) and name in names for m, name in used) else None
+
+    return probe

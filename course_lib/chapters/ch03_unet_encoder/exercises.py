@@ -1,104 +1,75 @@
-"""Exercises to chapter 03: convolution, pooling, parameters, receptive field, an encoder's sizes, what is really seen."""
+"""Exercises of chapter 03: convolution, pooling, parameters, receptive field, an encoder's shapes, what is really seen."""
 
 from __future__ import annotations
 
+from functools import partial
+
 import numpy as np
 
-from course_lib.teaching.exercise import Case, Exercise, Mistake, array, number
+from course_lib.teaching.exercise import Case, Exercise, array, number
 
 # 03.1
 
 
-def convolve(picture, kernel):
-    return _convolved(picture, kernel)
+def convolve(image, kernel, fewer=0, pad=0, of=np.sum):
+    image = np.pad(image, [(pad * (side // 2),) * 2 for side in kernel.shape])
+    windows = np.lib.stride_tricks.sliding_window_view(image, kernel.shape)
+    return of(windows * kernel, axis=(2, 3))[: len(windows) - fewer, : windows.shape[1] - fewer]
 
 
-def _convolved(picture, kernel, fewer=0, same=False):
-    kernel = np.asarray(kernel, float)
-    if same:
-        picture = np.pad(picture, [(side // 2, side // 2) for side in kernel.shape])
-    height, width = (picture.shape[k] - kernel.shape[k] + 1 - fewer for k in (0, 1))
-    out = np.zeros((height, width))
-    for row in range(height):
-        for column in range(width):
-            out[row, column] = (
-                picture[row : row + kernel.shape[0], column : column + kernel.shape[1]] * kernel
-            ).sum()
-    return out
-
-
-def _picture(height, width, seed=0):
+def _image(height, width, seed=0):
     return np.random.default_rng(seed).integers(0, 9, (height, width)).astype(float)
 
 
 CONVOLVE = Exercise(
-    "03.1",
-    "convolve",
-    array("an array"),
-    lambda: [
+    number="03.1",
+    name="convolve",
+    form=array("an array"),
+    answer=convolve,
+    cases=[
         Case(
-            "a picture with one lit pixel",
-            (np.eye(7)[3][:, None] * np.eye(7)[3], np.arange(9.0).reshape(3, 3)),
+            "an image with one bright pixel",
+            np.outer(np.eye(7)[3], np.eye(7)[3]),
+            np.arange(9.0).reshape(3, 3),
         ),
-        Case(
-            "an edge from dark to bright",
-            (np.repeat([[0, 0, 0, 0, 1, 1, 1, 1]], 6, axis=0).astype(float), np.array([[-1.0, 0, 1]] * 3)),
-        ),
-        Case("a picture of 6 × 9", (_picture(6, 9), _picture(3, 3, 1))),
-        Case("a kernel of 5 × 5", (_picture(8, 7), _picture(5, 5, 2))),
-        Case("a kernel of 1 × 3", (_picture(4, 6), np.array([[1.0, 2.0, 4.0]]))),
+        Case("an edge from dark to bright", [[0.0, 0, 0, 0, 1, 1, 1, 1]] * 6, [[-1.0, 0, 1]] * 3),
+        Case("an image of 6 × 9", _image(6, 9), _image(3, 3, 1)),
+        Case("a kernel of 5 × 5", _image(8, 7), _image(5, 5, 2)),
+        Case("a kernel of 1 × 3", _image(4, 6), [[1.0, 2.0, 4.0]]),
+        Case("a kernel of 2 × 3", _image(5, 6, 3), [[1.0, 2.0, 4.0], [0.0, -1.0, 3.0]]),
     ],
-    convolve,
-    (
-        Mistake(
-            "Your kernel is flipped, as in mathematics; networks do not flip it.",
-            lambda p, k: _convolved(p, k[::-1, ::-1]),
+    mistakes={
+        "Your kernel is flipped, as in mathematics; networks do not flip it.": lambda p, k: convolve(
+            p, k[::-1, ::-1]
         ),
-        Mistake(
-            "Your kernel is transposed: its first axis goes down, as the picture's does.",
-            lambda p, k: _convolved(p, k.T),
+        "Your kernel is transposed: its first axis goes down, as the image's does.": lambda p, k: convolve(
+            p, k.T
         ),
-        Mistake(
-            "You pad the picture with zeros and keep its size; here the kernel is put only where it "
-            "fits (valid).",
-            lambda p, k: _convolved(p, k, same=True),
+        "You pad the image with zeros and keep its size; here the kernel is placed only where it fits (valid).": partial(
+            convolve, pad=1
         ),
-        Mistake(
-            "The last row and column are missing: a kernel of side k fits size - k + 1 times.",
-            lambda p, k: _convolved(p, k, fewer=1),
+        "The last row and column are missing: a kernel of side k fits size - k + 1 times.": partial(
+            convolve, fewer=1
         ),
-        Mistake(
-            "You take the mean of the products; a convolution adds them up.",
-            lambda p, k: _convolved(p, k) / np.size(k),
-        ),
-    ),
-    (
-        "At how many places does a kernel of side k fit into a row of n pixels?",
-        "picture[row : row + k, column : column + k] is the window; multiply it with the kernel, "
-        "number by number.",
-        "The answer is (height - kernel height + 1, width - kernel width + 1).",
-    ),
+        "You take the mean of the products; a convolution adds them up.": partial(convolve, of=np.mean),
+    },
+    hints=[
+        "At how many locations does a kernel of side k fit into a row of n pixels?",
+        "image[row : row + k, column : column + k] is the window; multiply it by the kernel, number by number.",
+        "The output has the shape (height - kernel height + 1, width - kernel width + 1).",
+    ],
 )
-
 
 # 03.2
 
 
-def max_pool(x):
-    return _pooled(x, np.max)
+def max_pool(x, of=np.max):
+    height, width = x.shape[0] // 2, x.shape[1] // 2
+    return of(x[: height * 2, : width * 2].reshape(height, 2, width, 2, x.shape[2]), axis=(1, 3))
 
 
-def _pooled(x, of):
-    height, width = x.shape[0] // 2 * 2, x.shape[1] // 2 * 2
-    blocks = x[:height, :width].reshape(height // 2, 2, width // 2, 2, x.shape[2])
-    return of(blocks, axis=(1, 3))
-
-
-def _pooled_with_the_rest(x):
-    height, width = (-(-side // 2) * 2 for side in x.shape[:2])
-    padded = np.full((height, width, x.shape[2]), -np.inf)
-    padded[: x.shape[0], : x.shape[1]] = x
-    return _pooled(padded, np.max)
+def _with_the_rest(x):
+    return max_pool(np.pad(x, [(0, x.shape[0] % 2), (0, x.shape[1] % 2), (0, 0)], constant_values=-np.inf))
 
 
 def _stride_one(x):
@@ -110,70 +81,52 @@ def _maps(height, width, channels, seed=0):
 
 
 MAX_POOL = Exercise(
-    "03.2",
-    "max_pool",
-    array("an array, half as high and wide"),
-    lambda: [
-        Case("a map of 4 × 6 with one channel", (_maps(4, 6, 1),)),
-        Case("a map of 6 × 4 with three channels", (_maps(6, 4, 3, 1),)),
-        Case("a map of negative numbers", (-1 - np.abs(_maps(4, 4, 2, 2)),)),
+    number="03.2",
+    name="max_pool",
+    form=array("an array, half as high and wide"),
+    answer=max_pool,
+    cases=[
+        Case("a feature map of 4 × 6 with one channel", _maps(4, 6, 1)),
+        Case("a feature map of 6 × 4 with three channels", _maps(6, 4, 3, 1)),
+        Case("a feature map of negative numbers", -1 - np.abs(_maps(4, 4, 2, 2))),
         Case(
-            "a map of 5 × 7, which does not divide",
-            (_maps(5, 7, 2, 3),),
-            "A row or column that is left over is dropped.",
+            "a feature map of 5 × 7, which does not divide",
+            _maps(5, 7, 2, 3),
+            note="A row or column that is left over is dropped.",
         ),
     ],
-    max_pool,
-    (
-        Mistake(
-            "You take the mean of each block; max pooling keeps the largest number.",
-            lambda x: _pooled(x, np.mean),
+    mistakes={
+        "You take the mean of each block; max pooling keeps the largest number.": partial(
+            max_pool, of=np.mean
         ),
-        Mistake(
-            "You keep every second pixel, whatever the other three of its block say; take the largest.",
+        "You keep every second pixel, whatever the other three of its block contain; take the largest.": (
             lambda x: x[: x.shape[0] // 2 * 2 : 2, : x.shape[1] // 2 * 2 : 2],
-        ),
-        Mistake(
-            "You keep every second pixel, whatever the other three of its block say; take the largest.",
             lambda x: x[::2, ::2],
         ),
-        Mistake(
-            "You take the largest over the channels, too; each channel is pooled by itself.",
-            lambda x: max_pool(x).max(axis=-1),
+        "You take the largest over the channels, too; each channel is pooled on its own.": lambda x: max_pool(
+            x
+        ).max(axis=-1),
+        "Your blocks overlap: the step from one to the next is 2, not 1.": _stride_one,
+        "A row or column that is left over becomes a block of its own; here it is dropped, as in Keras.": _with_the_rest,
+        "Negative numbers become 0: the largest of four negative numbers is negative (the ReLU is another layer).": (
+            lambda x: np.maximum(max_pool(x), 0)
         ),
-        Mistake("Your blocks overlap: the step from one to the next is 2, not 1.", _stride_one),
-        Mistake(
-            "A row or column that is left over makes a block of its own in your answer; here it is "
-            "dropped, as in Keras.",
-            _pooled_with_the_rest,
-        ),
-        Mistake(
-            "Negative numbers become 0: the largest of four negative numbers is negative (the ReLU "
-            "is another layer).",
-            lambda x: np.maximum(max_pool(x), 0),
-        ),
-    ),
-    (
+    },
+    hints=[
         "x.reshape(height // 2, 2, width // 2, 2, channels) puts each block on two axes of its own.",
-        "Then the maximum over axes 1 and 3. Before that, cut off a row or column that is left over.",
-    ),
+        "Then take the maximum over axes 1 and 3. Before that, cut off a row or column that is left over.",
+    ],
 )
 
 # 03.3
 
-
-def parameters(channels_in, channels_out, kernel, bias):
-    return kernel * kernel * channels_in * channels_out + bias * channels_out
-
-
 PARAMETERS = Exercise(
-    "03.3",
-    "parameters",
-    number("a number, how many parameters"),
-    lambda: [
-        Case(
-            f"{a} channels in, {b} out, a kernel of {k} × {k}, {'a' if bias else 'no'} bias", (a, b, k, bias)
-        )
+    number="03.3",
+    name="parameters",
+    form=number("a number, how many parameters"),
+    answer=lambda a, b, k, bias: k * k * a * b + bias * b,
+    cases=[
+        Case(f"{a} channels in, {b} out, a kernel of {k} × {k}, {'a' if bias else 'no'} bias", a, b, k, bias)
         for a, b, k, bias in (
             (1, 64, 3, True),
             (64, 128, 3, True),
@@ -182,194 +135,153 @@ PARAMETERS = Exercise(
             (64, 2, 1, True),
         )
     ],
-    parameters,
-    (
-        Mistake(
-            "You forgot the bias: one number for each channel out, where there is one.",
-            lambda a, b, k, bias: k * k * a * b,
+    mistakes={
+        "You forgot the bias: one number for each output channel, where there is one.": lambda a, b, k, bias: (
+            k * k * a * b
         ),
-        Mistake(
-            "You always add a bias; the last argument says whether there is one.",
-            lambda a, b, k, bias: k * k * a * b + b,
+        "You always add a bias; the last argument says whether there is one.": lambda a, b, k, bias: (
+            k * k * a * b + b
         ),
-        Mistake(
-            "Each kernel goes through all channels in: multiply by channels_in, too.",
-            lambda a, b, k, bias: k * k * b + bias * b,
+        "Each kernel covers all input channels: multiply by channels_in, too.": lambda a, b, k, bias: (
+            k * k * b + bias * b
         ),
-        Mistake("The kernel has k · k numbers, not k.", lambda a, b, k, bias: k * a * b + bias * b),
-        Mistake(
-            "There is one bias for each channel out, not for each channel in.",
-            lambda a, b, k, bias: k * k * a * b + bias * a,
+        "The kernel has k · k numbers, not k.": lambda a, b, k, bias: k * a * b + bias * b,
+        "There is one bias for each output channel, not for each input channel.": (
+            lambda a, b, k, bias: k * k * a * b + bias * a
         ),
-        Mistake(
-            "There is one bias for each channel out, not a single one.",
-            lambda a, b, k, bias: k * k * a * b + bias,
+        "There is one bias for each output channel, not a single one.": lambda a, b, k, bias: (
+            k * k * a * b + bias
         ),
-        Mistake(
-            "There is one bias for each channel out, not for each pair of channels.",
-            lambda a, b, k, bias: (k * k + bias) * a * b,
+        "There is one bias for each output channel, not for each pair of channels.": (
+            lambda a, b, k, bias: (k * k + bias) * a * b
         ),
-    ),
-    (
-        "How many numbers has one kernel? It looks at a k × k window of every channel in.",
-        "There is one kernel, and one bias, for each channel out.",
-    ),
+    },
+    hints=[
+        "How many numbers does one kernel have? It looks at a k × k window of every input channel.",
+        "There is one kernel, and one bias, for each output channel.",
+    ],
 )
 
 # 03.4
 
 
-def receptive_field(layers):
-    return _field(layers)
-
-
-def _field(layers, step=lambda r, j, k, s: (r + (k - 1) * j, j * s)):
+def receptive_field(layers, step=lambda r, j, k, s: (r + (k - 1) * j, j * s)):
     r, j = 1, 1
     for k, s in layers:
         r, j = step(r, j, k, s)
     return r
 
 
+def _field(step):
+    return partial(receptive_field, step=step)
+
+
 _LEVEL = [(3, 1), (3, 1), (2, 2)]
 
 RECEPTIVE_FIELD = Exercise(
-    "03.4",
-    "receptive_field",
-    number("a number of pixels"),
-    lambda: [
-        Case("no layer at all", ([],), "Without a layer a feature is its pixel: 1."),
-        Case("one 3 × 3 convolution", ([(3, 1)],)),
-        Case("two 3 × 3 convolutions", ([(3, 1), (3, 1)],)),
-        Case("a level of U-Net and a convolution", ([*_LEVEL, (3, 1)],)),
-        Case("four levels of U-Net and two convolutions", ([*_LEVEL * 4, (3, 1), (3, 1)],)),
+    number="03.4",
+    name="receptive_field",
+    form=number("a number of pixels"),
+    answer=receptive_field,
+    cases=[
+        Case("one 3 × 3 convolution", [(3, 1)]),
+        Case("two 3 × 3 convolutions", [(3, 1), (3, 1)]),
+        Case("a level of U-Net and a convolution", [*_LEVEL, (3, 1)]),
+        Case("four levels of U-Net and two convolutions", [*_LEVEL * 4, (3, 1), (3, 1)]),
         Case(
-            "a 7 × 7 convolution with stride 2, a 3 × 3 pooling with stride 2, two convolutions",
-            ([(7, 2), (3, 2), (3, 1), (3, 1)],),
+            "a 7 × 7 convolution and a 3 × 3 pooling, both with stride 2, two convolutions",
+            [(7, 2), (3, 2), (3, 1), (3, 1)],
         ),
-        Case("a 1 × 1 convolution between two others", ([(3, 1), (1, 1), (5, 1)],)),
+        Case("a 1 × 1 convolution between two others", [(3, 1), (1, 1), (5, 1)]),
+        Case("no layer at all", np.zeros((0, 2), int), note="Without a layer a feature is its pixel: 1."),
     ],
-    receptive_field,
-    (
-        Mistake(
-            "You forget the stride: after a pooling, each step of a later layer is twice as long in "
-            "the picture.",
-            lambda layers: _field(layers, lambda r, j, k, s: (r + (k - 1), j)),
+    mistakes={
+        "You forget the stride: after a pooling, each step of a later layer is twice as long in the image.": _field(
+            lambda r, j, k, s: (r + k - 1, j)
         ),
-        Mistake(
-            "A layer's own stride does not widen its own view: first r grows by (k - 1) · j, then j "
-            "is multiplied by the stride.",
-            lambda layers: _field(layers, lambda r, j, k, s: (r + (k - 1) * j * s, j * s)),
+        "A layer's own stride does not widen its own view: first r grows by (k - 1) · j, then j is multiplied by the "
+        "stride.": _field(lambda r, j, k, s: (r + (k - 1) * j * s, j * s)),
+        "A layer adds k - 1 steps, not k: one location is its own.": _field(
+            lambda r, j, k, s: (r + k * j, j * s)
         ),
-        Mistake(
-            "A layer adds k - 1 steps, not k: one position is the one it stands on.",
-            lambda layers: _field(layers, lambda r, j, k, s: (r + k * j, j * s)),
+        "The kernels do not multiply: each layer adds (k - 1) steps.": _field(lambda r, j, k, s: (r * k, j)),
+        "You add the strides; strides multiply: two poolings make steps of 4.": _field(
+            lambda r, j, k, s: (r + (k - 1) * j, j + s - 1)
         ),
-        Mistake(
-            "The kernels do not multiply: each layer adds (k - 1) steps.",
-            lambda layers: _field(layers, lambda r, j, k, s: (r * k, j)),
+        "You begin at 0; before the first layer a feature sees one pixel.": lambda layers: (
+            receptive_field(layers) - 1
         ),
-        Mistake(
-            "The stride adds up in your answer; strides multiply, two poolings make steps of 4.",
-            lambda layers: _field(layers, lambda r, j, k, s: (r + (k - 1) * j, j + s - 1)),
+        "You return the reach to one side; the receptive field is the whole width.": (
+            lambda layers: (receptive_field(layers) - 1) / 2
         ),
-        Mistake(
-            "You begin at 0; before the first layer a feature sees one pixel.",
-            lambda layers: _field(layers) - 1,
-        ),
-        Mistake(
-            "You give the reach to one side; the receptive field is the whole width.",
-            lambda layers: (_field(layers) - 1) / 2,
-        ),
-    ),
-    (
-        "Keep two numbers: r, the receptive field, and j, how many pixels lie between two "
-        "neighbouring features.",
+    },
+    hints=[
+        "Keep two numbers: r, the receptive field, and j, how many pixels lie between two neighbouring features.",
         "Both begin at 1. A layer (k, s) makes r larger by (k - 1) · j.",
         "After that, j is multiplied by s.",
-    ),
+    ],
 )
 
 # 03.5
 
 
-def encoder_shapes(size, depth, filters):
-    return _shapes(size, depth, filters)
-
-
-def _shapes(size, depth, filters, loss=4, growth=2, bottleneck=True, pool_first=False):
-    shapes, channels = [], filters
+def encoder_shapes(size, depth, filters, loss=4, growth=2, pool_first=False, half=lambda size: size // 2):
+    shapes = []
     for level in range(depth + 1):
-        if level or pool_first:
-            size //= 2
+        size = half(size) if level or pool_first else size
         size -= loss
-        shapes.append((size, channels))
-        channels *= growth
-    return shapes if bottleneck else shapes[:-1]
+        shapes.append((size, filters * growth**level))
+    return shapes
 
 
 ENCODER_SHAPES = Exercise(
-    "03.5",
-    "encoder_shapes",
-    array("a list of pairs (side, channels), one for each level and the bottleneck"),
-    lambda: [
-        Case(
-            f"a picture of {size} pixels, depth {depth}, {filters} channels at first", (size, depth, filters)
-        )
-        for size, depth, filters in ((572, 4, 64), (188, 4, 8), (44, 2, 16), (20, 1, 4))
+    number="03.5",
+    name="encoder_shapes",
+    form=array("a list of pairs (side, channels), one for each level and the bottleneck"),
+    answer=encoder_shapes,
+    cases=[
+        Case(f"an image of {size} pixels, depth {depth}, {filters} channels at first", size, depth, filters)
+        for size, depth, filters in ((572, 4, 64), (188, 4, 8), (44, 2, 16), (20, 1, 4), (49, 2, 8))
     ],
-    encoder_shapes,
-    (
-        Mistake(
-            "Your convolutions are padded and lose nothing; here each 3 × 3 convolution takes a "
-            "frame of one pixel.",
-            lambda *a: _shapes(*a, loss=0),
+    mistakes={
+        "Your convolutions are padded and lose nothing; here each 3 × 3 convolution takes a frame of one pixel.": partial(
+            encoder_shapes, loss=0
         ),
-        Mistake(
-            "Two unpadded convolutions take 4 pixels off a side, one at both ends each; you take 2.",
-            lambda *a: _shapes(*a, loss=2),
+        "Two unpadded convolutions take 4 pixels off a side, each one at both ends; you take 2.": partial(
+            encoder_shapes, loss=2
         ),
-        Mistake("The channels double from level to level.", lambda *a: _shapes(*a, growth=1)),
-        Mistake(
-            "The bottleneck is missing: after the last pooling come two more convolutions.",
-            lambda *a: _shapes(*a, bottleneck=False),
+        "The channels double from level to level.": partial(encoder_shapes, growth=1),
+        "The bottleneck is missing: after the last pooling come two more convolutions.": lambda *given: (
+            encoder_shapes(*given)[:-1]
         ),
-        Mistake(
-            "You pool before the first convolutions; on each level the convolutions come first.",
-            lambda *a: _shapes(*a, pool_first=True),
+        "You pool before the first convolutions; on each level the convolutions come first.": partial(
+            encoder_shapes, pool_first=True
         ),
-        Mistake(
-            "You give the sizes after the pooling; the skip, and the level's output, are what comes "
-            "out of the convolutions.",
-            lambda *a: [(side // 2, channels) for side, channels in _shapes(*a)],
+        "You return the sizes after the pooling; the skip, and the level's output, are what the convolutions produce.": (
+            lambda *given: [(side // 2, channels) for side, channels in encoder_shapes(*given)]
         ),
-    ),
-    (
-        "On each level: two unpadded 3 × 3 convolutions (a side loses 2 pixels each), note the "
-        "shape, then halve.",
+        "A side cannot be half a pixel: pooling drops the row that is left over, so divide with // 2.": partial(
+            encoder_shapes, half=lambda size: size / 2
+        ),
+        "You round half a pixel up; pooling drops the row that is left over, so divide with // 2.": partial(
+            encoder_shapes, half=lambda size: -(-size // 2)
+        ),
+    },
+    hints=[
+        "On each level: two unpadded 3 × 3 convolutions (a side loses 2 pixels each), note the shape, then halve.",
         "The channels begin at filters and double from level to level.",
-        "After depth levels comes the bottleneck: halved once more, two convolutions, twice the "
-        "channels. That makes depth + 1 pairs.",
-    ),
+        "After depth levels comes the bottleneck: halved once more, two convolutions, twice the channels. That makes "
+        "depth + 1 pairs.",
+    ],
 )
 
 # 03.6
 
 
-def influence(layers):
-    return _spread(layers)
-
-
-def _spread(layers, kernel=(1 / 3, 1 / 3, 1 / 3)):
+def influence(layers, kernel=(1 / 3, 1 / 3, 1 / 3), mode="full"):
     seen = np.ones(1)
     for _ in range(layers):
-        seen = np.convolve(seen, kernel)
-    return seen
-
-
-def _spread_same(layers):
-    seen = np.ones(1)
-    for _ in range(layers):
-        seen = np.convolve(seen, np.full(3, 1 / 3), mode="same")
+        seen = np.convolve(seen, kernel, mode)
     return seen
 
 
@@ -380,44 +292,32 @@ def _gauss(layers):
 
 
 INFLUENCE = Exercise(
-    "03.6",
-    "influence",
-    array("an array of 2 · layers + 1 numbers"),
-    lambda: [
-        Case(f"{layers} layers" if layers != 1 else "one layer", (layers,)) for layers in (1, 2, 3, 6, 0)
-    ],
-    influence,
-    (
-        Mistake(
-            "You give every pixel of the receptive field the same influence; the middle is reached "
-            "by more paths than the ends.",
-            lambda n: np.full(2 * n + 1, 1 / (2 * n + 1)),
+    number="03.6",
+    name="influence",
+    form=array("an array of 2 · layers + 1 numbers"),
+    answer=influence,
+    cases=[Case(f"{n} layer{'s' * (n != 1)}", n) for n in (1, 2, 3, 6, 0)],
+    mistakes={
+        "You give every pixel of the receptive field the same influence; more paths reach the middle than the ends.": (
+            lambda n: np.full(2 * n + 1, 1 / (2 * n + 1))
         ),
-        Mistake(
-            "You count the paths; divide by 3 for each layer, so that the influences add up to 1.",
-            lambda n: _spread(n, (1, 1, 1)),
+        "You count the paths; divide by 3 for each layer, so that the influences add up to 1.": partial(
+            influence, kernel=(1, 1, 1)
         ),
-        Mistake("You apply a layer too many: no layer at all leaves [1].", lambda n: _spread(n + 1)),
-        Mistake(
-            "np.convolve with mode='same' cuts the ends off: after n layers 2 · n + 1 pixels have an "
-            "influence.",
-            lambda n: _spread(n) if n < 2 else _spread_same(n),
+        "You apply one layer too many: no layer at all leaves [1].": lambda n: influence(n + 1),
+        "np.convolve with mode='same' cuts the ends off: after n layers 2 · n + 1 pixels have an influence.": partial(
+            influence, mode="same"
         ),
-        Mistake(
-            "That is a bell curve of the right width; the influence is only nearly one. Let the "
-            "layers make it.",
-            _gauss,
+        "That is a bell curve of the right width; the influence is close to it, not equal. Let the layers make it.": _gauss,
+        "You weight the middle of each kernel twice; here its three numbers are equal, 1/3 each.": partial(
+            influence, kernel=(0.25, 0.5, 0.25)
         ),
-        Mistake(
-            "You weigh the middle of each kernel twice; here its three numbers are alike, 1/3 each.",
-            lambda n: _spread(n, (0.25, 0.5, 0.25)),
-        ),
-    ),
-    (
+    },
+    hints=[
         "Without a layer a feature depends on its own pixel: [1].",
         "A layer spreads each number over itself and its two neighbours, a third each: "
         "np.convolve(seen, [1/3, 1/3, 1/3]).",
-    ),
+    ],
 )
 
 EXERCISES = (CONVOLVE, MAX_POOL, PARAMETERS, RECEPTIVE_FIELD, ENCODER_SHAPES, INFLUENCE)

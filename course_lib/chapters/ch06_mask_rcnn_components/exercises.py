@@ -1,27 +1,24 @@
-"""Exercises to chapter 06: anchors, box codes, NMS per class, the pyramid's levels, RoI Align, pasting a mask."""
+"""Exercises of chapter 06: anchors, box encoding, NMS per class, the pyramid's levels, RoI Align, pasting a mask."""
 
 from __future__ import annotations
 
 import math
+from functools import partial
 
 import numpy as np
 from scipy import ndimage
 
 from course_lib.ops import by_hand
-from course_lib.teaching.exercise import Case, Exercise, Form, Mistake, array, number, rows
+from course_lib.teaching.exercise import Case, Exercise, Form, array, number, rows
 
 # 06.1
-
-
-def anchors_of_level(feature_size, stride, sizes, ratios):
-    return _anchors(feature_size, stride, sizes, ratios)
 
 
 def _by_area(size, ratio):
     return size / math.sqrt(ratio), size * math.sqrt(ratio)
 
 
-def _anchors(
+def anchors_of_level(
     feature_size,
     stride,
     sizes,
@@ -43,283 +40,227 @@ def _anchors(
     return np.array(found, float)
 
 
-def _anchors_with(**how):
-    return lambda feature_size, stride, sizes, ratios: _anchors(feature_size, stride, sizes, ratios, **how)
+def _anchors(**how):
+    return partial(anchors_of_level, **how)
 
 
 ANCHORS = Exercise(
-    "06.1",
-    "anchors_of_level",
-    array("an array (anchors, 4)"),
-    lambda: [
-        Case("one position, one size, one square", ((1, 1), 16, [32], [1.0])),
-        Case("a map of 2 × 3 with squares", ((2, 3), 8, [16], [1.0])),
-        Case("one position and the ratios 1/4, 1 and 4", ((1, 1), 8, [16], [0.25, 1.0, 4.0])),
-        Case("a map of 2 × 3, two sizes and the ratios 1/2, 1 and 2", ((2, 3), 4, [8, 32], [0.5, 1.0, 2.0])),
-        Case("a map of 3 × 1 with two ratios", ((3, 1), 32, [64], [1.0, 3.0])),
+    number="06.1",
+    name="anchors_of_level",
+    form=array("an array (anchors, 4)"),
+    answer=anchors_of_level,
+    cases=[
+        Case("one location, one size, one square", (1, 1), 16, [32], [1.0]),
+        Case("a feature map of 2 × 3 with squares", (2, 3), 8, [16], [1.0]),
+        Case("one location and the ratios 1/4, 1 and 4", (1, 1), 8, [16], [0.25, 1.0, 4.0]),
+        Case(
+            "a feature map of 2 × 3, two sizes and the ratios 1/2, 1 and 2",
+            (2, 3),
+            4,
+            [8, 32],
+            [0.5, 1.0, 2.0],
+        ),
+        Case("a feature map of 3 × 1 with two ratios", (3, 1), 32, [64], [1.0, 3.0]),
     ],
-    anchors_of_level,
-    (
-        Mistake(
-            "Width and height are swapped: the ratio is height / width, so a ratio of 2 is an upright anchor.",
-            _anchors_with(shape=lambda s, r: _by_area(s, r)[::-1]),
+    mistakes={
+        "Width and height are swapped: the ratio is height / width, so a ratio of 2 is an upright anchor.": _anchors(
+            shape=lambda s, r: _by_area(s, r)[::-1]
         ),
-        Mistake(
-            "Your anchors of other ratios have other areas: take the root of the ratio, "
-            "size / √r wide and size · √r high.",
-            _anchors_with(shape=lambda s, r: (s / r, s * r)),
+        "Your anchors of other ratios have other areas: take the root of the ratio, size / √r wide and size · √r high.": (
+            _anchors(shape=lambda s, r: (s / r, s * r))
         ),
-        Mistake(
-            "Only the height follows the ratio in your anchors, and the area with it: "
-            "they are size / √r wide and size · √r high.",
-            _anchors_with(shape=lambda s, r: (s, s * r)),
+        "Only the height follows the ratio in your anchors, and the area with it: they are size / √r wide and size · √r "
+        "high.": _anchors(shape=lambda s, r: (s, s * r)),
+        "All your anchors are squares; the ratio says how high an anchor is compared with its width.": _anchors(
+            shape=lambda s, r: (s, s)
         ),
-        Mistake(
-            "All your anchors are squares; the ratio says how high an anchor is beside its width.",
-            _anchors_with(shape=lambda s, r: (s, s)),
+        "Your anchors stand in the middle of a cell of stride pixels; here (as in torchvision) the location in row i and "
+        "column j has its anchors around y = i · stride, x = j · stride.": _anchors(shift=0.5),
+        "Your anchors stand one pixel apart: two neighbouring locations of the feature map are a stride apart in "
+        "the image.": (
+            lambda feature_size, stride, sizes, ratios: anchors_of_level(feature_size, 1, sizes, ratios)
         ),
-        Mistake(
-            "Your anchors stand in the middle of a cell of stride pixels; here (as in torchvision) the "
-            "position in row i "
-            "and column j has its anchors around y = i · stride, x = j · stride.",
-            _anchors_with(shift=0.5),
+        "Your anchors are twice as large: half of the width goes to each side of the centre.": _anchors(
+            half=1.0
         ),
-        Mistake(
-            "Your anchors stand one pixel apart: two neighbouring positions of the map are a stride apart "
-            "in the picture.",
-            lambda f, stride, sizes, ratios: _anchors(f, 1, sizes, ratios),
+        "You go down the columns; the locations come row by row.": _anchors(order="xyrs"),
+        "The right anchors in another order: all shapes of one location stand together, as the network's channels do.": (
+            _anchors(order="rsyx")
         ),
-        Mistake(
-            "Your anchors are twice as large: half of the width goes to each side of the centre.",
-            _anchors_with(half=1.0),
+        "At each location the ratios come first: all sizes of the first ratio, then those of the second.": _anchors(
+            order="yxsr"
         ),
-        Mistake(
-            "You go down the columns; the positions come row by row.",
-            _anchors_with(order="xyrs"),
+        "You return centre and size; an anchor is x1, y1, x2, y2.": _anchors(
+            write=lambda x, y, w, h: (x, y, 2 * w, 2 * h)
         ),
-        Mistake(
-            "The right anchors in another order: all shapes of one position stand together, "
-            "as the net's channels do.",
-            _anchors_with(order="rsyx"),
+        "Rows and columns are swapped: a box is x1, y1, x2, y2, and x belongs to the column.": _anchors(
+            write=lambda x, y, w, h: (y - h, x - w, y + h, x + w)
         ),
-        Mistake(
-            "At each position the ratios come first: all sizes of the first ratio, then those of the second.",
-            _anchors_with(order="yxsr"),
-        ),
-        Mistake(
-            "You give centre and size; an anchor is x1, y1, x2, y2.",
-            _anchors_with(write=lambda x, y, w, h: (x, y, 2 * w, 2 * h)),
-        ),
-        Mistake(
-            "Rows and columns are mixed up: a box is x1, y1, x2, y2, and x belongs to the column.",
-            _anchors_with(write=lambda x, y, w, h: (y - h, x - w, y + h, x + w)),
-        ),
-    ),
-    (
+    },
+    hints=[
         "Four loops: over the rows, the columns, the ratios, the sizes. The innermost runs fastest.",
-        "An anchor of size s and ratio r = height / width is to have the area s². How wide is it?",
+        "An anchor of size s and ratio r = height / width must have the area s². How wide is it?",
         "It is s / √r wide and s · √r high, and lies around x = column · stride, y = row · stride.",
-    ),
+    ],
 )
 
 # 06.2
 
 
-def encode_box(box, reference):
-    return by_hand.encode(box, reference)
-
-
-def _centre_and_sides(box):
-    box = np.asarray(box, float)
-    return (box[:2] + box[2:]) / 2, box[2:] - box[:2]
-
-
-def _encode_with(
+def _encode(
+    box,
+    reference,
     point=lambda centre, sides: centre,
     units=lambda sides, reference: reference,
     growth=lambda sides, reference: np.log(sides / reference),
+    weights=1.0,
 ):
-    def answer(box, reference):
-        (centre, sides), (other, lengths) = _centre_and_sides(box), _centre_and_sides(reference)
-        shift = (point(centre, sides) - point(other, lengths)) / units(sides, lengths)
-        return np.concatenate([shift, growth(sides, lengths)])
-
-    return answer
+    (centre, sides), (other, lengths) = (((b[:2] + b[2:]) / 2, b[2:] - b[:2]) for b in (box, reference))
+    shift = (point(centre, sides) - point(other, lengths)) / units(sides, lengths)
+    return np.concatenate([shift, growth(sides, lengths)]) * weights
 
 
 ENCODE = Exercise(
-    "06.2",
-    "encode_box",
-    array("four numbers dx, dy, dw, dh"),
-    lambda: [
-        Case("a box and itself as the reference", ([4, 2, 14, 22], [4, 2, 14, 22])),
-        Case("a box moved by 5 to the right", ([9, 2, 19, 22], [4, 2, 14, 22])),
-        Case("a box twice as wide around the same centre", ([-1, 2, 19, 22], [4, 2, 14, 22])),
-        Case("a box that is moved and shrinks", ([6, 8, 10, 13], [4, 2, 14, 22])),
-        Case("edges between the pixels", ([0.5, 3.25, 7.0, 5.5], [1.0, 1.5, 5.0, 9.5])),
+    number="06.2",
+    name="encode_box",
+    form=array("four numbers dx, dy, dw, dh"),
+    answer=by_hand.encode,
+    cases=[
+        Case("a box and itself as the reference", [4.0, 2, 14, 22], [4.0, 2, 14, 22]),
+        Case("a box moved by 5 to the right", [9.0, 2, 19, 22], [4.0, 2, 14, 22]),
+        Case("a box twice as wide around the same centre", [-1.0, 2, 19, 22], [4.0, 2, 14, 22]),
+        Case("a box that is moved and shrinks", [6.0, 8, 10, 13], [4.0, 2, 14, 22]),
+        Case("edges between the pixels", [0.5, 3.25, 7.0, 5.5], [1.0, 1.5, 5.0, 9.5]),
     ],
-    encode_box,
-    (
-        Mistake(
-            "The logarithm is missing: dw is the logarithm of width / reference width, so that equal sides give 0.",
-            _encode_with(growth=lambda a, b: a / b),
+    mistakes={
+        "The logarithm is missing: dw is the logarithm of width / reference width, so equal sides give 0.": partial(
+            _encode, growth=lambda a, b: a / b
         ),
-        Mistake(
-            "Your dw is the growth as a share of the reference; it is the logarithm of the ratio of the widths.",
-            _encode_with(growth=lambda a, b: (a - b) / b),
+        "Your dw is the growth as a fraction of the reference; it is the logarithm of the ratio of the widths.": partial(
+            _encode, growth=lambda a, b: (a - b) / b
         ),
-        Mistake(
-            "Your logarithm has another base; dw and dh take the natural one, np.log.",
-            _encode_with(growth=lambda a, b: np.log2(a / b)),
+        "Your logarithm has another base; dw and dh use the natural one, np.log.": (
+            partial(_encode, growth=lambda a, b: np.log2(a / b)),
+            partial(_encode, growth=lambda a, b: np.log10(a / b)),
         ),
-        Mistake(
-            "Your logarithm has another base; dw and dh take the natural one, np.log.",
-            _encode_with(growth=lambda a, b: np.log10(a / b)),
+        "You compare the corners x1, y1; dx and dy say how far the centre has moved.": partial(
+            _encode, point=lambda centre, sides: centre - sides / 2
         ),
-        Mistake(
-            "You compare the corners x1, y1; dx and dy say how far the centre has moved.",
-            _encode_with(point=lambda centre, sides: centre - sides / 2),
+        "Your shift is in pixels; divide dx by the reference's width and dy by its height, so that it means the same for "
+        "small and large objects.": partial(_encode, units=lambda a, b: 1.0),
+        "Width and height are swapped: dx is divided by the reference's width, dy by its height.": partial(
+            _encode, units=lambda a, b: b[::-1]
         ),
-        Mistake(
-            "Your shift is in pixels; divide dx by the reference's width and dy by its height, "
-            "so that it means the same for small and large objects.",
-            _encode_with(units=lambda a, b: 1.0),
+        "Width and height are swapped: dw comes before dh.": partial(
+            _encode, growth=lambda a, b: np.log(a / b)[::-1]
         ),
-        Mistake(
-            "Width and height are swapped: dx is divided by the reference's width, dy by its height.",
-            _encode_with(units=lambda a, b: b[::-1]),
+        "You divide by the sides of the box; the network does not know them. Divide by those of the reference.": partial(
+            _encode, units=lambda a, b: a
         ),
-        Mistake(
-            "Width and height are swapped: dw comes before dh.",
-            _encode_with(growth=lambda a, b: np.log(a / b)[::-1]),
+        "You lead from the box to its reference; the code leads from the reference to the box.": (
+            lambda box, reference: _encode(reference, box)
         ),
-        Mistake(
-            "You divide by the sides of the box; the net does not know them. Divide by those of the reference.",
-            _encode_with(units=lambda a, b: a),
+        "Those are torchvision's box weights, 10, 10, 5, 5; here the four numbers stay as they are.": partial(
+            _encode, weights=[10, 10, 5, 5]
         ),
-        Mistake(
-            "You lead from the box to its reference; the code leads from the reference to the box.",
-            lambda box, reference: by_hand.encode(reference, box),
-        ),
-    ),
-    (
+    },
+    hints=[
         "Take the centre, the width and the height of both boxes.",
-        "dx and dy: the way between the centres, in widths and heights of the reference.",
+        "dx and dy: the distance between the centres, in widths and heights of the reference.",
         "dw = np.log(width / reference width), and dh likewise.",
-    ),
+    ],
 )
 
 # 06.3
 
 
-def nms_per_class(boxes, scores, classes, limit):
-    return _class_nms(boxes, scores, classes, limit)
-
-
 def _class_nms(
-    boxes,
-    scores,
-    classes,
-    limit,
-    rivals=lambda a, b: a == b,
-    close=lambda overlap, limit: overlap > limit,
-    against_all=False,
-    sign=-1,
+    boxes, scores, classes, threshold, rivals=np.equal, close=np.greater, against_all=False, sign=-1
 ):
     kept, seen = [], []
-    for row in np.argsort(sign * np.asarray(scores, float), kind="stable").tolist():
-        others = seen if against_all else kept
+    for row in np.argsort(sign * scores, kind="stable").tolist():
         if not any(
-            rivals(classes[row], classes[other]) and close(by_hand.iou(boxes[row], boxes[other]), limit)
-            for other in others
+            rivals(classes[row], classes[k]) and close(by_hand.iou(boxes[row], boxes[k]), threshold)
+            for k in (seen if against_all else kept)
         ):
             kept.append(row)
         seen.append(row)
     return kept
 
 
-def _class_nms_with(**how):
-    return lambda boxes, scores, classes, limit: _class_nms(boxes, scores, classes, limit, **how)
-
-
-def _class_nms_cases():
-    rider = np.array([[10, 0, 20, 30], [11, 1, 21, 31], [10, 2, 21, 30], [60, 0, 70, 30]], float)
-    yield Case("two near copies of one class", (rider[[0, 1, 3]], [0.6, 0.9, 0.8], [1, 1, 1], 0.5))
-    yield Case(
-        "two classes in one place, as a rider on a horse", (rider[[0, 1, 3]], [0.9, 0.8, 0.7], [1, 2, 1], 0.5)
-    )
-    yield Case(
-        "two classes with a near copy each, mixed by score",
-        (rider[[3, 0, 2, 0, 1]], [0.5, 0.6, 0.7, 0.8, 0.9], [1, 1, 1, 2, 2], 0.5),
-    )
-    chain = np.array([[0, 0, 10, 10], [4, 0, 14, 10], [8, 0, 18, 10], [4, 0, 14, 10]], float)
-    yield Case("a chain of three boxes of one class", (chain, [0.9, 0.8, 0.7, 0.6], [3, 3, 3, 1], 0.3))
-    half = np.array([[0, 0, 4, 4], [0, 0, 4, 2], [0, 0, 4, 2]], float)
-    yield Case(
-        "boxes whose IoU is the limit itself, which is not above it", (half, [0.9, 0.8, 0.7], [1, 1, 2], 0.5)
-    )
-    yield Case("no box at all", (np.zeros((0, 4)), [], [], 0.5), "Answer [].")
-
+_RIDER = np.array([[10, 0, 20, 30], [11, 1, 21, 31], [10, 2, 21, 30], [60, 0, 70, 30]], float)
+_CHAIN = [[0.0, 0, 10, 10], [4, 0, 14, 10], [8, 0, 18, 10], [4, 0, 14, 10]]
 
 NMS_PER_CLASS = Exercise(
-    "06.3",
-    "nms_per_class",
-    rows("a list of rows, the best box first"),
-    lambda: list(_class_nms_cases()),
-    nms_per_class,
-    (
-        Mistake(
-            "Boxes of another class suppress each other in your answer: a rider would lose the horse. "
-            "Only a box of the same class counts.",
-            _class_nms_with(rivals=lambda a, b: True),
+    number="06.3",
+    name="nms_per_class",
+    form=rows("a list of row numbers, the best box first"),
+    answer=lambda boxes, scores, classes, threshold: by_hand.nms(boxes, scores, threshold, classes),
+    cases=[
+        Case("two detections of one object", _RIDER[[0, 1, 3]], [0.6, 0.9, 0.8], [1, 1, 1], 0.5),
+        Case(
+            "two classes in one place, such as a rider on a horse",
+            _RIDER[[0, 1, 3]],
+            [0.9, 0.8, 0.7],
+            [1, 2, 1],
+            0.5,
         ),
-        Mistake(
-            "Your comparison of the classes is the wrong way round: boxes of the same class suppress each other.",
-            _class_nms_with(rivals=lambda a, b: a != b),
+        Case(
+            "two classes with a duplicate each, mixed by score",
+            _RIDER[[3, 0, 2, 0, 1]],
+            [0.5, 0.6, 0.7, 0.8, 0.9],
+            [1, 1, 1, 2, 2],
+            0.5,
         ),
-        Mistake(
-            "Your NMS compares with boxes that were already suppressed: only a box that is kept may "
-            "suppress another.",
-            _class_nms_with(against_all=True),
+        Case("a chain of three boxes of one class", _CHAIN, [0.9, 0.8, 0.7, 0.6], [3, 3, 3, 1], 0.3),
+        Case(
+            "boxes whose IoU equals the threshold, so it is not above it",
+            [[0.0, 0, 4, 4], [0, 0, 4, 2], [0, 0, 4, 2]],
+            [0.9, 0.8, 0.7],
+            [1, 1, 2],
+            0.5,
         ),
-        Mistake(
-            "A box whose IoU is exactly the limit stays: only what is above the limit is suppressed.",
-            _class_nms_with(close=lambda overlap, limit: overlap >= limit),
+        Case("no box at all", np.zeros((0, 4)), np.zeros(0), np.zeros(0, int), 0.5, note="Return []."),
+    ],
+    mistakes={
+        "Boxes of different classes suppress each other: a rider would lose the horse. Only a box of the same "
+        "class counts.": (partial(_class_nms, rivals=lambda a, b: True)),
+        "Your comparison of the classes is the wrong way round: boxes of the same class suppress each other.": partial(
+            _class_nms, rivals=np.not_equal
         ),
-        Mistake(
-            "You begin with the lowest score: np.argsort sorts upwards. Sort by -scores.",
-            _class_nms_with(sign=1),
+        "Your NMS compares with boxes that were already suppressed: only a box that is kept may suppress another.": partial(
+            _class_nms, against_all=True
         ),
-        Mistake(
-            "The right boxes, but class after class; the best box of all comes first.",
-            lambda boxes, scores, classes, limit: sorted(
-                _class_nms(boxes, scores, classes, limit), key=lambda row: (classes[row], -scores[row])
-            ),
+        "A box whose IoU equals the threshold stays: only an IoU above the threshold suppresses.": partial(
+            _class_nms, close=np.greater_equal
         ),
-        Mistake(
-            "The right boxes, but sorted by row; the best box comes first.",
-            lambda boxes, scores, classes, limit: sorted(_class_nms(boxes, scores, classes, limit)),
+        "You begin with the lowest score: np.argsort sorts upwards. Sort by -scores.": partial(
+            _class_nms, sign=1
         ),
-        Mistake(
-            "You keep one box of each class; a class may have many objects, and only near copies go.",
-            _class_nms_with(close=lambda overlap, limit: True),
+        "The right boxes, but class after class; the best box of all comes first.": (
+            lambda boxes, scores, classes, threshold: sorted(
+                _class_nms(boxes, scores, classes, threshold), key=lambda row: (classes[row], -scores[row])
+            )
         ),
-    ),
-    (
-        "It is the NMS of chapter 01 with one condition more.",
-        "A box goes if a box that is kept has the same class and overlaps it by more than the limit.",
+        "The right boxes, but sorted by row; the best box comes first.": lambda *given: sorted(
+            _class_nms(*given)
+        ),
+        "You keep one box of each class; a class may have many objects, and only duplicate detections go.": partial(
+            _class_nms, close=lambda overlap, threshold: True
+        ),
+    },
+    hints=[
+        "It is the NMS of chapter 01 with one more condition.",
+        "A box goes if a box that is kept has the same class and overlaps it by more than the threshold.",
         "Go through all boxes from the best to the worst, whatever their class; then the order is right, too.",
-    ),
+    ],
 )
 
 # 06.4
 
 
-def pyramid_level(box):
-    return by_hand.pyramid_level(box)
-
-
-def _level_with(
+def _level(
+    box,
     size=lambda w, h: math.sqrt(w * h),
     logarithm=math.log2,
     whole=math.floor,
@@ -327,120 +268,65 @@ def _level_with(
     sign=1,
     first=4,
 ):
-    def answer(box):
-        found = whole(first + sign * logarithm(size(box[2] - box[0], box[3] - box[1]) / 224))
-        return min(max(found, limits[0]), limits[1])
+    found = whole(first + sign * logarithm(size(box[2] - box[0], box[3] - box[1]) / 224))
+    return min(max(found, limits[0]), limits[1])
 
-    return answer
+
+def _sized(width, height, note=""):
+    return Case(f"a box of {width} × {height}", [5.0, 3, 5 + width, 3 + height], note=note)
 
 
 PYRAMID_LEVEL = Exercise(
-    "06.4",
-    "pyramid_level",
-    number("a number, the level"),
-    lambda: [
-        Case("a box of 224 × 224", ([0, 0, 224, 224],)),
-        Case("a box of 112 × 112", ([10, 20, 122, 132],)),
-        Case("a box of 200 × 200, a little smaller than 224", ([0, 0, 200, 200],)),
-        Case("a box of 448 × 112, as large as 224 × 224", ([0, 0, 448, 112],)),
-        Case("a box of 300 × 300", ([0, 0, 300, 300],)),
-        Case("a box of 500 × 500", ([30, 30, 530, 530],)),
-        Case("a box of 60 × 400", ([5, 5, 65, 405],)),
-        Case(
-            "a box of 8 × 8", ([3, 3, 11, 11],), "The finest level is 2: there is no finer one to read from."
+    number="06.4",
+    name="pyramid_level",
+    form=number("a number, the level"),
+    answer=by_hand.pyramid_level,
+    cases=[
+        *(
+            _sized(*size)
+            for size in ((224, 224), (112, 112), (200, 200), (448, 112), (300, 300), (500, 500), (60, 400))
         ),
-        Case(
-            "a box of 1500 × 900",
-            ([0, 0, 1500, 900],),
-            "The coarsest level is 5: there is no coarser one to read from.",
-        ),
+        _sized(8, 8, "The finest level is 2: there is no finer one to read from."),
+        _sized(1500, 900, "The coarsest level is 5: there is no coarser one to read from."),
     ],
-    pyramid_level,
-    (
-        Mistake(
-            "There is no such level: the pyramid has levels 2 to 5. Put smaller levels to 2 and larger ones to 5.",
-            _level_with(limits=(-99, 99)),
+    mistakes={
+        "There is no such level: the pyramid has levels 2 to 5. Set smaller levels to 2 and larger ones to 5.": partial(
+            _level, limits=(-99, 99)
         ),
-        Mistake(
-            "You round to the nearest level; the formula rounds down.",
-            _level_with(whole=round),
+        "You round to the nearest level; the formula rounds down.": partial(_level, whole=round),
+        "You round up; the formula rounds down.": partial(_level, whole=math.ceil),
+        "You truncate towards 4, as int does to a negative logarithm; round the whole sum down, math.floor.": partial(
+            _level, whole=lambda level: 4 + int(level - 4)
         ),
-        Mistake("You round up; the formula rounds down.", _level_with(whole=math.ceil)),
-        Mistake(
-            "You cut towards 4, as int does to a negative logarithm; round the whole sum down, math.floor.",
-            _level_with(whole=lambda level: 4 + int(level - 4)),
+        "You compare the area with 224; take the root of the area, √(width · height).": partial(
+            _level, size=lambda w, h: w * h
         ),
-        Mistake(
-            "You compare the area with 224; take the root of the area, √(width · height).",
-            _level_with(size=lambda w, h: w * h),
+        "You take the longer side; a long thin box has less area than that. Take √(width · height).": partial(
+            _level, size=max
         ),
-        Mistake(
-            "You take the longer side; a long thin box has less area than that. Take √(width · height).",
-            _level_with(size=max),
+        "You take the shorter side; the level depends on the area. Take √(width · height).": partial(
+            _level, size=min
         ),
-        Mistake(
-            "You take the shorter side; the level goes by the area. Take √(width · height).",
-            _level_with(size=min),
+        "Your logarithm has another base: one level more is a stride twice as large, so take math.log2.": partial(
+            _level, logarithm=math.log
         ),
-        Mistake(
-            "Your logarithm has another base: one level more is a stride twice as large, so take math.log2.",
-            _level_with(logarithm=math.log),
+        "The wrong way round: a large box is read from a coarse map, which has the higher level.": partial(
+            _level, sign=-1
         ),
-        Mistake(
-            "The wrong way round: a large box is read from a coarse map, which has the higher level.",
-            _level_with(sign=-1),
-        ),
-        Mistake(
-            "You begin at level 0; a box of 224 pixels belongs to level k0 = 4.",
-            _level_with(first=0),
-        ),
-    ),
-    (
+        "You begin at level 0; a box of 224 pixels belongs to level k0 = 4.": partial(_level, first=0),
+    },
+    hints=[
         "A box twice as wide and twice as high goes one level up. Which function counts doublings?",
         "math.floor(4 + math.log2(√(width · height) / 224)).",
         "Below 2 it becomes 2, above 5 it becomes 5.",
-    ),
+    ],
 )
 
 # 06.5
 
 
-def read_region(feature_map, box, size, stride):
-    return _read_region(feature_map, box, size, stride)
-
-
-def _read_region(
-    feature_map, box, size, stride, shift=0.0, place=0.5, before=float, read=None, swapped=False
-):
-    """RoI Align with one point in each bin, or what slips make of it."""
-    x1, y1, x2, y2 = (before(edge / stride) - shift for edge in box)
-    if swapped:
-        x1, y1, x2, y2 = y1, x1, y2, x2
-    out = np.zeros((size, size))
-    for i in range(size):
-        for j in range(size):
-            y = y1 + (i + place) * (y2 - y1) / size
-            x = x1 + (j + place) * (x2 - x1) / size
-            out[i, j] = (read or _bilinear)(feature_map, y, x)
-    return out
-
-
-def _bilinear(feature_map, y, x):
-    return by_hand.bilinear(feature_map[..., None], y, x)[0]
-
-
 def _clamped(feature_map, row, column):
-    return feature_map[
-        min(max(row, 0), feature_map.shape[0] - 1), min(max(column, 0), feature_map.shape[1] - 1)
-    ]
-
-
-def _nearest(feature_map, y, x):
-    return _clamped(feature_map, math.floor(y + 0.5), math.floor(x + 0.5))
-
-
-def _upper_left(feature_map, y, x):
-    return _clamped(feature_map, math.floor(y), math.floor(x))
+    return feature_map[min(max(row, 0), len(feature_map) - 1), min(max(column, 0), feature_map.shape[1] - 1)]
 
 
 def _four(feature_map, y, x, weights=lambda t: (1 - t, t), get=_clamped):
@@ -453,220 +339,178 @@ def _four(feature_map, y, x, weights=lambda t: (1 - t, t), get=_clamped):
     )
 
 
-def _region_with(**how):
-    return lambda feature_map, box, size, stride: _read_region(feature_map, box, size, stride, **how)
+def read_region(feature_map, box, size, stride, shift=0.0, at=0.5, before=float, read=_four, swapped=False):
+    """RoI Align with one point in each bin, or what a slip makes of it."""
+    x1, y1, x2, y2 = (before(edge / stride) - shift for edge in box)
+    if swapped:
+        x1, y1, x2, y2 = y1, x1, y2, x2
+    steps = (np.arange(size) + at) / size
+    return np.array(
+        [[read(feature_map, y, x) for x in x1 + steps * (x2 - x1)] for y in y1 + steps * (y2 - y1)]
+    )
 
 
-def _pooled_region(feature_map, box, size, stride):
-    return by_hand.roi_pool(feature_map[..., None], box, size, 1 / stride)[..., 0]
+def _region(**how):
+    return partial(read_region, **how)
 
 
-def _rounded_edge(value):
+def _round_half_up(value):
     return float(math.floor(value + 0.5))
 
 
-def _region_cases():
-    rng = np.random.default_rng(6)
-    ramp = np.add.outer(10.0 * np.arange(7), np.arange(9.0))
-    values = rng.normal(0, 3, (8, 10)).round(2)
-    yield Case("a ramp, a box of one bin", (ramp, [8, 4, 20, 16], 1, 4))
-    yield Case("a ramp, a box with edges between the positions", (ramp, [5, 3, 23, 17], 2, 4))
-    yield Case("a map of random numbers, 2 × 2 bins", (values, [7, 9, 30, 26], 2, 4))
-    yield Case("a map of random numbers, 3 × 3 bins and a stride of 8", (values, [13, 9, 50, 41], 3, 8))
-    edge = "At the last row or column there is no neighbour further on: take the last one itself."
-    yield Case("a point on the last row and column of the map", (values[:, :8], [12, 12, 16, 16], 1, 2), edge)
-
+_RAMP = np.add.outer(10.0 * np.arange(7), np.arange(9.0))
+_VALUES = np.random.default_rng(6).normal(0, 3, (8, 10)).round(2)
 
 READ_REGION = Exercise(
-    "06.5",
-    "read_region",
-    array("an array (size, size)"),
-    lambda: list(_region_cases()),
-    read_region,
-    (
-        Mistake(
-            "You read the nearest position; read between the positions, by bilinear interpolation.",
-            _region_with(read=_nearest),
+    number="06.5",
+    name="read_region",
+    form=array("an array (size, size)"),
+    answer=read_region,
+    cases=[
+        Case("a ramp, a box of one bin", _RAMP, [8.0, 4, 20, 16], 1, 4),
+        Case("a ramp, a box with edges between the locations", _RAMP, [5.0, 3, 23, 17], 2, 4),
+        Case("a map of random numbers, 2 × 2 bins", _VALUES, [7.0, 9, 30, 26], 2, 4),
+        Case("a map of random numbers, 3 × 3 bins and a stride of 8", _VALUES, [13.0, 9, 50, 41], 3, 8),
+        Case(
+            "a point on the last row and column of the map",
+            _VALUES[:, :8],
+            [12.0, 12, 16, 16],
+            1,
+            2,
+            note="At the last row or column there is no next neighbour: take the last one itself.",
         ),
-        Mistake(
-            "You read the upper left neighbour; all four count, each the more the nearer it is.",
-            _region_with(read=_upper_left),
+    ],
+    mistakes={
+        "You read the nearest location; read between the locations, by bilinear interpolation.": _region(
+            read=lambda f, y, x: _clamped(f, math.floor(y + 0.5), math.floor(x + 0.5))
         ),
-        Mistake(
-            "Your box is rounded to whole positions, as RoI Pool does; RoI Align rounds nothing.",
-            _region_with(before=_rounded_edge),
+        "You read the upper left neighbour; all four count, each more the nearer it is.": _region(
+            read=lambda f, y, x: _clamped(f, math.floor(y), math.floor(x))
         ),
-        Mistake(
-            "Your box is rounded to whole positions, as RoI Pool does; RoI Align rounds nothing.",
-            _region_with(before=math.floor),
+        "Your box is rounded to whole locations, as RoI Pool does; RoI Align rounds nothing.": (
+            _region(before=_round_half_up),
+            _region(before=math.floor),
         ),
-        Mistake(
-            "That is RoI Pool: it rounds the box and takes the largest number. RoI Align reads between "
-            "the positions.",
-            _pooled_region,
+        "That is RoI Pool: it rounds the box and takes the largest number. RoI Align reads between the locations.": (
+            lambda f, box, size, stride: by_hand.roi_pool(f[..., None], box, size, 1 / stride)[..., 0]
         ),
-        Mistake(
-            "You are half a position off: here the value of row i and column j lies at i and j themselves, "
-            "so nothing is subtracted.",
-            _region_with(shift=0.5),
+        "You are half a location off: here the value of row i and column j lies at i and j themselves, so nothing is "
+        "subtracted.": _region(shift=0.5),
+        "x and y are swapped: a box is x1, y1, x2, y2, and the map's first axis is y.": _region(swapped=True),
+        "The wrong neighbours get the weights: the nearer one counts more, 1 - t and not t.": _region(
+            read=partial(_four, weights=lambda t: (t, 1 - t))
         ),
-        Mistake(
-            "x and y are swapped: a box is x1, y1, x2, y2, and the map's first axis is y.",
-            _region_with(swapped=True),
+        "You give all four neighbours the same weight; each counts more the nearer it is.": _region(
+            read=partial(_four, weights=lambda t: (0.5, 0.5))
         ),
-        Mistake(
-            "The wrong neighbours get the weights: the nearer one counts more, 1 - t and not t.",
-            _region_with(read=lambda f, y, x: _four(f, y, x, weights=lambda t: (t, 1 - t))),
+        "You read at the beginning of each bin; read in its middle.": _region(at=0.0),
+        "Your neighbour lies outside the map: on the last row or column take the last one itself.": _region(
+            read=partial(_four, get=lambda f, row, column: f[row, column])
         ),
-        Mistake(
-            "All four neighbours count alike in your answer; each counts the more the nearer it is.",
-            _region_with(read=lambda f, y, x: _four(f, y, x, weights=lambda t: (0.5, 0.5))),
+        "Pixels are not locations of the map: divide the box by the stride first.": (
+            lambda f, box, size, stride: read_region(f, box, size, 1)
         ),
-        Mistake(
-            "You read at the beginning of each bin; read in its middle.",
-            _region_with(place=0.0),
-        ),
-        Mistake(
-            "Your neighbour lies outside of the map: on the last row or column take the last one itself.",
-            _region_with(read=lambda f, y, x: _four(f, y, x, get=lambda f, row, column: f[row, column])),
-        ),
-        Mistake(
-            "Pixels are not positions: divide the box by the stride first.",
-            lambda feature_map, box, size, stride: _read_region(feature_map, box, size, 1),
-        ),
-    ),
-    (
+    },
+    hints=[
         "Divide the box by the stride, and do not round. Bin number k of n begins at y1 + k · (y2 - y1) / n.",
-        "In its middle, at y, x, lie four neighbours: rows floor(y) and floor(y) + 1, columns likewise.",
-        "With t = y - floor(y) the upper row counts 1 - t and the lower one t; columns likewise. "
-        "np.clip keeps the rows within the map.",
-    ),
+        "Around its middle, at y, x, lie four neighbours: rows floor(y) and floor(y) + 1, columns likewise.",
+        "With t = y - floor(y) the upper row counts 1 - t and the lower one t; columns likewise. np.clip keeps the rows "
+        "inside the map.",
+    ],
 )
 
-# 06.6, the open one
+# 06.6, the research exercise
 
 
-def paste_mask(grid, box, image_size):
-    return _pasted(grid, box, image_size)
-
-
-def _pasted(
+def paste_mask(
     grid,
     box,
     image_size,
     order=1,
-    place=lambda share, cells: share * cells - 0.5,
+    at=lambda fraction, cells: fraction * cells - 0.5,
     pixel=0.5,
     edge=lambda value: value,
-    transposed=False,
     cut=lambda value: value >= 0.5,
     inside=True,
 ):
-    grid = np.asarray(grid, float).T if transposed else np.asarray(grid, float)
     x1, y1, x2, y2 = (edge(value) for value in box)
     down = (np.arange(image_size[0]) + pixel - y1) / (y2 - y1)
     across = (np.arange(image_size[1]) + pixel - x1) / (x2 - x1)
-    points = np.meshgrid(place(down, len(grid)), place(across, len(grid)), indexing="ij")
-    value = ndimage.map_coordinates(grid, points, order=order, mode="nearest")
+    points = np.meshgrid(at(down, len(grid)), at(across, len(grid)), indexing="ij")
+    value = ndimage.map_coordinates(grid.astype(float), points, order=order, mode="nearest")
     if inside:
         value = value * np.logical_and.outer((down >= 0) & (down <= 1), (across >= 0) & (across <= 1))
     return cut(value)
 
 
-def _paste_with(**how):
-    return lambda grid, box, image_size: _pasted(grid, box, image_size, **how)
+def _paste(**how):
+    return partial(paste_mask, **how)
 
 
-def _pasted_into_all(grid, box, image_size):
-    return _pasted(grid, (0, 0, image_size[1], image_size[0]), image_size)
-
-
-def _paste_cases():
-    full = np.ones((4, 4))
-    rng = np.random.default_rng(1)
-    slope = np.add.outer(np.linspace(0.05, 0.6, 6), np.linspace(0.0, 0.5, 6)) ** 1.1
-    soft = ndimage.gaussian_filter(rng.random((7, 7)), 1.0)
-    soft = (soft - soft.min()) / (soft.max() - soft.min())
-    yield Case("a full grid and a box of whole pixels", (full, (3.0, 2.0, 9.0, 6.0), (10, 12)))
-    yield Case("a sloping grid in a box of 12 × 9", (slope, (2.0, 3.0, 14.0, 12.0), (16, 18)))
-    yield Case("a box with edges between the pixels", (slope, (2.7, 3.4, 13.6, 11.7), (16, 18)))
-    yield Case("a blurred blob, stretched", (soft, (1.3, 0.6, 22.6, 13.4), (15, 24)))
-    yield Case("a small box, smaller than its grid", (soft, (5.2, 4.3, 9.9, 9.8), (14, 14)))
-    outside = "Pixels that the picture does not have are left out; the others stay where they are."
-    yield Case("a box that reaches beyond the picture", (slope, (-4.0, 5.0, 9.0, 20.0), (12, 14)), outside)
-
+_SLOPE = np.add.outer(np.linspace(0.05, 0.6, 6), np.linspace(0.0, 0.5, 6)) ** 1.1
+_SOFT = ndimage.gaussian_filter(np.random.default_rng(1).random((7, 7)), 1.0)
+_SOFT = (_SOFT - _SOFT.min()) / (_SOFT.max() - _SOFT.min())
 
 PASTE_MASK = Exercise(
-    "06.6",
-    "paste_mask",
-    Form(
-        "a bool mask of the picture's size",
-        lambda a, b: a.shape == b.shape and bool(np.allclose(a, b)),
-        contrast=lambda given, wanted: (
-            f"{np.count_nonzero(np.abs(given - wanted.astype(float)) > 1e-6)} of {wanted.size} pixels are wrong"
-            if given.shape == wanted.shape
-            else f"shape {wanted.shape} is wanted"
+    number="06.6",
+    name="paste_mask",
+    form=Form(
+        "a bool mask of the image's size",
+        lambda a, b: bool(np.allclose(a, b)),
+        contrast=lambda given, right: (
+            f"{np.count_nonzero(np.abs(given - right.astype(float)) > 1e-6)} of {right.size} pixels are wrong"
         ),
     ),
-    lambda: list(_paste_cases()),
-    paste_mask,
-    (
-        Mistake(
-            "x and y are swapped in your grid: its first axis goes down, as the picture's does.",
-            _paste_with(transposed=True),
+    answer=paste_mask,
+    cases=[
+        Case("a full grid and a box of whole pixels", np.ones((4, 4)), [3.0, 2.0, 9.0, 6.0], (10, 12)),
+        Case("a sloping grid in a box of 12 × 9", _SLOPE, [2.0, 3.0, 14.0, 12.0], (16, 18)),
+        Case("a box with edges between the pixels", _SLOPE, [2.7, 3.4, 13.6, 11.7], (16, 18)),
+        Case("a blurred blob, stretched", _SOFT, [1.3, 0.6, 22.6, 13.4], (15, 24)),
+        Case("a box smaller than its grid", _SOFT, [5.2, 4.3, 9.9, 9.8], (14, 14)),
+        Case(
+            "a box that reaches beyond the image",
+            _SLOPE,
+            [-4.0, 5.0, 9.0, 20.0],
+            (12, 14),
+            note="Pixels outside the image are left out; the others stay where they are.",
         ),
-        Mistake(
-            "You take the nearest cell of the grid; read between the cells, by bilinear interpolation.",
-            _paste_with(order=0),
+    ],
+    mistakes={
+        "x and y are swapped in your grid: its first axis goes down, as the image's does.": (
+            lambda grid, box, image_size: paste_mask(grid.T, box, image_size)
         ),
-        Mistake(
-            "Your box is rounded to whole pixels: the mask moves by up to half a pixel and is stretched, "
-            "which a small object feels most. Use the box as it is.",
-            _paste_with(edge=lambda value: float(math.floor(value + 0.5))),
+        "You take the nearest cell of the grid; read between the cells, by bilinear interpolation.": _paste(
+            order=0
         ),
-        Mistake(
-            "Your box is cut to whole pixels, as int does: the mask moves by up to a pixel. Use the box as it is.",
-            _paste_with(edge=lambda value: float(int(value))),
+        "Your box is rounded to whole pixels: the mask moves by up to half a pixel and is stretched, which "
+        "matters most for "
+        "a small object. Use the box as it is.": _paste(edge=_round_half_up),
+        "Your box is cut to whole pixels, as int does: the mask moves by up to a pixel. Use the box as it is.": _paste(
+            edge=int
         ),
-        Mistake(
-            "You lay the outer cells' middles on the box's edges; a cell has a width, so the first middle lies "
-            "half a cell within: share · cells - 0.5.",
-            _paste_with(place=lambda share, cells: share * (cells - 1)),
+        "You align the outer cells' middles with the box's edges; a cell has a width, so the first middle lies half a cell "
+        "inside: fraction · cells - 0.5.": _paste(at=lambda fraction, cells: fraction * (cells - 1)),
+        "You are half a cell off: the value of cell k lies at k + 0.5 cells from the box's edge; subtract 0.5.": _paste(
+            at=lambda fraction, cells: fraction * cells
         ),
-        Mistake(
-            "You are half a cell off: the value of cell k lies at k + 0.5 cells from the box's edge; "
-            "subtract 0.5.",
-            _paste_with(place=lambda share, cells: share * cells),
+        "You are half a pixel off: the middle of pixel j lies at j + 0.5.": _paste(pixel=0.0),
+        "You return probabilities; a mask is True where they reach 0.5.": _paste(cut=lambda value: value),
+        "You threshold the grid at 0.5 before you stretch it: its steps become steps of the outline. Stretch first.": (
+            lambda grid, box, image_size: paste_mask(grid >= 0.5, box, image_size)
         ),
-        Mistake(
-            "You are half a pixel off: the middle of pixel j lies at j + 0.5.",
-            _paste_with(pixel=0.0),
+        "You stretch the grid over the whole image; it belongs into its box.": (
+            lambda grid, box, size: paste_mask(grid, (0, 0, size[1], size[0]), size)
         ),
-        Mistake(
-            "You return probabilities; a mask is True where they reach 0.5.",
-            _paste_with(cut=lambda value: value),
-        ),
-        Mistake(
-            "You cut the grid at 0.5 before you stretch it: its steps become steps of the outline. "
-            "Stretch first, then cut.",
-            lambda grid, box, image_size: _pasted(np.asarray(grid) >= 0.5, box, image_size),
-        ),
-        Mistake(
-            "You stretch the grid to the whole picture; it belongs into its box.",
-            _pasted_into_all,
-        ),
-        Mistake(
-            "Your mask goes on outside of its box; there it is False.",
-            _paste_with(inside=False),
-        ),
-    ),
-    (
-        "Go backwards: for each pixel of the picture ask where in the grid its middle lies.",
-        "Column j lies at the share (j + 0.5 - x1) / (x2 - x1) of the box. Which cell is that?",
-        "At share · cells - 0.5, since a cell has its value at its middle. "
-        "ndimage.map_coordinates(grid, [rows, columns], order=1, mode='nearest') reads there; "
-        "then cut at 0.5, and keep only pixels whose middle lies in the box.",
-    ),
+        "Your mask goes on outside its box; there it is False.": _paste(inside=False),
+    },
+    hints=[
+        "Go backwards: for each pixel of the image ask where in the grid its middle lies.",
+        "Column j lies at the fraction (j + 0.5 - x1) / (x2 - x1) of the box. Which cell is that?",
+        "At fraction · cells - 0.5, since a cell has its value at its middle. ndimage.map_coordinates(grid, "
+        "[rows, columns], "
+        "order=1, mode='nearest') reads there; then threshold at 0.5, and keep only pixels whose middle lies in the box.",
+    ],
 )
 
 EXERCISES = (ANCHORS, ENCODE, NMS_PER_CLASS, PYRAMID_LEVEL, READ_REGION, PASTE_MASK)
