@@ -9,7 +9,6 @@ from scipy import ndimage
 from scipy.optimize import linear_sum_assignment
 from scipy.special import log_softmax
 
-from course_lib import metrics
 from course_lib.teaching.exercise import Case, Exercise, array, labels, number, same_partition, truth, without
 
 # 02.1
@@ -211,11 +210,7 @@ SAME_OBJECTS = Exercise(
 # 02.4
 
 
-def average_precision(true, predicted, threshold):
-    return metrics.average_precision([true], [predicted], threshold)
-
-
-def _ap(
+def average_precision(
     true,
     predicted,
     threshold,
@@ -226,7 +221,7 @@ def _ap(
     whole=np.logical_or,
     found=np.greater,
 ):
-    """AP with one of its steps done differently; n true objects, m predicted ones, tp pairs."""
+    """`score` gets the number of true objects, of predicted ones, and of pairs."""
     true_ids, ids = ([k for k in np.unique(m) if k or background] for m in (true, predicted))
     if not true_ids and not ids and empty is not None:
         return empty
@@ -269,28 +264,33 @@ AP = Exercise(
     ],
     mistakes={
         "You match objects by their ids; ids have no order. An object is found where some predicted object overlaps "
-        "it enough.": partial(_ap, same_id=True),
-        "The background counts as an object; leave out the id 0.": partial(_ap, background=True),
+        "it enough.": partial(average_precision, same_id=True),
+        "The background counts as an object; leave out the id 0.": partial(
+            average_precision, background=True
+        ),
         "That is the precision, TP / (TP + FP): objects that were missed cost nothing. Add FN to the denominator.": (
-            partial(_ap, score=lambda n, m, tp: tp / m),
-            partial(_ap, score=lambda n, m, tp: tp / m if m else 0.0),
+            partial(average_precision, score=lambda n, m, tp: tp / m),
+            partial(average_precision, score=lambda n, m, tp: tp / m if m else 0.0),
         ),
         "That is the recall, TP / (TP + FN): false positives cost nothing. Add FP to the denominator.": (
-            partial(_ap, score=lambda n, m, tp: tp / n),
-            partial(_ap, score=lambda n, m, tp: tp / n if n else 0.0),
+            partial(average_precision, score=lambda n, m, tp: tp / n),
+            partial(average_precision, score=lambda n, m, tp: tp / n if n else 0.0),
         ),
         "That is the F1 score, which counts TP twice; AP at one threshold is TP / (TP + FP + FN).": partial(
-            _ap, score=lambda n, m, tp: 2 * tp / (n + m)
+            average_precision, score=lambda n, m, tp: 2 * tp / (n + m)
         ),
         "Your denominator counts the objects that were found twice: all true plus all predicted objects contain TP "
-        "twice.": partial(_ap, score=lambda n, m, tp: tp / (n + m)),
+        "twice.": partial(average_precision, score=lambda n, m, tp: tp / (n + m)),
         "An object is found where the IoU is above the threshold, not where it equals it.": partial(
-            _ap, found=np.greater_equal
+            average_precision, found=np.greater_equal
         ),
         "You divide the overlap by the true object's area: one large prediction that covers everything finds all. "
-        "Divide by the union.": partial(_ap, whole=lambda a, b: a),
-        "Two empty maps agree: their AP is 1, where 0 / 0 is not a number.": partial(_ap, empty=None),
-        "Two empty maps agree: their AP is 1.": partial(_ap, empty=0.0),
+        "Divide by the union.": partial(average_precision, whole=lambda a, b: a),
+        "Two empty maps agree: their AP is 1, where 0 / 0 is not a number.": (
+            partial(average_precision, empty=None),
+            partial(average_precision, empty=np.nan),
+        ),
+        "Two empty maps agree: their AP is 1.": partial(average_precision, empty=0.0),
     },
     hints=[
         "For each true and each predicted object, count the pixels of both and of either: their IoU.",

@@ -5,14 +5,14 @@ from __future__ import annotations
 from functools import partial
 
 import numpy as np
+from scipy import ndimage, signal
 
 from course_lib.teaching.exercise import Case, Exercise, array, number
 
 # 03.1
 
 
-def convolve(image, kernel, fewer=0, pad=0, of=np.sum):
-    image = np.pad(image, [(pad * (side // 2),) * 2 for side in kernel.shape])
+def convolve(image, kernel, fewer=0, of=np.sum):
     windows = np.lib.stride_tricks.sliding_window_view(image, kernel.shape)
     return of(windows * kernel, axis=(2, 3))[: len(windows) - fewer, : windows.shape[1] - fewer]
 
@@ -45,8 +45,9 @@ CONVOLVE = Exercise(
         "Your kernel is transposed: its first axis goes down, as the image's does.": lambda p, k: convolve(
             p, k.T
         ),
-        "You pad the image with zeros and keep its size; here the kernel is placed only where it fits (valid).": partial(
-            convolve, pad=1
+        "You pad the image with zeros and keep its size; here the kernel is placed only where it fits (valid).": (
+            partial(signal.correlate2d, mode="same"),
+            partial(ndimage.correlate, mode="constant"),
         ),
         "The last row and column are missing: a kernel of side k fits size - k + 1 times.": partial(
             convolve, fewer=1
@@ -212,7 +213,8 @@ RECEPTIVE_FIELD = Exercise(
             receptive_field(layers) - 1
         ),
         "You return the reach to one side; the receptive field is the whole width.": (
-            lambda layers: (receptive_field(layers) - 1) / 2
+            lambda layers: (receptive_field(layers) - 1) / 2,
+            lambda layers: receptive_field(layers) // 2,
         ),
     },
     hints=[

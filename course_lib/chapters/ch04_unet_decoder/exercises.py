@@ -276,8 +276,9 @@ BY_TILES = Exercise(
     ],
     mistakes={
         "Your tiles get no margin: where they meet, the model saw zeros instead of the neighbours. Give it the tile with "
-        "margin pixels around it.": lambda model, image, tile, margin: by_tiles(
-            model, image, tile, 0, mode="constant"
+        "margin pixels around it.": (
+            lambda model, image, tile, margin: by_tiles(model, image, tile, 0, mode="constant"),
+            lambda model, image, tile, margin: by_tiles(model, image, tile, 0),
         ),
         "Outside the image you put zeros; mirror the image there (np.pad with mode='reflect').": partial(
             by_tiles, mode="constant"

@@ -7,7 +7,7 @@ from functools import cache, partial
 import numpy as np
 from scipy import ndimage
 
-from course_lib import datasets, metrics
+from course_lib import datasets
 from course_lib.teaching.exercise import Case, Exercise, Form, array, number
 
 # 05.1
@@ -372,7 +372,7 @@ BOUNDARY_F1 = Exercise(
     number="05.5",
     name="boundary_f1",
     form=number("a number, the F1 of the outlines"),
-    answer=metrics.boundary_f1,
+    answer=_boundary_score,
     cases=[
         Case("a square and itself, within 1 pixel", _SQUARE, _SQUARE, 1),
         Case("a square moved by 1 down and 2 to the right, within 1 pixel", _SQUARE, _MOVED, 1),

@@ -7,7 +7,6 @@ from functools import partial
 import numpy as np
 from scipy.special import expit, log_softmax, softmax
 
-from course_lib import metrics
 from course_lib.teaching.exercise import Case, Exercise, array, number
 
 
@@ -23,10 +22,6 @@ def _ratio(part, whole, empty=1.0):
 
 
 # 08.1
-
-
-def iou_and_dice(true, predicted):
-    return metrics.iou(true, predicted), metrics.dice(true, predicted)
 
 
 def _pair(
@@ -56,7 +51,7 @@ IOU_AND_DICE = Exercise(
     number="08.1",
     name="iou_and_dice",
     form=array("two numbers, the IoU and the Dice coefficient"),
-    answer=iou_and_dice,
+    answer=_pair(),
     cases=[
         Case("a block and the same block a column to the right, without its top row", _TRUE, _PREDICTED),
         Case("a mask and itself", _TRUE, _TRUE),
@@ -73,7 +68,7 @@ IOU_AND_DICE = Exercise(
             dice=lambda tp, fp, fn: (tp, 2 * tp + fp + fn)
         ),
         "The right numbers the wrong way round: the IoU first, then Dice. Dice is never the smaller one.": (
-            lambda *given: iou_and_dice(*given)[::-1]
+            lambda *given: _pair()(*given)[::-1]
         ),
         "Two empty masks agree, so both scores are 1; 0 / 0 is not a number.": _pair(empty=np.nan),
         "Two empty masks agree, so both scores are 1, not 0.": _pair(empty=0.0),
@@ -94,10 +89,6 @@ IOU_AND_DICE = Exercise(
 # 08.2
 
 
-def mean_iou(true, predicted, num_classes):
-    return metrics.mean_iou(metrics.confusion_matrix(true, predicted, num_classes))
-
-
 def _class_ious(t, p, n, absent=np.nan, whole=lambda tp, true, predicted: true + predicted - tp, ignore=True):
     if ignore:
         t, p = t[t != -1], p[t != -1]
@@ -112,7 +103,7 @@ MEAN_IOU = Exercise(
     number="08.2",
     name="mean_iou",
     form=number("a number, the mean IoU"),
-    answer=mean_iou,
+    answer=lambda *given: np.nanmean(_class_ious(*given)),
     cases=[
         Case("three classes that all occur", _LABELS, _PREDICTION, 3),
         Case("a perfect prediction", _LABELS, _LABELS, 3),
@@ -210,6 +201,9 @@ POOLED_IOU = Exercise(
         ),
     ],
     mistakes={
+        "No mask contains a pixel: they agree, so the IoU is 1.": lambda true, predicted: (
+            pooled_iou(true, predicted) if np.any([t.any() for t in true]) else 0.0
+        ),
         "You average over images; for all pixels together divide the sum of the overlaps by the sum of the unions.": (
             _mean_over_images
         ),
