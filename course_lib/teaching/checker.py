@@ -408,6 +408,8 @@ def _wrong_parameters(function: Callable, case: Case) -> str | None:
         signature = inspect.signature(function)
     except (TypeError, ValueError):  # some built-in functions have none
         return None
+    positional = [one for one in signature.parameters.values() if one.kind is not one.KEYWORD_ONLY]
+    signature = signature.replace(parameters=positional, return_annotation=signature.empty)
     try:
         signature.bind(*case.arguments)
     except TypeError:

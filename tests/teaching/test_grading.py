@@ -229,7 +229,7 @@ HAND_INS = {
     "another judge": (
         [
             "import course_lib.teaching.checker as c\n"
-            "c.judge = lambda e, f: c.Report('right', f'{e.number}', f'right on all {len(e.cases())} inputs.')",
+            "c.judge = lambda e, f: c.Report('right', f'{e.number}', f'right on all {len(e.cases)} inputs.')",
             *UNWRITTEN,
         ],
         0,
@@ -360,10 +360,10 @@ def test_bad_calls_are_one_sentence(tmp_path, capsys):
 def test_hidden_inputs_are_tried_too(tmp_path):
     file = tmp_path / "hidden.py"
     file.write_text(
-        "from course_lib.teaching.exercise import Case\nCASES = {'01.3': [Case('a hidden one', (3.0, 1.0, 17.0))]}"
+        "from course_lib.teaching.exercise import Case\nCASES = {'01.3': [Case('a hidden one', 3.0, 1.0, 17.0)]}"
     )
     exercise = grading.with_cases(checker.find("01.3"), grading.hidden_cases(str(file))["01.3"])
-    cases = exercise.cases() if callable(exercise.cases) else exercise.cases
+    cases = exercise.cases if callable(exercise.cases) else exercise.cases
     assert cases[-1].words == "a hidden one"
 
 

@@ -72,7 +72,7 @@ def test_the_table_names_every_notebook_with_the_times_of_its_opening():
         about = re.search(r"(?:about|less than) (\d+)( seconds)?", minutes)
         assert running == f"{about[1]} {'s' if about[2] else 'min'}", name
         if opening := cells(name[:2], "notebooks/solutions"):
-            [[think]] = [re.findall(r"^\*\*Minutes\*\*: (\d+) to think", opening[0], re.M)]
+            [[think]] = [re.findall(r"^\*\*Time:\*\* (\d+) minutes to think", opening[0], re.M)]
             assert exercises == f"{think} min", name
         else:
             assert any("## Exercises" in cell for cell in markdown) and exercises == "in the notebook", name
