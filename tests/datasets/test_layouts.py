@@ -1,0 +1,437 @@
+"""What people bring: layouts of tools, marks that must hold, names in two Unicode forms, photographs turned by EXIF."""
+
+import json
+import shutil
+import tracemalloc
+import unicodedata
+
+import numpy as np
+import pytest
+import tifffile
+from PIL import Image
+
+from course_lib.datasets import FolderProblems, check_coco, check_folder, coco, folder
+
+CELL = ("background", "cell")
+SQUARE = np.zeros((24, 32), np.uint8)
+SQUARE[4:12, 6:18] = 1
+LIGHT = np.where(SQUARE, 200, 40).astype(np.uint8)
+OUTLINE = [6, 4, 18, 4, 18, 12, 6, 12]
+
+
+def save(path, pixels, **options):
+    path.parent.mkdir(parents=True, exist_ok=True)
+    Image.fromarray(pixels).save(path, **options)
+    return path
+
+
+def pairs(place, *names, image="images/{}.png", label="labels/{}.png", values=SQUARE):
+    for number, name in enumerate(names):
+        save(place / image.format(name), LIGHT + np.uint8(number))
+        save(place / label.format(name), values)
+
+
+def content(**changes):
+    whole = {
+        "images": [{"id": 1, "file_name": "a.png", "height": 24, "width": 32}],
+        "annotations": [{"id": 1, "image_id": 1, "category_id": 1, "segmentation": [OUTLINE], "iscrowd": 0}],
+        "categories": [{"id": 1, "name": "cell"}],
+    }
+    return whole | changes
+
+
+def described(place, text=None, name="own.json", **changes):
+    text = json.dumps(content(**changes)) if text is None else text
+    (place / name).parent.mkdir(parents=True, exist_ok=True)
+    (place / name).write_bytes(text if isinstance(text, bytes) else text.encode())
+    return place / name
+
+
+def image(**changes):
+    return content()["images"][0] | changes
+
+
+def annotation(**changes):
+    return content()["annotations"][0] | changes
+
+
+def sound(data, *names):
+    assert data.report.problems == () and data.names == names
+    for sample in data:
+        np.testing.assert_array_equal(sample.semantic == 1, SQUARE == 1)
+    return data
+
+
+# Folders ------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("layout", "arguments"),
+    [
+        ({"label": "labels/{}_mask.gif"}, {"suffix": "_mask"}),
+        ({"label": "labels/{}_mask.png"}, {"label_names": "{}_mask"}),
+        ({"label": "labels/mask_{}.png"}, {"label_names": "mask_{}"}),
+        ({"image": "images/image_{}.png", "label": "labels/label_{}.png"},
+         {"image_names": "image_{}", "label_names": "label_{}"}),
+        ({"image": "images/{}_leftImg8bit.png", "label": "labels/{}_gtFine_labelIds.png"},
+         {"image_names": "{}_leftImg8bit", "label_names": "{}_gtFine_labelIds"}),
+        ({"image": "./{}.png", "label": "./{}_mask.png"}, {"images": ".", "labels": ".", "label_names": "{}_mask"}),
+        ({"image": "./{}.png", "label": "masks/{}.png"}, {"images": ".", "labels": "masks"}),
+        ({"image": "JPEGImages/{}.bmp", "label": "SegmentationClass/{}.png"},
+         {"images": "JPEGImages", "labels": "SegmentationClass"}),
+    ],
+)  # fmt: skip
+def test_names_of_tools_and_data_sets(tmp_path, layout, arguments):
+    pairs(tmp_path, "a", "b", **layout)
+    sound(folder("all", tmp_path, CELL, channels=1, **arguments), "a", "b")
+
+
+def test_folders_below_folders_are_found_and_may_be_the_splits(tmp_path):
+    pairs(tmp_path, "train/x/1", "valid/x/1", "test/2", image="images/{}.png")
+    report = sound(folder("all", tmp_path, CELL), "test/2", "train/x/1", "valid/x/1").report
+    assert report.splits == {"train": ("train/x/1",), "val": ("valid/x/1",), "test": ("test/2",)}
+    pairs(tmp_path, "other/3", values=SQUARE)
+    splits = check_folder(tmp_path, CELL).splits
+    assert sum(map(len, splits.values())) == 4 and splits["train"] != ("train/x/1",), (
+        "then the checksum decides"
+    )
+    shutil.copy(tmp_path / "images/train/x/1.png", tmp_path / "images/test/2.png")
+    (problem,) = check_folder(tmp_path, CELL, splits={"train": ["train/x/1"], "test": ["test/2"]}).problems
+    assert "is pixel by pixel the same image" in problem.what
+
+
+@pytest.mark.parametrize(
+    ("layout", "hint"),
+    [
+        ({"label": "labels/{}_mask.png"}, "Pass label_names='{}_mask'"),
+        ({"label": "labels/mask_{}.gif"}, "Pass label_names='mask_{}'"),
+        ({"image": "images/{}_leftImg8bit.png", "label": "labels/{}_gtFine_labelIds.png"},
+         "Pass image_names='{}leftImg8bit', label_names='{}gtFine_labelIds'"),
+        ({"image": "images/image{}.png", "label": "labels/label{}.png"},
+         "Pass image_names='image{}', label_names='label{}'"),
+    ],
+)  # fmt: skip
+def test_where_labels_are_not_found_the_report_says_what_to_pass(tmp_path, layout, hint):
+    pairs(tmp_path, "_001_", "_002_", "_003_", **layout)
+    report = check_folder(tmp_path, CELL)
+    assert report.sound == 0 and all(problem.fix == hint for problem in report.problems)
+    arguments = dict(part.split("=") for part in hint.removeprefix("Pass ").split(", "))
+    assert (
+        check_folder(tmp_path, CELL, **{name: value.strip("'") for name, value in arguments.items()}).sound
+        == 3
+    )
+
+
+def test_outlines_beside_the_images_are_named(tmp_path):
+    pairs(tmp_path, "a")
+    save(tmp_path / "images" / "b.png", LIGHT)
+    (tmp_path / "images" / "b.json").write_text('{"shapes": []}')
+    (problem,) = check_folder(tmp_path, CELL).problems
+    assert problem.file == "images/b.png" and problem.fix.startswith(
+        "Export the outlines of b.json as PNG masks, or as COCO"
+    )
+
+
+def test_a_folder_deeper_is_named(tmp_path):
+    pairs(tmp_path / "train", "a")
+    with pytest.raises(
+        ValueError, match=r"images is 'images'; .* no such folder \(it has: train/\); it is in train/"
+    ):
+        folder("all", tmp_path, CELL)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"suffix": "_mask", "label_names": "{}_mask"}, "suffix is '_mask'; it must be left out"),
+        ({"label_names": "mask"}, "label_names is 'mask'; it must hold {} once"),
+        ({"image_names": "{}/{}"}, "image_names is '{}/{}'; it must hold"),
+    ],
+)
+def test_bad_patterns(tmp_path, arguments, message):
+    pairs(tmp_path, "a")
+    with pytest.raises(ValueError, match=message):
+        folder("all", tmp_path, CELL, **arguments)
+    with pytest.raises(TypeError, match="sufix"):
+        folder("all", tmp_path, CELL, sufix="_mask")
+
+
+def test_help_shows_the_arguments(tmp_path):
+    import inspect
+
+    assert list(inspect.signature(folder).parameters)[:4] == ["split", "path", "class_names", "kind"]
+    assert {"ignore", "group", "skip", "check"} < set(inspect.signature(folder).parameters)
+    assert "skip" not in inspect.signature(check_folder).parameters
+
+
+@pytest.mark.parametrize("forms", [("NFD", "NFC"), ("NFC", "NFD"), ("NFD", "NFD")])
+@pytest.mark.parametrize("name", ["zellä", "日本-が", "é/ü"])
+def test_two_unicode_forms_are_one_name(tmp_path, forms, name):
+    of_image, of_label = (unicodedata.normalize(form, name) for form in forms)
+    save(tmp_path / "images" / f"{of_image}.png", LIGHT)
+    save(tmp_path / "labels" / f"{of_label}.png", SQUARE)
+    lists = {"train": [of_label]}
+    composed = unicodedata.normalize("NFC", name)
+    sound(folder("train", tmp_path, CELL, splits=lists), composed)
+    path = described(tmp_path, images=[image(file_name=f"{of_label}.png")])
+    sound(coco("train", path, splits={"train": [of_image]}), composed)
+    if forms[0] != forms[1]:
+        save(tmp_path / "images" / f"{of_label}.png", LIGHT)
+        (problem,) = check_folder(tmp_path, CELL).problems
+        assert "has the same name as" in problem.what and problem.drops == (composed,)
+
+
+def test_a_second_label_drops_its_image_whole(tmp_path):
+    pairs(tmp_path, "a", "b", label="labels/{}_mask.png")
+    save(tmp_path / "labels" / "a_mask.tif", SQUARE)
+    data = folder("all", tmp_path, CELL, suffix="_mask", skip=True)
+    assert data.names == ("b",)
+
+
+# Photographs --------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+@pytest.mark.parametrize("ending", ["jpg", "png", "tif", "webp"])
+def test_labels_drawn_on_what_everybody_sees_fit(tmp_path, orientation, ending):
+    stored = Image.fromarray(LIGHT)
+    # What makes it upright, undone: the transposes of 6 and 8 are each other's.
+    undo = {2: 0, 3: 3, 4: 1, 5: 5, 6: 2, 7: 6, 8: 4}.get(orientation)
+    stored = stored if undo is None else stored.transpose(undo)
+    exif = Image.Exif()
+    exif[274] = orientation
+    (tmp_path / "images").mkdir()
+    stored.save(
+        tmp_path / "images" / f"a.{ending}",
+        exif=exif,
+        **({"quality": 98} if ending in ("jpg", "webp") else {}),
+    )
+    save(tmp_path / "labels" / "a.png", SQUARE)
+    (sample,) = sound(folder("all", tmp_path, CELL, channels=1), "a")
+    assert sample.image[SQUARE == 1].min() > 0.7 and sample.image[SQUARE == 0].max() < 0.3
+    sound(coco("all", described(tmp_path, images=[image(file_name=f"a.{ending}")])), "a")
+
+
+def test_sizes_from_before_the_turn_are_told(tmp_path):
+    exif = Image.Exif()
+    exif[274] = 6
+    save(tmp_path / "images" / "a.png", LIGHT, exif=exif)
+    save(tmp_path / "labels" / "a.png", SQUARE)
+    assert "turned by 90 degrees" in check_folder(tmp_path, CELL).problems[0].fix
+    (problem,) = check_coco(described(tmp_path)).problems
+    assert (
+        "the file says 24 × 32" in problem.what
+        and "before it was turned as its EXIF data says" in problem.fix
+    )
+
+
+# COCO from tools ----------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("name", "file_name", "place"),
+    [
+        ("own.json", "a.png", "images/a.png"),
+        ("own.json", "images/a.png", "images/a.png"),  # Label Studio
+        ("own.json", "images\\a.png", "images/a.png"),
+        ("own.json", "../../label-studio/data/upload/1/a.png", "images/a.png"),
+        ("own.json", "C:\\Users\\me\\a.png", "images/a.png"),  # labelme2coco
+        ("own.json", "/data/local-files/?d=set/a.png", "images/a.png"),
+        ("annotations/instances_default.json", "a.png", "images/a.png"),  # CVAT
+        ("annotations/instances_default.json", "a.png", "images/default/a.png"),
+        ("train/_annotations.coco.json", "a.png", "train/a.png"),  # Roboflow
+        ("own.json", "deep/a.png", "images/deep/a.png"),
+        ("own.json", "my%20a.png", "images/my a.png"),
+    ],
+)
+def test_images_are_found_where_tools_put_them(tmp_path, name, file_name, place):
+    save(tmp_path / place, LIGHT)
+    data = coco("all", described(tmp_path, name=name, images=[image(file_name=file_name)]))
+    sound(data, *data.names)
+    assert place.removesuffix(".png").endswith(data.names[0])
+
+
+def test_an_image_that_two_files_may_be_is_not_guessed(tmp_path):
+    save(tmp_path / "images" / "x" / "a.png", LIGHT)
+    save(tmp_path / "images" / "y" / "a.png", LIGHT)
+    with pytest.raises(
+        FolderProblems,
+        match=r"a.png: there is no such file. Put the file there \(looked in images/\), or pass images=",
+    ):
+        coco("all", described(tmp_path))
+
+
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16", "utf-16-le", "utf-32"])
+def test_a_byte_order_mark_is_no_fault(tmp_path, encoding):
+    save(tmp_path / "images" / "a.png", LIGHT)
+    sound(coco("all", described(tmp_path, json.dumps(content(), ensure_ascii=False).encode(encoding))), "a")
+
+
+@pytest.mark.parametrize("listed", [1, "1", 1.0, "img-1", " 1 "])
+@pytest.mark.parametrize("used", [1, "1", 1.0, "img-1"])
+def test_ids_of_other_types_are_matched(tmp_path, listed, used):
+    save(tmp_path / "images" / "a.png", LIGHT)
+    path = described(
+        tmp_path,
+        images=[image(id=listed)],
+        categories=[{"id": listed, "name": "cell"}],
+        annotations=[annotation(image_id=used, category_id=used, id=str(used))],
+    )
+    if (listed == "img-1") == (used == "img-1"):
+        sound(coco("all", path), "a")
+    else:
+        with pytest.raises(FolderProblems, match="no image has that id"):
+            coco("all", path)
+        with pytest.raises(ValueError, match="no image of own.json is in it"):
+            coco("all", path, skip=True)
+
+
+@pytest.mark.parametrize(
+    ("listed", "name"),
+    [
+        (
+            [
+                {"id": 0, "name": "cell", "supercategory": "none"},
+                {"id": 1, "name": "cell", "supercategory": "cell"},
+            ],
+            "cell",
+        ),
+        (
+            [
+                {"id": 0, "name": "cells", "supercategory": "none"},
+                {"id": 1, "name": "cell", "supercategory": "cells"},
+            ],
+            "cell",
+        ),
+        ([{"id": 0, "name": "background"}, {"id": 1, "name": "cell"}], "cell"),
+        ([{"id": 3, "name": "cell"}, {"id": 1, "name": "cell"}], "cell"),
+    ],
+)
+def test_categories_that_stand_for_one_or_for_none(tmp_path, listed, name):
+    save(tmp_path / "images" / "a.png", LIGHT)
+    data = sound(coco("all", described(tmp_path, categories=listed)), "a")
+    assert data.class_names == ("background", name)
+
+
+def test_formats_that_are_not_coco_are_named(tmp_path):
+    for text, message in (
+        ('{"shapes": [], "imagePath": "a.png"}', "is labelme's own format, .* Convert it with labelme2coco"),
+        ('{"_via_settings": {}, "_via_img_metadata": {}}', "is VIA's own format. In VIA, export"),
+        ('{"a.png123": {"filename": "a.png", "regions": []}}', "is VIA's own format"),
+        (
+            "<annotations><image/></annotations>",
+            r"is XML \(Pascal VOC, or CVAT for images\), not JSON. Export it as COCO",
+        ),
+        ("[]", "holds a list"),
+    ):
+        with pytest.raises(FolderProblems, match=message):
+            coco("all", described(tmp_path, text))
+
+
+def test_a_polygon_without_a_list_around_it_is_one(tmp_path):
+    save(tmp_path / "images" / "a.png", LIGHT)
+    sound(coco("all", described(tmp_path, annotations=[annotation(segmentation=OUTLINE)])), "a")
+
+
+@pytest.mark.parametrize(
+    "file_name", [".", "..", "/", "\ud800.png", "a\ud800.png", "x" * 5000, "./", "a.png/b", "~"]
+)
+def test_odd_file_names_are_one_problem_and_can_be_printed(tmp_path, file_name):
+    save(tmp_path / "images" / "a.png", LIGHT)
+    path = described(tmp_path, images=[image(), image(id=2, file_name=file_name)])
+    report = check_coco(path)
+    assert len(report.problems) == 1 and report.sound == 1
+    str(report).encode()
+    assert coco("all", path, skip=True).names == ("a",)
+
+
+# Marks that hold ----------------------------------------------------------------------------------------------
+
+RUNS = {"size": [24, 32], "counts": [0, 24 * 4, 24 * 28]}
+"""The first four columns."""
+
+
+@pytest.mark.parametrize("mark", [1, True, "1", "true", "yes", 1.0])
+def test_crowds_are_counted_and_belong_to_no_object(tmp_path, mark):
+    save(tmp_path / "images" / "a.png", LIGHT)
+    crowd = annotation(id=2, segmentation=RUNS, iscrowd=mark)
+    report = check_coco(described(tmp_path, annotations=[annotation(), crowd]))
+    assert (report.ignored, report.crowds, report.objects) == (96, 1, 1)
+    assert "will not count: 96 pixels (12 %), with 1 crowd in them" in str(report)
+    (sample,) = coco("all", described(tmp_path, annotations=[annotation(), crowd]))
+    np.testing.assert_array_equal(sample.ignored, np.arange(32)[None] < 4 + np.zeros((24, 1), int))
+    assert sample.instances.max() == 1 and len(sample.boxes) == 1
+
+
+@pytest.mark.parametrize("mark", [0, False, "0", "no", "false", "No", None, 0.0, ""])
+def test_what_is_no_crowd_is_an_object(tmp_path, mark):
+    save(tmp_path / "images" / "a.png", LIGHT)
+    sound(coco("all", described(tmp_path, annotations=[annotation(iscrowd=mark)])), "a")
+
+
+def test_a_mark_that_says_neither_is_named(tmp_path):
+    save(tmp_path / "images" / "a.png", LIGHT)
+    (problem,) = check_coco(described(tmp_path, annotations=[annotation(iscrowd="maybe")])).problems
+    assert "has iscrowd 'maybe'" in problem.what and problem.drops == ("a",)
+
+
+def test_only_crowds_and_a_value_to_ignore_are_reported_too(tmp_path):
+    save(tmp_path / "images" / "a.png", LIGHT)
+    report = check_coco(described(tmp_path, annotations=[annotation(segmentation=RUNS, iscrowd=1)] * 1))
+    assert "with 1 crowd" in str(report) and report.objects == 0
+    pairs(tmp_path, "a", values=np.where(SQUARE, 1, 255).astype(np.uint8))
+    report = check_folder(tmp_path, CELL, ignore=255)
+    assert report.ignored == (SQUARE == 0).sum() and "will not count: 672 pixels (88 %)\n" in str(report)
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"annotations": [annotation(image_id=7)]},
+        {"annotations": [annotation(image_id=None)]},
+        {"annotations": [annotation(image_id=True)]},
+        {"annotations": [None]},
+        {"annotations": ["1"]},
+        {"annotations": [annotation(category_id=9)]},
+        {"annotations": [annotation(segmentation=[])]},
+        {"annotations": [annotation(), annotation(id=2, segmentation=[[1, 2]])]},
+        {"categories": [{"id": 1, "name": "cell"}, {"id": 1, "name": "dirt"}]},
+        {"images": [image(), image(file_name="b.png")]},
+    ],
+)
+def test_what_cannot_be_read_is_dropped_whole(tmp_path, wrong):
+    """No image stays whose objects were lost: it would be learned as background."""
+    save(tmp_path / "images" / "a.png", LIGHT)
+    save(tmp_path / "images" / "b.png", LIGHT + np.uint8(1))
+    save(tmp_path / "images" / "c.png", LIGHT + np.uint8(2))
+    changes = {"categories": [{"id": 1, "name": "cell"}, {"id": 2, "name": "dust"}]} | wrong
+    changes["categories"] = [*changes["categories"], {"id": 5, "name": "sound"}]
+    changes["images"] = [*changes.get("images", [image()]), image(id=3, file_name="c.png")]
+    changes["annotations"] = [
+        *changes.get("annotations", [annotation()]),
+        annotation(id=9, image_id=3, category_id=5),
+    ]
+    data = coco("all", described(tmp_path, **changes), skip=True)
+    assert data.names == ("c",) and data.report.problems
+    assert all(len(sample.classes) for sample in data)
+
+
+# What is too large --------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("ending", ["tif", "png"])
+def test_an_image_too_large_for_training_is_named_before_it_is_decoded(tmp_path, ending):
+    pairs(tmp_path, "a")
+    path = tmp_path / "images" / f"large.{ending}"
+    if ending == "tif":
+        tifffile.memmap(path, shape=(20000, 20000), dtype=np.uint8)
+    else:
+        save(path, np.zeros((6400, 6400), np.uint8))
+    save(tmp_path / "labels" / "large.png", SQUARE)
+    tracemalloc.start()
+    report = check_folder(tmp_path, CELL)
+    used = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    (problem,) = report.problems
+    assert "million" in problem.what and problem.fix.startswith("Cut it into pieces") and used < 5_000_000
+    assert report.sound == 1
