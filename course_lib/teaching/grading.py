@@ -32,6 +32,7 @@ import pickle
 import queue
 import re
 import runpy
+import secrets
 import shutil
 import signal
 import subprocess
@@ -275,7 +276,15 @@ class Learner:
     `stopped` says why the process is no longer there, where the reason is the learner's code and not the check's time.
     """
 
-    def __init__(self, library: Path, cells: list, expression: str, seconds: float, memory_gb: float):
+    def __init__(
+        self,
+        library: Path,
+        cells: list,
+        expression: str,
+        seconds: float,
+        memory_gb: float,
+        live: dict | None = None,
+    ):
         self.deadline, self.stopped, self.number = time.monotonic() + seconds, "", 0
         self.seconds, self.functions = seconds, []
         self.folder = tempfile.mkdtemp(prefix="hand-in-")
@@ -302,7 +311,8 @@ class Learner:
         self.lines: queue.Queue[bytes] = queue.Queue()
         self.listener = threading.Thread(target=self._listen, daemon=True)
         self.listener.start()
-        self.send({"cells": cells, "function": expression, "seconds": seconds, "memory_gb": memory_gb})
+        limits = {"seconds": seconds, "memory_gb": memory_gb}
+        self.send({"cells": cells, "function": expression, "live": live, **limits})
 
     def __enter__(self) -> Learner:
         return self
@@ -523,7 +533,15 @@ def judged(
 def _tried(
     exercise: Exercise, cells: list[Cell], chosen: list, expression: str, library: Path, limits: dict
 ) -> tuple[str, str]:
-    with Learner(library, chosen, expression, **limits) as learner:
+    live = None
+    if is_live(exercise):
+        seen = sorted(
+            name for name in imported(cells) if re.match(r"course_lib\.(chapters|teaching\.\w)", name)
+        )
+        if seen:
+            return "wrong", f"The notebook imports {', '.join(seen)}, where the checks and answers are."
+        live = {"number": exercise.number, "nonce": secrets.token_hex()}
+    with Learner(library, chosen, expression, **limits, live=live) as learner:
         try:
             begun = learner.receive()
             if problems := begun.get("problems"):
@@ -534,6 +552,10 @@ def _tried(
                 problem = ""
             if "missing" in begun:
                 return "wrong", f"{expression} is not there when the notebook has run.{problem}"
+            if live:
+                if begun["nonce"] != live["nonce"] or not begun["intact"]:
+                    return "stopped", "Not judged: the notebook changes the checks."
+                return str(begun["state"]), str(begun["text"]) + problem
             function = (
                 with_code_of(learner, cells, expression) if begun["callable"] else decoded(begun["value"])
             )
@@ -548,14 +570,22 @@ def _tried(
     return state, text + (problem if state != "right" else "")
 
 
+def is_live(exercise: Exercise) -> bool:
+    """Whether an exercise is about objects that cannot be sent from one process to another, such as Keras models. Its check
+    runs where the learner's code runs, and is only as safe as that."""
+    return bool(getattr(exercise, "live", False))
+
+
 @contextmanager
-def copied_library() -> Iterator[Path]:
-    """A folder with the library as the learner's code sees it: without exercises, answers and checks."""
+def copied_library(whole: bool = False) -> Iterator[Path]:
+    """A folder with the library as the learner's code sees it: without exercises, answers and checks, unless `whole`."""
     with tempfile.TemporaryDirectory(prefix="library-") as folder:
-        skipped = shutil.ignore_patterns("__pycache__", "exercises.py", "grading.py", "checker.py")
+        answers = () if whole else ("exercises.py", "checker.py")
         package = Path(folder) / "course_lib"
+        skipped = shutil.ignore_patterns("__pycache__", "grading.py", *answers)
         shutil.copytree(resources.PACKAGE, package, ignore=skipped)
-        (package / "teaching" / "checker.py").write_text(STAND_IN, encoding="utf-8")
+        if not whole:
+            (package / "teaching" / "checker.py").write_text(STAND_IN, encoding="utf-8")
         with suppress(
             OSError
         ):  # Windows lets few make links; then what reads weights or tables says what it misses
@@ -626,7 +656,7 @@ def judge_all(request: dict, answers: BinaryIO) -> None:
             for one in before
             if states.get(one.number) != "right" and one.name in ours
         }
-        with copied_library() as library:
+        with copied_library(whole=is_live(exercise)) as library:
             verdict = judged(exercise, cells, library, request["limits"], others)
         states[exercise.number] = verdict.state
         tell({"verdict": dataclasses.asdict(verdict)})

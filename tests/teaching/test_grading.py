@@ -203,6 +203,39 @@ def test_nothing_hostile_is_right(body, capfd):
     assert found.text and "unpickled" not in capfd.readouterr().out
 
 
+# Exercises whose answers cannot be sent
+
+
+def live_verdict(cells, monkeypatch):
+    """What 01.3 gets where its check runs beside the learner's code, as for a Keras model."""
+    monkeypatch.setattr(grading, "is_live", lambda exercise: True)
+    parsed = [grading.parsed(f"cell {k}", source) for k, source in enumerate(cells, start=1)]
+    with grading.copied_library(whole=True) as library:
+        return grading.judged(checker.find("01.3"), parsed, library, LIMITS, {})
+
+
+def test_a_live_exercise_is_judged_beside_the_learners_code(monkeypatch):
+    assert live_verdict(sources(), monkeypatch).state == "right"
+    assert live_verdict(UNWRITTEN, monkeypatch).state == "open"
+    assert live_verdict(with_body("01.3", "return 0.5"), monkeypatch).state == "wrong"
+
+
+@pytest.mark.parametrize(
+    "cheat",
+    [
+        "import course_lib.teaching.checker as c\nc.judge = lambda *_: c.Report('right', '', '')\n{} = c",
+        "import sys\nc = sys.modules['course_lib.teaching.checker']\nc.agrees = lambda *_: True\n{} = lambda *_: c",
+        "import sys\nc = sys.modules['course_lib.teaching.checker']\n"
+        "c.agrees.__code__ = (lambda *_: True).__code__\n{} = lambda *_: c",
+        "import os\n{} = os._exit(0)",
+        "from course_lib.chapters.ch01_detection_vs_segmentation.exercises import EXERCISES\n{} = EXERCISES[2].answer",
+    ],
+)
+def test_a_live_check_that_was_changed_is_no_verdict(cheat, monkeypatch):
+    found = live_verdict([cheat.format(SHARE)], monkeypatch)
+    assert found.state in ("wrong", "stopped") and found.points == 0, found
+
+
 def test_what_the_process_says_can_be_anything():
     assert grading.decoded(["array", "<f8", [2], "AAAAAAAAAAAAAAAAAAAAAA=="]).tolist() == [0, 0]
     for odd in (
