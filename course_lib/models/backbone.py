@@ -12,6 +12,7 @@ backends, allows no dot in the name of a parameter.
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Sequence
 
 import keras
@@ -260,35 +261,43 @@ def convolution(x, filters: int, size: int, name: str, stride: int = 1, dilation
 def normalization_layer(normalization: str, filters: int, name: str, epsilon: float = 1e-5) -> layers.Layer:
     """The layer for one of `NORMALIZATIONS`, over `filters` channels."""
     if normalization == "batch":
-        # Momentum 0.9 as in PyTorch, where it is called 0.1.
-        return BatchNormalization(momentum=0.9, epsilon=epsilon, name=name)
+        return batch_normalization(name, epsilon)
     if normalization == "group":
         groups = max(number for number in range(1, 33) if filters % number == 0 and filters >= 8 * number)
         return layers.GroupNormalization(groups=groups, epsilon=epsilon, name=name)
     return FrozenBatchNormalization(epsilon=epsilon, name=name)
 
 
-@keras.saving.register_keras_serializable(package="course_lib")
-class BatchNormalization(layers.BatchNormalization):
-    """Keras's, but its moving mean and variance stay as they were where a batch would make them NaN or infinite.
+def batch_normalization(name: str, epsilon: float = 1e-3) -> layers.BatchNormalization:
+    """Keras's, whose moving mean and variance stay as they were where a batch would make them NaN or infinite.
 
     They are weights that no gradient reaches: an optimizer that leaves out a step whose gradient is not finite leaves them
-    spoilt all the same, and with them every answer from then on.
+    corrupted all the same, and with them every prediction from then on. The method is the instance's, not that of a class
+    of its own: a model with it, saved as `.keras`, loads without the course.
 
-    Call:
-        `(…, channels)` in, the same shape out.
+    Args:
+        name: name of the layer.
+        epsilon: added to the variance before the root.
     """
+    # Momentum 0.9, which PyTorch calls 0.1: after the few hundred to few thousand steps of this course, Keras's 0.99 would
+    # still remember the first, meaningless statistics.
+    layer = layers.BatchNormalization(momentum=0.9, epsilon=epsilon, name=name)
+    call = layer.call
 
-    def call(self, inputs, training=None, mask=None):
-        if not training or not self.trainable:
-            return super().call(inputs, training=training, mask=mask)
-        statistics = (self.moving_mean, self.moving_variance)
+    @functools.wraps(call)
+    def finite(inputs, training=None, mask=None):
+        if not training or not layer.trainable:
+            return call(inputs, training=training, mask=mask)
+        statistics = (layer.moving_mean, layer.moving_variance)
         before = [ops.copy(ops.convert_to_tensor(variable)) for variable in statistics]
-        outputs = super().call(inputs, training=training, mask=mask)
+        outputs = call(inputs, training=training, mask=mask)
         for variable, kept in zip(statistics, before, strict=True):
             now = ops.convert_to_tensor(variable)
             variable.assign(ops.where(ops.isfinite(now), now, kept))
         return outputs
+
+    layer.call = finite
+    return layer
 
 
 @keras.saving.register_keras_serializable(package="course_lib")

@@ -22,6 +22,7 @@ from course_lib.models.arguments import (
     check_normalization,
     check_rows,
 )
+from course_lib.models.backbone import batch_normalization
 from course_lib.models.class_weight import refuse_class_weight
 from course_lib.models.resize import Bilinear, CropTo, EdgePadding
 
@@ -134,8 +135,7 @@ def fcn(
             name=name,
         )(x)
         if normalization == "batch":
-            # Momentum 0.9 as in the U-Net: the runs of this course have few steps.
-            x = layers.BatchNormalization(momentum=0.9, name=f"{name}_norm")(x)
+            x = batch_normalization(f"{name}_norm")(x)
         elif normalization == "group":
             x = layers.GroupNormalization(groups=max(1, filters // 8), name=f"{name}_norm")(x)
         return layers.Activation("relu", name=f"{name}_relu")(x)

@@ -6,6 +6,8 @@ the decoder climbs back up and takes at every level the encoder's features of th
 
 from __future__ import annotations
 
+import functools
+
 import keras
 from keras import layers
 
@@ -16,6 +18,7 @@ from course_lib.models.arguments import (
     check_image_shape,
     check_normalization,
 )
+from course_lib.models.backbone import batch_normalization
 from course_lib.models.class_weight import refuse_class_weight
 
 SKIPS = ("concat", "add", "none")
@@ -88,9 +91,7 @@ def unet(
             name=f"{name}_conv",
         )(x)
         if normalization == "batch":
-            # Momentum 0.9: with the few hundred to few thousand steps of this course, Keras's 0.99 would still
-            # remember the first, meaningless statistics.
-            x = layers.BatchNormalization(momentum=0.9, name=f"{name}_norm")(x)
+            x = batch_normalization(f"{name}_norm")(x)
         elif normalization == "group":
             x = layers.GroupNormalization(groups=max(1, filters // 8), name=f"{name}_norm")(x)
         return layers.Activation("relu", name=name)(x)
@@ -107,8 +108,6 @@ def unet(
 
     inputs = keras.Input(input_shape, name="image")
     x = inputs
-    if None in input_shape[:2]:
-        x = FittingSize(depth, padding, name="size")(x)
 
     # Encoder: what is in the image. Size down, channels up.
     skips = []
@@ -140,7 +139,8 @@ def unet(
 
     # float32 whatever the rest computes in: a softmax over half-precision logits loses the small probabilities.
     logits = layers.Conv2D(num_classes, 1, kernel_initializer="he_normal", dtype="float32", name="logits")(x)
-    return refuse_class_weight(keras.Model(inputs, logits, name=name))
+    model = refuse_class_weight(keras.Model(inputs, logits, name=name))
+    return _checking_size(model, depth, padding) if None in input_shape[:2] else model
 
 
 def fits(size: int, depth: int = 4, padding: str = "same") -> bool:
@@ -188,33 +188,20 @@ def skip_margin(level: int, depth: int) -> int:
     return 2 * 2 ** (below + 1) + sum(4 * 2**k for k in range(1, below + 1))
 
 
-@keras.saving.register_keras_serializable(package="course_lib")
-class FittingSize(layers.Layer):
-    """Lets images pass whose sides fit a U-Net of free size, and names the nearest that fit where one does not.
+def _checking_size(model: keras.Model, depth: int, padding: str) -> keras.Model:
+    """The model, whose call raises the error of `check_size` for images that do not fit.
 
-    Without it a backend would say that two maps in the decoder differ by one row.
-
-    Args:
-        depth, padding: as for `unet`.
-        **arguments: of every Keras layer (name, dtype).
-
-    Call:
-        `(batch, height, width, channels)` in, the same out.
+    Without it a backend would say that two maps in the decoder differ by one row. The method is the instance's, not that of
+    a class or layer of its own: saved as `.keras` it stays a model that loads without the course.
     """
+    call = model.call
 
-    def __init__(self, depth: int, padding: str, **arguments):
-        super().__init__(**arguments)
-        self.depth, self.padding = depth, padding
+    @functools.wraps(call)
+    def checked(inputs, *args, **kwargs):
+        for side in getattr(inputs, "shape", (None,) * 3)[1:3]:
+            if isinstance(side, int):  # within a compiled function it may be open
+                check_size(side, depth, padding)
+        return call(inputs, *args, **kwargs)
 
-    def call(self, images):
-        self.compute_output_shape(images.shape)
-        return images
-
-    def compute_output_shape(self, input_shape):
-        for side in input_shape[1:3]:
-            if side is not None:
-                check_size(side, self.depth, self.padding)
-        return input_shape
-
-    def get_config(self):
-        return {**super().get_config(), "depth": self.depth, "padding": self.padding}
+    model.call = checked
+    return model

@@ -4,6 +4,7 @@ import keras
 import numpy as np
 import pytest
 
+from course_lib.models.mask_rcnn.optimizer import finite_steps
 from course_lib.models.predict import predict_probabilities
 from course_lib.models.unet import (
     check_size,
@@ -154,9 +155,25 @@ def test_a_call_with_a_size_that_does_not_fit_says_which_do(padding, shape, mess
     image = np.zeros((1, *shape, 1), "float32")
     with pytest.raises(ValueError, match=f"(?s){message}"):
         model(image)
+    model(np.zeros((1, 60, 60, 1), "float32"))
     model.compile("sgd", "mse")
     with pytest.raises(ValueError, match=f"(?s){message}"):
         model.fit(image, np.zeros((1, *shape, 2), "float32"), verbose=0)
+
+
+def test_a_batch_that_is_not_finite_leaves_the_statistics_of_normalization_as_they_were():
+    model = unet((8, 8, 1), 2, base_filters=2, depth=1, normalization="batch")
+    model.compile(finite_steps("sgd", False), "mse")
+    before = [keras.ops.convert_to_numpy(weight).copy() for weight in model.weights]
+    image, targets = np.zeros((2, 8, 8, 1), "float32"), np.zeros((2, 8, 8, 2), "float32")
+    image[0, 3, 4] = np.nan
+    model.train_on_batch(image, targets)
+    for weight, old in zip(model.weights, before, strict=True):
+        np.testing.assert_array_equal(keras.ops.convert_to_numpy(weight), old, err_msg=weight.path)
+    model.train_on_batch(np.random.default_rng(0).random((2, 8, 8, 1), np.float32), targets)
+    for weight, old in zip(model.weights, before, strict=True):
+        new = keras.ops.convert_to_numpy(weight)
+        assert np.isfinite(new).all() and ("moving" not in weight.path or (new != old).any()), weight.path
 
 
 def test_predict_refuses_a_model_that_returns_less_than_the_image():
