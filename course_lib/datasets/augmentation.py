@@ -1,7 +1,7 @@
-"""Random changes to a training picture and, in step, to its labels.
+"""Random changes to a training image and, in step, to its labels.
 
 All geometry is one map from the pixels of the result to places in the source: flips, right-angle turns, rotation,
-scale, and U-Net's elastic deformation are composed first and the picture is sampled once. So labels move exactly with
+scale, and U-Net's elastic deformation are composed first and the image is sampled once. So labels move exactly with
 the image, nothing is interpolated twice, and the crop comes for free.
 """
 
@@ -18,7 +18,7 @@ from course_lib.ops.tiles import reflect
 
 @dataclass(frozen=True)
 class Augmentation:
-    """What may happen to a training picture. The default is nothing.
+    """What may happen to a training image. The default is nothing.
 
     Attributes:
         flip: mirror left-right with probability 1/2, and top-bottom likewise where `turn` is on too.
@@ -27,9 +27,9 @@ class Augmentation:
         scale: smallest and largest magnification, drawn evenly on the logarithm.
         elastic: standard deviation in pixels of the displacements on a coarse 3 × 3 grid, which are then interpolated
             smoothly; the U-Net paper takes 10.
-        gain: the picture is multiplied by a factor in 1 ± gain.
+        gain: the image is multiplied by a factor in 1 ± gain.
         offset: a constant in ± offset is added.
-        gamma: the picture is raised to a power drawn evenly on the logarithm from 1 / gamma … gamma; 1 = none.
+        gamma: the image is raised to a power drawn evenly on the logarithm from 1 / gamma … gamma; 1 = none.
         noise: largest standard deviation of added Gaussian noise.
         blur: largest standard deviation, in pixels, of a Gaussian blur.
     """
@@ -64,7 +64,7 @@ class Augmentation:
         crop: tuple[int, int],
         rng: np.random.Generator,
     ) -> tuple[np.ndarray, list[np.ndarray]]:
-        """Draw one random crop of a picture and of the label maps that belong to it.
+        """Draw one random crop of an image and of the label maps that belong to it.
 
         Args:
             image: float32 `(height, width, channels)` in 0..1.

@@ -1,6 +1,6 @@
 """`cells`: fluorescence microscopy of nuclei, made to measure.
 
-A picture is built as a microscope makes one: nuclei of irregular outline and mottled chromatin, some against
+An image is built as a microscope makes one: nuclei of irregular outline and mottled chromatin, some against
 each other, each of its own brightness; the blur of the optics and the haze of what lies out of focus; uneven
 illumination; the noise of photons and camera. The ground truth is exact, because the outlines come first.
 """
@@ -60,14 +60,14 @@ def cells(
         size: side of the images in pixels, or `(height, width)`; at least 16.
         seed: another seed, other samples.
         radius: mean radius of the cells in pixels, 2 to 100. The cells of one image are of similar size.
-        density: share of the image that cells cover, 0 to 0.6; less where no room is left.
-        touching: share of the cells that touch another one, 0 (none does) to 1. Where free-standing cells
+        density: fraction of the image that cells cover, 0 to 0.6; less where no room is left.
+        touching: fraction of the cells that touch another one, 0 (none does) to 1. Where free-standing cells
             find no room, more of them touch; with 0 they are left out.
         contrast: brightness of a typical cell above the background, 0.02 to 1 (of the full range).
         noise: standard deviation of the noise at half of the full brightness, 0 to 0.3. A fifth of its
             variance there is the camera's, the rest grows with the brightness as photon noise does.
-        foreground: `None`, or the share of cell pixels in every image, 0.001 to 0.6, in place of `density`:
-            the dial for class imbalance. The last cell is made as small as the share asks for, below `radius`
+        foreground: `None`, or the fraction of cell pixels in every image, 0.001 to 0.6, in place of `density`:
+            the parameter for class imbalance. The last cell is made as small as the fraction asks for, below `radius`
             if need be.
 
     Returns:
@@ -108,8 +108,8 @@ class _Cells(ProceduralDataset):
 
         plate = _Plate(self.size, rng)
         foreground = self.dials["foreground"]
-        share, exact = (density, False) if foreground is None else (foreground, True)
-        plate.fill(radius, self.dials["radius"], share, touching, exact)
+        fraction, exact = (density, False) if foreground is None else (foreground, True)
+        plate.fill(radius, self.dials["radius"], fraction, touching, exact)
         instances = plate.tidied()
         image = _photographed(instances, plate.depth, radius, contrast, noise, rng)
         return Sample(
@@ -184,14 +184,14 @@ class _Plate:
         self.in_contact: list[bool] = []
 
     def fill(
-        self, radius: float, limits: tuple[float, float], share: float, touching: float, exact: bool
+        self, radius: float, limits: tuple[float, float], fraction: float, touching: float, exact: bool
     ) -> None:
-        """Lay cells of about `radius` until they cover `share` of the plane or no room is left.
+        """Lay cells of about `radius` until they cover `fraction` of the plane or no room is left.
 
-        `exact` sizes the last cell to what is missing; otherwise it is laid or not so that the share is right
+        `exact` sizes the last cell to what is missing; otherwise it is laid or not so that the fraction is right
         on average.
         """
-        missing = share * self.owner.size
+        missing = fraction * self.owner.size
         enough = max(SMALLEST_CELL, 0.03 * missing) if exact else 0.0
         while missing > enough:
             size = min(max(radius * (1.0 + 0.14 * self.rng.standard_normal()), limits[0]), limits[1])
@@ -348,7 +348,7 @@ def _photographed(
     mix = rng.random(3) ** 2 + 0.01
     mix *= rng.uniform(0.08, 0.3) / np.sqrt((mix**2).sum())
     grain = round(4.0 * (0.55 + 0.09 * min(radius, 40.0)))
-    texture = sum(share * kind for share, kind in zip(mix, _chromatin(grain), strict=True))
+    texture = sum(weight * kind for weight, kind in zip(mix, _chromatin(grain), strict=True))
     # Two crops, so that the grain of a nucleus seldom runs on in the one that touches it.
     other = (rng.random(number) < 0.5)[owner]
     mottling = np.where(other, _cropped(texture, size, rng), _cropped(texture, size, rng))

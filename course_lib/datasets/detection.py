@@ -1,4 +1,4 @@
-"""What a detector learns from: the objects of each picture, padded to a fixed number."""
+"""What a detector learns from: the objects of each image, padded to a fixed number."""
 
 from __future__ import annotations
 
@@ -21,8 +21,8 @@ def truth_from_maps(
     Args:
         instances: integers `(batch, height, width)`, 0 = background; ids may have gaps, as a crop leaves them.
         semantic: integers of the same shape: the class of each pixel; an object's is that of most of its pixels.
-        max_objects: places for each picture. Of more objects than that the largest are taken; so that none is lost, give as
-            many places as the fullest picture has objects.
+        max_objects: places for each image. Of more objects than that the largest are taken; so that none is lost, give as
+            many places as the fullest image has objects.
         masks: whether masks are wanted.
 
     Returns:
@@ -84,14 +84,14 @@ def instance_map(
     smallest: int = 1,
     least_left: float = 0.5,
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Detections as a map in which every pixel belongs to one object at most: the surest first.
+    """Detections as a map in which every pixel belongs to one object at most: the most confident first.
 
     Args:
-        detections: of one picture, `scores`, `classes`, `valid`, each `(n,)`.
-        masks: bool `(n, height, width)`, in the whole picture.
+        detections: of one image, `scores`, `classes`, `valid`, each `(n,)`.
+        masks: bool `(n, height, width)`, in the whole image.
         score_threshold: detections below it are left out.
         smallest: objects of which fewer pixels are left are dropped.
-        least_left: so are those of whose pixels surer ones have taken more than the rest.
+        least_left: so are those of whose pixels more confident ones have taken more than the rest.
 
     Returns:
         instances: int32 `(height, width)`, 0 = background, 1, 2, … in the order of the scores.

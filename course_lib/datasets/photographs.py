@@ -1,6 +1,6 @@
-"""`photographs`: pictures from inside scikit-image, so that nothing is downloaded, with masks of our own.
+"""`photographs`: images from inside scikit-image, so that nothing is downloaded, with masks of our own.
 
-The outlines are kept as polygons in `data/polygons/<picture>.json`: a list of objects, each with its class
+The outlines are kept as polygons in `data/polygons/<image>.json`: a list of objects, each with its class
 and its corners `[x, y]` in pixels (the centre of the first pixel is at 0.5, 0.5). An object covers those that
 stand before it in the list.
 """
@@ -24,14 +24,14 @@ CLASS_NAMES = {
     "astronaut": ("background", "face"),
     "cell": ("background", "cell"),
 }
-"""The class names of each picture's semantic map, in order of class id."""
+"""The class names of each image's semantic map, in order of class id."""
 
 
 def cat() -> Sample:
-    """Chelsea the cat: image `(300, 451, 3)`, one object, the cat as far as it is in the picture.
+    """Chelsea the cat: image `(300, 451, 3)`, one object, the cat as far as it is in the image.
 
     Raises:
-        DataUnavailable: if the picture or its outline is missing.
+        DataUnavailable: if the image or its outline is missing.
     """
     return _photograph("cat", "chelsea")
 
@@ -40,7 +40,7 @@ def coins() -> Sample:
     """Greek coins from Pompeii: image `(303, 384, 1)`, 24 objects that never touch, under uneven light.
 
     Raises:
-        DataUnavailable: if the picture or its outlines are missing.
+        DataUnavailable: if the image or its outlines are missing.
     """
     return _photograph("coins", "coins")
 
@@ -49,7 +49,7 @@ def retina() -> Sample:
     """A fundus photograph: image `(1411, 1411, 3)`, two objects, the retina in view and the optic disc on it.
 
     Raises:
-        DataUnavailable: if the picture or its outlines are missing.
+        DataUnavailable: if the image or its outlines are missing.
     """
     return _photograph("retina", "retina")
 
@@ -58,16 +58,16 @@ def astronaut() -> Sample:
     """The astronaut Eileen Collins: image `(512, 512, 3)`, one object, her face.
 
     Raises:
-        DataUnavailable: if the picture or its outline is missing.
+        DataUnavailable: if the image or its outline is missing.
     """
     return _photograph("astronaut", "astronaut")
 
 
 def cell() -> Sample:
-    """A cell by digital holography: image `(660, 550, 1)`, one object that covers 4 % of the picture.
+    """A cell by digital holography: image `(660, 550, 1)`, one object that covers 4 % of the image.
 
     Raises:
-        DataUnavailable: if the picture or its outline is missing.
+        DataUnavailable: if the image or its outline is missing.
     """
     return _photograph("cell", "cell")
 
@@ -96,12 +96,12 @@ def filled(polygon: list[list[float]], size: tuple[int, int]) -> np.ndarray:
     return np.cumsum(crossings[:, :width], axis=1) % 2 == 1
 
 
-def _photograph(name: str, picture: str) -> Sample:
-    """The sample of a picture of scikit-image and its polygons."""
-    image = bundled_picture(picture)
+def _photograph(name: str, source: str) -> Sample:
+    """The sample of an image of scikit-image and its polygons."""
+    image = bundled_image(source)
     instances = np.zeros(image.shape[:2], np.int32)
     classes = []
-    for outlined in _outlines(picture):
+    for outlined in _outlines(source):
         classes.append(CLASS_NAMES[name].index(outlined["class"]))
         instances[filled(outlined["polygon"], instances.shape)] = len(classes)
     classes = np.asarray(classes, np.int32)
@@ -115,27 +115,27 @@ def _photograph(name: str, picture: str) -> Sample:
     )
 
 
-def bundled_picture(picture: str) -> np.ndarray:
-    """A picture from inside scikit-image, uint8 `(h, w, channels)`.
+def bundled_image(source: str) -> np.ndarray:
+    """An image from inside scikit-image, uint8 `(h, w, channels)`.
 
     Raises:
         DataUnavailable: if it cannot be read.
     """
     try:
-        image = getattr(data, picture)()
+        image = getattr(data, source)()
     except (AttributeError, ImportError, OSError, ValueError) as problem:
         from course_lib.datasets.archive import DataUnavailable
 
         raise DataUnavailable(
-            f"The picture {picture!r} of scikit-image cannot be read ({problem}); "
+            f"The image {source!r} of scikit-image cannot be read ({problem}); "
             "reinstall scikit-image: version 0.26 has it inside."
         ) from problem
     return image[..., None] if image.ndim == 2 else image
 
 
-def _outlines(picture: str) -> list[dict]:
-    """The objects in a picture's polygon file."""
-    path = POLYGONS / f"{picture}.json"
+def _outlines(source: str) -> list[dict]:
+    """The objects in an image's polygon file."""
+    path = POLYGONS / f"{source}.json"
     try:
         return json.loads(path.read_text(encoding="utf-8"))["objects"]
     except (OSError, ValueError, KeyError) as problem:

@@ -10,7 +10,7 @@ from math import exp, log
 
 import numpy as np
 
-from course_lib.datasets.photographs import bundled_picture
+from course_lib.datasets.photographs import bundled_image
 from course_lib.datasets.procedural import (
     ProceduralDataset,
     checked_integer,
@@ -28,7 +28,7 @@ SMALLEST_PART = 4
 
 _TRIES = 8
 _BACKGROUNDS = ("astronaut", "brick", "chelsea", "coffee", "grass", "gravel", "immunohistochemistry")
-"""Pictures inside scikit-image's package, stored without loss: every machine reads the same pixels."""
+"""Images inside scikit-image's package, stored without loss: every machine reads the same pixels."""
 _MATERIALS = ("brick", "grass", "gravel", "coffee", "immunohistochemistry")
 
 
@@ -60,15 +60,15 @@ def scenes(
         object_size: a pair, the least and the greatest length of an object in pixels, from 4 up (small and
             large are equally common: lengths are drawn evenly on a logarithmic scale). `None` as the greatest
             is the image's shorter side.
-        occlusion: share of an object that those in front of it may hide, 0 (none overlap) to 1 (some are
-            hidden altogether, and left out). The same share of the objects is laid close to another one.
+        occlusion: fraction of an object that those in front of it may hide, 0 (none overlap) to 1 (some are
+            hidden altogether, and left out). The same fraction of the objects is laid close to another one.
         thin: how thin rings, rods, crosses and the spikes of stars are, 0 (sturdy) to 1 (about a pixel and a
             half in small objects).
         contrast: difference of an object's colour from what lies behind it, in the channel that differs most,
             0.02 to 0.5 (of the full range).
         noise: standard deviation of the noise, 0 to 0.3 (of the full range).
         imbalance: 0 (all object classes equally common) to 0.95: each class is rarer than the one before it
-            in `CLASS_NAMES` by this share, so that at 0.5 there are 32 discs to a rod.
+            in `CLASS_NAMES` by this fraction, so that at 0.5 there are 32 discs to a rod.
 
     Returns:
         A `Dataset` whose samples have image `(h, w, 3)`, semantic map, instance map (the visible parts; what
@@ -180,7 +180,7 @@ def _outside(kind: int, points: np.ndarray, half: float, thin: float) -> np.ndar
 
 
 class _Stage:
-    """The picture while objects are painted on it, from the back to the front.
+    """The image while objects are painted on it, from the back to the front.
 
     Attributes:
         image: float64 `(h, w, 3)`.
@@ -272,30 +272,30 @@ def _window(at: float, reach: float, side: int) -> slice:
 
 @lru_cache(maxsize=16)
 def _photograph(name: str) -> tuple[np.ndarray, np.ndarray]:
-    """A picture of scikit-image as uint8 `(h, w, 3)`, and the same at half its size."""
-    picture = bundled_picture(name)
-    if picture.shape[2] == 1:
-        picture = np.repeat(picture, 3, axis=2)
-    h, w = (side // 2 * 2 for side in picture.shape[:2])
-    half = picture[:h, :w].reshape(h // 2, 2, w // 2, 2, 3).mean((1, 3))
-    return picture, np.rint(half).astype(np.uint8)
+    """An image of scikit-image as uint8 `(h, w, 3)`, and the same at half its size."""
+    image = bundled_image(name)
+    if image.shape[2] == 1:
+        image = np.repeat(image, 3, axis=2)
+    h, w = (side // 2 * 2 for side in image.shape[:2])
+    half = image[:h, :w].reshape(h // 2, 2, w // 2, 2, 3).mean((1, 3))
+    return image, np.rint(half).astype(np.uint8)
 
 
 @lru_cache(maxsize=16)
 def _material(name: str) -> tuple[np.ndarray, np.ndarray]:
-    """The grain of a picture, float64 `(h, w)` of mean 0, and the same at half its size."""
-    return tuple((picture.mean(2) - picture.mean()) / 255.0 for picture in _photograph(name))
+    """The grain of an image, float64 `(h, w)` of mean 0, and the same at half its size."""
+    return tuple((image.mean(2) - image.mean()) / 255.0 for image in _photograph(name))
 
 
 def _crop(
-    pictures: tuple[np.ndarray, np.ndarray], size: tuple[int, int], rng: np.random.Generator
+    images: tuple[np.ndarray, np.ndarray], size: tuple[int, int], rng: np.random.Generator
 ) -> np.ndarray:
-    """A random piece `(h, w, ...)` of one of the pictures, mirrored at random, continued where too small."""
-    picture = pictures[int(rng.random() * len(pictures))]
+    """A random piece `(h, w, ...)` of one of the images, mirrored at random, continued where too small."""
+    image = images[int(rng.random() * len(images))]
     picks = []
-    for side, available in zip(size, picture.shape[:2], strict=True):
+    for side, available in zip(size, image.shape[:2], strict=True):
         start = int(rng.random() * max(available - side + 1, 1))
         position = (start + np.arange(side)) % (2 * available)
         picks.append(np.minimum(position, 2 * available - 1 - position))
     rows, columns = picks
-    return picture[rows[:, None], columns[::-1] if rng.random() < 0.5 else columns]
+    return image[rows[:, None], columns[::-1] if rng.random() < 0.5 else columns]

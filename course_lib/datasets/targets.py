@@ -1,4 +1,4 @@
-"""How an instance map becomes something a U-Net can learn, and how its answer becomes an instance map again.
+"""How an instance map becomes something a U-Net can learn, and how its prediction becomes an instance map again.
 
 A U-Net gives a class per pixel, so two touching cells of one class flow into one. Two cures, both from practice:
 the border weights of the U-Net paper make the thin gap between cells expensive to miss; the three-class form makes the
@@ -116,12 +116,12 @@ def decode_three_classes(
 ) -> np.ndarray:
     """An instance map from the three classes' probabilities.
 
-    Every connected piece of sure cell (probability of class 1 above `seed_threshold`) is one object; the objects then
+    Every connected piece of confident cell (probability of class 1 above `seed_threshold`) is one object; the objects then
     grow by watershed over everything that is cell or border, so that the border is shared out among its neighbours.
 
     Args:
         probabilities: float `(height, width, 3)`, in the order of `THREE_CLASSES`.
-        seed_threshold: how sure a seed must be, 0..1.
+        seed_threshold: how confident a seed must be, 0..1.
         mask_threshold: a pixel belongs to some object where 1 − the background's probability exceeds this, 0..1.
         min_size: objects of fewer pixels are dropped.
 
