@@ -34,17 +34,13 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Sequence
-from typing import Any
 
 import keras
 import numpy as np
 from keras import ops
 
 from course_lib._checks import array_of, in_range, one_of, whole_number
-from course_lib.ops.labels import read_batch, scaled_as_keras
-
-Tensor = Any
-"""A backend's tensor, or what it makes one of."""
+from course_lib.ops.labels import Tensor, read_batch, scaled_as_keras
 
 
 class SegmentationLoss(keras.losses.Loss):
@@ -151,20 +147,20 @@ def checked_factors(factors: Sequence[float] | None, name: str) -> tuple[float, 
     return factors
 
 
-def ratio(above, below):
+def ratio(above: Tensor, below: Tensor) -> Tensor:
     """`above / below`, and 0 with gradient 0 where `below` is 0."""
-    there = below > 0
+    there = ops.logical_or(below > 0, ops.isnan(below))  # NaN stays NaN
     return ops.where(there, above, 0.0) / ops.where(there, below, 1.0)
 
 
-def power(base, exponent: float):
+def power(base: Tensor, exponent: float) -> Tensor:
     """`base ** exponent` for a base of 0 or more, with gradient 0 at 0, where an exponent below 1 has an infinite one.
 
     An infinite gradient there would be multiplied by the zero gradient of a softmax that is certain: not a number.
     """
     if exponent == 0:
         return ops.ones_like(base)
-    there = base > 1e-7
+    there = ops.logical_or(base > 1e-7, ops.isnan(base))  # NaN stays NaN
     return ops.where(there, ops.power(ops.where(there, base, 1.0), exponent), 0.0)
 
 
@@ -179,11 +175,16 @@ class CrossEntropy(SegmentationLoss):
         ignore: label that does not count.
     """
 
-    def __init__(self, class_weights=None, ignore: int = -1, name: str = "cross_entropy"):
+    def __init__(
+        self,
+        class_weights: Sequence[float] | None = None,
+        ignore: int | None = -1,
+        name: str = "cross_entropy",
+    ):
         super().__init__(ignore, name)
         self.class_weights = checked_factors(class_weights, "class_weights")
 
-    def value(self, one_hot, logits, weights, counted):
+    def value(self, one_hot: Tensor, logits: Tensor, weights: Tensor, counted: Tensor) -> Tensor:
         if self.class_weights is not None:
             factors = factors_of(self.class_weights, "class_weights", logits.shape[-1])
             weights = weights * ops.sum(one_hot * factors, axis=-1)
@@ -214,11 +215,16 @@ class WeightedCrossEntropy(SegmentationLoss):
         ValueError: if a class weight is negative or not finite; in a call, if there are not as many as classes.
     """
 
-    def __init__(self, class_weights=None, ignore: int = -1, name: str = "weighted_cross_entropy"):
+    def __init__(
+        self,
+        class_weights: Sequence[float] | None = None,
+        ignore: int | None = -1,
+        name: str = "weighted_cross_entropy",
+    ):
         super().__init__(ignore, name)
         self.class_weights = checked_factors(class_weights, "class_weights")
 
-    def value(self, one_hot, logits, weights, counted):
+    def value(self, one_hot: Tensor, logits: Tensor, weights: Tensor, counted: Tensor) -> Tensor:
         of_class = ops.expand_dims(weights, -1) * one_hot
         axes = tuple(range(len(logits.shape) - 1))
         total, pixels = ops.sum(-of_class * ops.log_softmax(logits, axis=-1), axes), ops.sum(of_class, axes)
@@ -251,11 +257,17 @@ class Focal(SegmentationLoss):
         ValueError: if `gamma` or an entry of `alpha` is negative; in a call, if there are not as many as classes.
     """
 
-    def __init__(self, gamma: float = 2.0, alpha=None, ignore: int = -1, name: str = "focal"):
+    def __init__(
+        self,
+        gamma: float = 2.0,
+        alpha: Sequence[float] | None = None,
+        ignore: int | None = -1,
+        name: str = "focal",
+    ):
         super().__init__(ignore, name)
         self.gamma, self.alpha = in_range("gamma", gamma, 0), checked_factors(alpha, "alpha")
 
-    def value(self, one_hot, logits, weights, counted):
+    def value(self, one_hot: Tensor, logits: Tensor, weights: Tensor, counted: Tensor) -> Tensor:
         if self.alpha is not None:
             weights = weights * ops.sum(one_hot * factors_of(self.alpha, "alpha", logits.shape[-1]), axis=-1)
         logarithm = ops.sum(one_hot * ops.log_softmax(logits, axis=-1), axis=-1)
@@ -278,12 +290,12 @@ class AreaLoss(SegmentationLoss):
     which is the same number and keeps its digits where the prediction is nearly right.
     """
 
-    def __init__(self, smooth: float, background: bool, ignore: int, name: str):
+    def __init__(self, smooth: float, background: bool, ignore: int | None, name: str):
         super().__init__(ignore, name)
         # Of 0 an empty class would divide by zero.
         self.smooth, self.background = in_range("smooth", smooth, 0, open_low=True), bool(background)
 
-    def areas(self, one_hot, logits, weights):
+    def areas(self, one_hot: Tensor, logits: Tensor, weights: Tensor) -> list[Tensor]:
         """TP, FP and FN of each class, three tensors `(classes,)`; the background is left out if it does not count."""
         weights = ops.expand_dims(weights, -1)
         probabilities = ops.softmax(logits, axis=-1)
@@ -314,10 +326,12 @@ class Dice(AreaLoss):
         ignore: label that does not count.
     """
 
-    def __init__(self, smooth: float = 1.0, background: bool = True, ignore: int = -1, name: str = "dice"):
+    def __init__(
+        self, smooth: float = 1.0, background: bool = True, ignore: int | None = -1, name: str = "dice"
+    ):
         super().__init__(smooth, background, ignore, name)
 
-    def value(self, one_hot, logits, weights, counted):
+    def value(self, one_hot: Tensor, logits: Tensor, weights: Tensor, counted: Tensor) -> Tensor:
         hit, false, missed = self.areas(one_hot, logits, weights)
         error = false + missed
         return ops.mean(error / (2 * hit + error + self.smooth))
@@ -342,11 +356,15 @@ class GeneralizedDice(AreaLoss):
     """
 
     def __init__(
-        self, smooth: float = 1.0, background: bool = True, ignore: int = -1, name: str = "generalized_dice"
+        self,
+        smooth: float = 1.0,
+        background: bool = True,
+        ignore: int | None = -1,
+        name: str = "generalized_dice",
     ):
         super().__init__(smooth, background, ignore, name)
 
-    def value(self, one_hot, logits, weights, counted):
+    def value(self, one_hot: Tensor, logits: Tensor, weights: Tensor, counted: Tensor) -> Tensor:
         hit, false, missed = self.areas(one_hot, logits, weights)
         volume = ops.stop_gradient(hit + missed)
         present = volume > 0
@@ -368,10 +386,12 @@ class Jaccard(AreaLoss):
         ignore: label that does not count.
     """
 
-    def __init__(self, smooth: float = 1.0, background: bool = True, ignore: int = -1, name: str = "jaccard"):
+    def __init__(
+        self, smooth: float = 1.0, background: bool = True, ignore: int | None = -1, name: str = "jaccard"
+    ):
         super().__init__(smooth, background, ignore, name)
 
-    def value(self, one_hot, logits, weights, counted):
+    def value(self, one_hot: Tensor, logits: Tensor, weights: Tensor, counted: Tensor) -> Tensor:
         hit, false, missed = self.areas(one_hot, logits, weights)
         error = false + missed
         return ops.mean(error / (hit + error + self.smooth))
@@ -401,19 +421,19 @@ class Tversky(AreaLoss):
         beta: float = 0.7,
         smooth: float = 1.0,
         background: bool = True,
-        ignore: int = -1,
+        ignore: int | None = -1,
         name: str = "tversky",
     ):
         super().__init__(smooth, background, ignore, name)
         self.alpha, self.beta = in_range("alpha", alpha, 0), in_range("beta", beta, 0)
 
-    def errors(self, one_hot, logits, weights):
+    def errors(self, one_hot: Tensor, logits: Tensor, weights: Tensor) -> Tensor:
         """1 − the Tversky index of each class, `(classes,)`."""
         hit, false, missed = self.areas(one_hot, logits, weights)
         error = self.alpha * false + self.beta * missed
         return error / (hit + error + self.smooth)
 
-    def value(self, one_hot, logits, weights, counted):
+    def value(self, one_hot: Tensor, logits: Tensor, weights: Tensor, counted: Tensor) -> Tensor:
         return ops.mean(self.errors(one_hot, logits, weights))
 
     def get_config(self):
@@ -449,13 +469,13 @@ class FocalTversky(Tversky):
         gamma: float = 4 / 3,
         smooth: float = 1.0,
         background: bool = True,
-        ignore: int = -1,
+        ignore: int | None = -1,
         name: str = "focal_tversky",
     ):
         super().__init__(alpha, beta, smooth, background, ignore, name)
         self.gamma = in_range("gamma", gamma, 0, open_low=True)
 
-    def value(self, one_hot, logits, weights, counted):
+    def value(self, one_hot: Tensor, logits: Tensor, weights: Tensor, counted: Tensor) -> Tensor:
         return ops.mean(power(self.errors(one_hot, logits, weights), 1 / self.gamma))
 
     def get_config(self):
@@ -491,14 +511,14 @@ class LovaszSoftmax(SegmentationLoss):
         classes: str = "present",
         per_image: bool = False,
         background: bool = True,
-        ignore: int = -1,
+        ignore: int | None = -1,
         name: str = "lovasz_softmax",
     ):
         super().__init__(ignore, name)
         self.classes = one_of("classes", classes, ("present", "all"))
         self.per_image, self.background = bool(per_image), bool(background)
 
-    def value(self, one_hot, logits, weights, counted):
+    def value(self, one_hot: Tensor, logits: Tensor, weights: Tensor, counted: Tensor) -> Tensor:
         first = 0 if self.background else 1
         errors = ops.abs(one_hot - ops.softmax(logits, axis=-1))
         # (images, classes, pixels), where the whole batch counts as one image unless per_image is set.
@@ -539,7 +559,7 @@ class LovaszSoftmax(SegmentationLoss):
 # By distance
 
 
-def squared_distances(seeds):
+def squared_distances(seeds: Tensor) -> Tensor:
     """Squared distance of each pixel to the nearest seed, exact, in float32.
 
     The nearest seed is found along each row first, then over the rows of each column: min_r (f(r, column) + (row − r)²)
@@ -563,7 +583,7 @@ def squared_distances(seeds):
     return ops.transpose(along_rows(ops.transpose(nearest)))
 
 
-def signed_distances(inside, outside):
+def signed_distances(inside: Tensor, outside: Tensor) -> Tensor:
     """How far each pixel is from the edge of a class: outside the class positive, inside it 0 or negative.
 
     Outside it is the distance to the nearest pixel of the class; inside, 1 − the distance to the nearest pixel that is
@@ -615,11 +635,11 @@ class Boundary(SegmentationLoss):
         ignore: label that does not count; such a pixel is on neither side of an edge.
     """
 
-    def __init__(self, background: bool = True, ignore: int = -1, name: str = "boundary"):
+    def __init__(self, background: bool = True, ignore: int | None = -1, name: str = "boundary"):
         super().__init__(ignore, name)
         self.background = bool(background)
 
-    def value(self, one_hot, logits, weights, counted):
+    def value(self, one_hot: Tensor, logits: Tensor, weights: Tensor, counted: Tensor) -> Tensor:
         if len(logits.shape) != 4:
             raise ValueError(
                 f"y_pred has shape {tuple(logits.shape)}; the boundary loss needs images: "

@@ -1,4 +1,4 @@
-"""The losses: their laws, their gradients, and that a net can be fitted with each."""
+"""The losses: their laws, their gradients, and that a model can be fitted with each."""
 
 import functools
 import inspect
@@ -55,7 +55,7 @@ ALL = [*BY_PIXEL, *BY_AREA, *LOVASZ, BOUNDARY, *SUMS]
 SHAPE, CLASSES = (2, 4, 5), 3
 laws = settings(deadline=None, max_examples=25, derandomize=True)
 maps = hnp.arrays(np.int32, SHAPE, elements=st.integers(-1, CLASSES - 1))
-answers = hnp.arrays(np.float32, (*SHAPE, CLASSES), elements=st.floats(-20, 20, width=32))
+predictions = hnp.arrays(np.float32, (*SHAPE, CLASSES), elements=st.floats(-20, 20, width=32))
 
 
 def each(chosen):
@@ -113,7 +113,7 @@ def test_every_loss_is_tested_here():
 
 @each([*BY_PIXEL, *BY_AREA, *LOVASZ])
 @laws
-@given(labels=maps, logits=answers)
+@given(labels=maps, logits=predictions)
 def test_bounds(loss, labels, logits):
     value = value_of(loss, labels, logits)
     assert value >= -1e-6
@@ -123,7 +123,7 @@ def test_bounds(loss, labels, logits):
 
 @each([*BY_PIXEL, *BY_AREA, LOVASZ[0]])
 @laws
-@given(labels=maps, logits=answers, seed=st.integers(0, 99))
+@given(labels=maps, logits=predictions, seed=st.integers(0, 99))
 def test_where_a_pixel_lies_does_not_matter(loss, labels, logits, seed):
     order = np.random.default_rng(seed).permutation(labels.size)
     moved = (labels.ravel()[order].reshape(SHAPE), logits.reshape(-1, CLASSES)[order].reshape(logits.shape))
@@ -131,15 +131,15 @@ def test_where_a_pixel_lies_does_not_matter(loss, labels, logits, seed):
 
 
 @laws
-@given(labels=maps, logits=answers)
-def test_boundary_is_that_of_the_picture_turned_over(labels, logits):
+@given(labels=maps, logits=predictions)
+def test_boundary_is_that_of_the_image_turned_over(labels, logits):
     turned = labels[:, ::-1, ::-1].copy(), logits[:, ::-1, ::-1].copy()
     assert value_of(BOUNDARY, *turned) == pytest.approx(value_of(BOUNDARY, labels, logits), abs=1e-5)
 
 
 @each(ALL)
 @laws
-@given(labels=maps, logits=answers, other=answers)
+@given(labels=maps, logits=predictions, other=predictions)
 def test_the_logits_of_ignored_pixels_do_not_matter(loss, labels, logits, other):
     changed = np.where(labels[..., None] < 0, other, logits)
     value, gradient = value_and_gradient(loss, labels, logits)
@@ -149,7 +149,7 @@ def test_the_logits_of_ignored_pixels_do_not_matter(loss, labels, logits, other)
 
 @each(ALL)
 @laws
-@given(labels=maps, logits=answers, constant=st.sampled_from([-16.0, -1.0, 0.5, 8.0]))
+@given(labels=maps, logits=predictions, constant=st.sampled_from([-16.0, -1.0, 0.5, 8.0]))
 def test_a_constant_added_to_a_pixels_logits_changes_nothing(loss, labels, logits, constant):
     value = value_of(loss, labels, logits)
     moved = value_of(loss, labels, logits + np.float32(constant))
@@ -170,7 +170,7 @@ def test_a_constant_added_to_a_pixels_logits_changes_nothing(loss, labels, logit
     ids=lambda loss: type(loss).__name__,
 )
 @laws
-@given(labels=maps, logits=answers)
+@given(labels=maps, logits=predictions)
 def test_one_loss_is_a_case_of_another(loss, same, labels, logits):
     assert value_of(loss, labels, logits) == pytest.approx(value_of(same, labels, logits), rel=1e-5, abs=1e-6)
 
@@ -212,7 +212,7 @@ def test_a_pixel_of_weight_zero_is_an_ignored_one(loss):
 
 # Gradients
 
-TRUTHS = {
+GROUND_TRUTHS = {
     "mixed": random_case()[0],
     "background": np.zeros(SHAPE, "int32"),
     "full": np.full(SHAPE, CLASSES - 1, "int32"),
@@ -223,20 +223,20 @@ TRUTHS = {
 
 
 @each(ALL)
-@pytest.mark.parametrize("truth", TRUTHS)
-def test_value_and_gradient_are_finite(loss, truth):
-    """Where the truth lacks a class or all, and where the net is certain, rightly, wrongly or of one class."""
-    labels = TRUTHS[truth]
+@pytest.mark.parametrize("kind", GROUND_TRUTHS)
+def test_value_and_gradient_are_finite(loss, kind):
+    """Where the ground truth lacks a class or all, and where the model is certain, rightly, wrongly or of one class."""
+    labels = GROUND_TRUTHS[kind]
     right = np.eye(CLASSES)[np.maximum(labels, 0)] * 2 - 1
     one_class = np.broadcast_to(np.array([-1.0, 1.0, -1.0]), right.shape)
-    for answer in (right, np.roll(right, 1, axis=-1), one_class):
+    for prediction in (right, np.roll(right, 1, axis=-1), one_class):
         for scale in (0, 1, 80, 1e4):
             for dtype in ("float32", "float16"):
-                value, gradient = value_and_gradient(loss, labels, (answer * scale).astype(dtype))
+                value, gradient = value_and_gradient(loss, labels, (prediction * scale).astype(dtype))
                 assert np.isfinite(value)
                 assert gradient.dtype == dtype
                 assert np.isfinite(gradient).all()
-                if truth == "ignored":
+                if kind == "ignored":
                     assert value == 0 and not gradient.any()
 
 
@@ -285,22 +285,22 @@ def half_precision():
 
 
 @each([loss for loss in ALL if loss in SUMS or loss.name == type(loss)().name])
-def test_a_net_learns_with_it_in_half_precision(loss, half_precision):
+def test_a_model_learns_with_it_in_half_precision(loss, half_precision):
     keras.utils.set_random_seed(0)
     labels = np.maximum(random_case()[0], 0)
-    pictures = np.eye(CLASSES, dtype="float32")[labels]
+    images = np.eye(CLASSES, dtype="float32")[labels]
     labels[:, 0] = -1
     model = keras.Sequential([keras.Input((None, None, CLASSES)), keras.layers.Conv2D(CLASSES, 1)])
     assert model.layers[0].compute_dtype == "float16"
     model.compile(keras.optimizers.Adam(0.05), loss)
-    history = model.fit(pictures, labels, epochs=20, batch_size=2, verbose=0).history["loss"]
+    history = model.fit(images, labels, epochs=20, batch_size=2, verbose=0).history["loss"]
     assert np.isfinite(history).all()
     assert all(np.isfinite(ops.convert_to_numpy(weight)).all() for weight in model.weights)
     assert history[-1] < history[0] - 0.05 * abs(history[0])
 
 
 class TwoSizes(keras.utils.PyDataset):
-    """One batch of small pictures, one of larger ones."""
+    """One batch of small images, one of larger ones."""
 
     def __len__(self):
         return 2
@@ -311,7 +311,7 @@ class TwoSizes(keras.utils.PyDataset):
         return np.eye(CLASSES, dtype="float32")[labels], labels
 
 
-def test_pictures_may_differ_in_size_from_batch_to_batch():
+def test_images_may_differ_in_size_from_batch_to_batch():
     model = keras.Sequential([keras.Input((None, None, CLASSES)), keras.layers.Conv2D(CLASSES, 1)])
     model.compile("sgd", sum([LovaszSoftmax(per_image=True), Boundary()], start=GeneralizedDice()))
     history = model.fit(TwoSizes(), epochs=2, verbose=0).history["loss"]
@@ -364,6 +364,17 @@ def test_what_is_not_finite_under_an_ignored_pixel_does_not_matter(loss):
     value, gradient = value_and_gradient(loss, labels, logits, weights)
     assert value == pytest.approx(expected[0], abs=1e-6)
     np.testing.assert_allclose(gradient, expected[1], atol=1e-6)
+
+
+@each(ALL)
+def test_logits_and_weights_that_are_nan_give_no_loss(loss):
+    labels, logits = random_case()
+    labels[0, 0, 0] = 1
+    weights = np.ones(SHAPE, "float32")
+    weights[0, 0, 0] = np.nan
+    assert np.isnan(value_of(loss, labels, logits, weights))
+    logits[0, 0, 0, 1] = np.nan
+    assert np.isnan(value_of(loss, labels, logits))
 
 
 @each(ALL)

@@ -20,17 +20,13 @@ Higher is better for all but `ConfusionMatrix`, and Keras's callbacks are told s
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
 
 import keras
 from keras import ops
 
 from course_lib._checks import whole_number
 from course_lib.metrics.semantic import IGNORE
-from course_lib.ops.labels import read_batch
-
-Tensor = Any
-"""A backend's tensor, or what it makes one of."""
+from course_lib.ops.labels import Tensor, read_batch
 
 
 class _PixelCounts(keras.metrics.Metric):

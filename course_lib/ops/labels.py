@@ -13,6 +13,9 @@ import keras
 import numpy as np
 from keras import ops
 
+Tensor = Any
+"""A backend's tensor, or what it makes one of."""
+
 
 class Batch(NamedTuple):
     """One batch, read.
@@ -22,18 +25,24 @@ class Batch(NamedTuple):
         logits: `(batch, height, width, classes)`, two classes or more, of the type that was given.
         weights: `(batch, height, width)`: what each pixel counts for, 0 where the label is ignored.
         counted: bool `(batch, height, width)`: where the label is not ignored.
-        impossible: a boolean scalar: whether a label that counts is none of the classes. Only in a compiled step; else
-            that is an error.
+        impossible: a boolean scalar: whether a label that counts is none of the classes (only in a compiled step; else
+            that is an error), or a weight is NaN.
     """
 
-    labels: Any
-    logits: Any
-    weights: Any
-    counted: Any
-    impossible: Any
+    labels: Tensor
+    logits: Tensor
+    weights: Tensor
+    counted: Tensor
+    impossible: Tensor
 
 
-def read_batch(y_true, y_pred, sample_weight=None, ignore: int | None = -1, dtype: str = "float32") -> Batch:
+def read_batch(
+    y_true: Tensor,
+    y_pred: Tensor,
+    sample_weight: Tensor | None = None,
+    ignore: int | None = -1,
+    dtype: str = "float32",
+) -> Batch:
     """Labels, logits and weights in one form.
 
     Args:
@@ -45,13 +54,15 @@ def read_batch(y_true, y_pred, sample_weight=None, ignore: int | None = -1, dtyp
         dtype: of the weights.
 
     Returns:
-        What the docstring of `Batch` says. Inside a compiled step nothing can be raised about values; then `impossible`
-        says it, and the caller makes its result NaN.
+        What `Batch` says. Inside a compiled step nothing can be raised about values; then `impossible` says it, and the
+        caller makes its result NaN.
 
     Raises:
         ValueError: if shapes do not belong together or, outside of compiled steps, a label is none of the classes.
     """
     labels, logits = ops.convert_to_tensor(y_true), ops.convert_to_tensor(y_pred)
+    if _rank_unknown(labels):
+        labels = ops.reshape(labels, ops.shape(logits)[:-1])
     if len(labels.shape) == len(logits.shape) and labels.shape[-1] == 1:
         labels = ops.squeeze(labels, -1)
     _check_shapes(labels, logits)
@@ -77,11 +88,21 @@ def read_batch(y_true, y_pred, sample_weight=None, ignore: int | None = -1, dtyp
     weights = ops.cast(counted, dtype)
     if sample_weight is not None:
         weights = ops.where(counted, _pixel_weights(sample_weight, labels, dtype), ops.zeros_like(weights))
+        impossible = ops.logical_or(impossible, ops.any(ops.isnan(weights)))
     ids = ops.where(ops.logical_and(counted, possible), ids, -1)
     return Batch(ids, logits, weights, counted, impossible)
 
 
-def known(condition) -> bool | None:
+def _rank_unknown(tensor: Tensor) -> bool:
+    """Whether TensorFlow has lost it, as in the step of a model that was fitted with one rank, then with another."""
+    try:
+        len(tensor.shape)
+    except ValueError:
+        return True
+    return False
+
+
+def known(condition: Tensor) -> bool | None:
     """Whether a boolean scalar is true; `None` inside a compiled step, where it has no value yet."""
     try:
         return bool(np.asarray(ops.convert_to_numpy(condition)))
@@ -94,7 +115,7 @@ class _AsKeras(keras.losses.Loss):
         return y_pred
 
 
-def scaled_as_keras(value):
+def scaled_as_keras(value: Tensor) -> Tensor:
     """A loss that is already reduced to a scalar, scaled as Keras scales its own where several devices add theirs up.
 
     Under TensorFlow's `MirroredStrategy` that is a factor of one over their number; everywhere else it is 1.
@@ -103,7 +124,7 @@ def scaled_as_keras(value):
     return _AsKeras(name="scaled", dtype="float32")(value, value)
 
 
-def _check_shapes(labels, logits) -> None:
+def _check_shapes(labels: Tensor, logits: Tensor) -> None:
     of_labels, of_logits = tuple(labels.shape), tuple(logits.shape)
     if len(of_labels) == len(of_logits) - 1:
         pairs = zip(of_labels, of_logits, strict=False)
@@ -125,9 +146,12 @@ def _check_shapes(labels, logits) -> None:
     )
 
 
-def _pixel_weights(sample_weight, labels, dtype: str):
+def _pixel_weights(sample_weight: Tensor, labels: Tensor, dtype: str) -> Tensor:
     """Weights that broadcast to the labels, their first axis the labels' first."""
     weights = ops.cast(ops.convert_to_tensor(sample_weight), dtype)
+    if _rank_unknown(weights):  # per image or per pixel, its length tells
+        flat = ops.reshape(ops.ones_like(labels, dtype), (ops.shape(labels)[0], -1))
+        return ops.reshape(flat * ops.reshape(weights, (ops.shape(labels)[0], -1)), ops.shape(labels))
     given, wanted = tuple(weights.shape), tuple(labels.shape)
     if len(given) == len(wanted) + 1 and given[-1] == 1:
         weights, given = ops.squeeze(weights, -1), given[:-1]

@@ -101,8 +101,14 @@ def test_distances_to_an_empty_mask():
     ("call", "words"),
     [
         (lambda: metrics.boundary_f1(square(), square()[1:]), "mask_true has shape"),
-        (lambda: metrics.hausdorff(square() * 1, square()), "mask_true is an array of int64.*labels == class_id"),
-        (lambda: metrics.average_surface_distance(square(), square() * 0.5), "mask_pred is an array of float64"),
+        (
+            lambda: metrics.hausdorff(square() * 1, square()),
+            "mask_true is an array of int64.*labels == class_id",
+        ),
+        (
+            lambda: metrics.average_surface_distance(square(), square() * 0.5),
+            "mask_pred is an array of float64",
+        ),
         (lambda: metrics.hausdorff(np.True_, np.True_), "mask_true is True; it must be a mask"),
         (lambda: metrics.boundary_f1(square(), square(), -1), "tolerance is -1"),
         (lambda: metrics.boundary_f1(square(), square(), np.nan), "tolerance is nan"),

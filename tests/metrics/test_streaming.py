@@ -197,6 +197,29 @@ def test_in_fit(jit_compile):
     assert all(np.isnan(logs[metric.name]) for metric in scalars()) and np.isnan(logs["loss"])
 
 
+def test_a_model_may_be_fitted_with_labels_and_weights_of_one_shape_then_of_another():
+    # TensorFlow then knows the rank of neither inside of the compiled step.
+    rng = np.random.default_rng(2)
+    images, y_true = rng.normal(size=(4, 8, 8, 1)).astype("float32"), rng.integers(-1, CLASSES, (4, 8, 8))
+    per_pixel = rng.random((4, 8, 8, 1)).astype("float32")
+    per_image = per_pixel[:, 0, 0, 0]
+    spread = np.broadcast_to(per_image[:, None, None], y_true.shape)
+    model = small_model()
+    options = {"batch_size": 4, "verbose": 0}
+    model.compile(
+        keras.optimizers.SGD(0.0), losses.CrossEntropy(), weighted_metrics=[metrics.MeanIoU(CLASSES)]
+    )
+    logs = [
+        model.fit(images, labels, sample_weight=weights, **options).history
+        for labels in (y_true, y_true[..., None])
+        for weights in (per_image, per_pixel, spread)
+    ]
+    for name in ("loss", "mean_iou"):
+        image, pixel, also_image, *again = (log[name][0] for log in logs)
+        assert image == pytest.approx(also_image, rel=1e-5) and image != pytest.approx(pixel, rel=1e-5)
+        assert again == pytest.approx([image, pixel, also_image], rel=1e-5)
+
+
 # Keras's callbacks and files
 
 
