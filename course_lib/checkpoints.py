@@ -26,6 +26,9 @@ if TYPE_CHECKING:
     from course_lib.recipes import Recipe
 
 FOLDER = resources.DATA / "checkpoints"
+"""The shipped weights, and in a checkout the place for those of the course's recipes."""
+OWN = resources.RUNS / "checkpoints"
+"""The weights of your own recipes."""
 CARD = {"recipe": str, "digest": str, "thresholds": dict, "weights": str}
 """What a card must hold, and of which kind."""
 
@@ -163,8 +166,14 @@ def read_json(path: Path) -> dict[str, Any]:
 
 
 def folder(recipe: Recipe, root: Path | None = None) -> Path:
-    """Where the checkpoint of a recipe lies."""
-    return (root or FOLDER) / recipe.name
+    """Where the checkpoint of a recipe lies: in `root`; by default in `FOLDER` for the course's recipes, in `OWN` for
+    others, and for all where the library is installed and something was trained."""
+    from course_lib.recipes import FOR_A_GPU, RECIPES
+
+    if root is not None:
+        return Path(root) / recipe.name
+    course_s = recipe.name in RECIPES | FOR_A_GPU and (resources.CHECKOUT or not (OWN / recipe.name).is_dir())
+    return (FOLDER if course_s else OWN) / recipe.name
 
 
 def card(recipe: Recipe, root: Path | None = None) -> dict[str, Any]:
@@ -263,7 +272,7 @@ def provenance(content: dict[str, Any]) -> str:
 
 def save(recipe: Recipe, model: keras.Model, content: dict[str, Any], root: Path | None = None) -> Path:
     """Write the weights and then the card, each atomically. Returns the folder."""
-    place = folder(recipe, root)
+    place = folder(recipe, root if root or resources.CHECKOUT else OWN)
     sha256 = save_weights(model, place / "weights.npz")
     facts = {"recipe": recipe.name, "digest": recipe.digest, "weights": sha256, **content}
     write_json(place / "card.json", facts)

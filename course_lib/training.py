@@ -20,7 +20,7 @@ from course_lib.recipes import Recipe
 from course_lib.segmenter import Segmenter
 from course_lib.tasks import Objects
 
-RUNS = resources.PROJECT / "runs"
+RUNS = resources.RUNS
 
 # Keras leaves XLA off on a CPU, where compiling takes seconds; over a whole training a U-Net gains a fifth by it, a small
 # one half. PyTorch's compiler is another matter.

@@ -1,14 +1,16 @@
 """The command line, as a user types it."""
 
 import json
+import os
 import subprocess
 import sys
+from pathlib import Path
 
 import imageio.v3 as imageio
 import numpy as np
 import pytest
 
-from course_lib import checkpoints, recipes
+from course_lib import checkpoints, cli, files, own_recipes, recipes
 from course_lib.__main__ import main
 from course_lib.datasets import cells
 from course_lib.datasets.reading import read_image, write_labels
@@ -93,8 +95,12 @@ def test_predict_on_a_split(tmp_path, capsys):
         (["claims", "--run", "9.9"], "--run 9.9: there are experiments for 1.1, 1.2"),
         (["predict", "unet-cells", "--out", "x"], "give either IMAGE files or --split"),
         (["predict", "unet-cells", "--out", "x", "missing.png"], "missing.png: there is no such file"),
-        (["predict", "unet-cells", "--out", "x", "a/one.png", "b/one.png"], "two pictures are called 'one'"),
+        (["predict", "unet-cells", "--out", "x", "."], ". is a folder; name the image files in it"),
+        (["predict", "unet-cells", "--out", "x", "--", "-dash.png"], "-dash.png: there is no such file"),
+        (["predict", "nowhere.py", "--split", "val", "--out", "x"], "nowhere.py: there is no such file"),
         (["evaluate", "unet-cells", "--checkpoints", "nowhere"], "has no trained weights here; train it"),
+        (["export", "unet-cells", "--out", "net.txt"], "ends in .onnx"),
+        (["train", "no-such-recipe"], "recipe is 'no-such-recipe'"),
     ],
 )
 def test_what_goes_wrong_is_one_sentence_and_leaves_nothing(
@@ -154,7 +160,9 @@ class TestPictures:
         with pytest.raises(ValueError, match="text.png: cannot be read as an image"):
             read_image(tmp_path / "text.png", 1)
         imageio.imwrite(tmp_path / "bright.tif", np.full((4, 4), 200.0, np.float32))
-        with pytest.raises(ValueError, match="bright.tif: holds numbers from 200 to 200, as floats outside 0..1"):
+        with pytest.raises(
+            ValueError, match="bright.tif: holds numbers from 200 to 200, as floats outside 0..1"
+        ):
             read_image(tmp_path / "bright.tif", 1)
 
     def test_labels_survive_the_file(self, tmp_path):
@@ -163,3 +171,144 @@ class TestPictures:
         np.testing.assert_array_equal(imageio.imread(tmp_path / "labels.png"), labels)
         with pytest.raises(ValueError, match="a 16-bit PNG holds 0 to 65535"):
             write_labels(tmp_path / "labels.png", labels + 1)
+
+
+class TestNothingIsOverwritten:
+    """Refused before anything is predicted, and what is there stays."""
+
+    @pytest.fixture
+    def folder(self, tmp_path, monkeypatch):
+        monkeypatch.chdir(tmp_path)
+        for name in ("g.png", "scan.tif"):
+            imageio.imwrite(tmp_path / name, np.full((32, 32), 9, np.uint8))
+        (tmp_path / "precious.txt").write_text("mine")
+        return tmp_path
+
+    def refused(self, capsys, *arguments):
+        before = {path: path.read_bytes() for path in Path().rglob("*") if path.is_file()}
+        assert main(["predict", "unet-cells", *arguments]) == 1
+        assert {path: path.read_bytes() for path in Path().rglob("*") if path.is_file()} == before
+        return capsys.readouterr().err
+
+    def test_an_image_in_the_output_folder(self, folder, capsys):
+        assert "g.png would be overwritten by its label map" in self.refused(capsys, "g.png", "--out", ".")
+        assert "scan.tif would be overwritten" in self.refused(capsys, "scan.tif", "--out", str(folder))
+
+    def test_the_same_file_under_another_name(self, folder, capsys):
+        (folder / "there").symlink_to(folder)
+        assert "would be overwritten" in self.refused(capsys, "g.png", "--out", "there")
+        (folder / "out").mkdir()
+        os.link("g.png", "out/h.png")
+        imageio.imwrite("h.png", np.zeros((32, 32), np.uint8))
+        assert "g.png would be overwritten" in self.refused(capsys, "h.png", "g.png", "--out", "out")
+
+    def test_an_image_among_the_overlays(self, folder, capsys):
+        (folder / "overlays").mkdir()
+        (folder / "g.png").rename("overlays/g.png")
+        assert "would be overwritten" in self.refused(capsys, "overlays/g.png", "--out", ".")
+
+    @pytest.mark.parametrize("link", ["out/g.png", "out/overlays/g.png", "out/overlays"])
+    def test_a_link_in_the_output_folder(self, folder, capsys, link):
+        (folder / link).parent.mkdir(parents=True)
+        (folder / link).symlink_to(folder / "precious.txt")
+        assert f"{link} is a link" in self.refused(capsys, "g.png", "--out", "out")
+
+    @pytest.mark.parametrize(
+        "names",
+        [("a/x.png", "b/x.png"), ("x.png", "X.png"), ("\u00fc.png", "u\u0308.png"), ("x.png", "x.tif")],
+    )
+    def test_two_images_of_one_name(self, folder, capsys, names):
+        for name in names:
+            (folder / name).parent.mkdir(exist_ok=True)
+            imageio.imwrite(name, np.zeros((32, 32), np.uint8))
+        assert "would overwrite each other" in self.refused(capsys, *names, "--out", "out")
+
+    @needs_weights
+    def test_a_write_that_fails_leaves_the_older_map(self, folder, monkeypatch, capsys):
+        (folder / "out").mkdir()
+        (folder / "out" / "g.png").write_text("older")
+
+        def full(descriptor):
+            raise OSError(28, "No space left on device")
+
+        monkeypatch.setattr(files.os, "fsync", full)
+        assert main(["predict", "unet-cells", "g.png", "--out", "out"]) == 1
+        assert "No space left" in capsys.readouterr().err
+        assert (folder / "out" / "g.png").read_text() == "older"
+        assert [path.name for path in (folder / "out").iterdir() if path.is_file()] == ["g.png"]
+
+
+def test_ctrl_c_says_what_is_true(monkeypatch, capsys):
+    def stop(*arguments):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(cli, "_check_images", stop)
+    assert main(["predict", "unet-cells", "x.png", "--out", "x"]) == 130
+    assert "begins anew" in capsys.readouterr().err
+
+
+def test_a_backend_without_its_package_is_one_sentence(tmp_path):
+    done = subprocess.run(
+        [sys.executable, "-c", "import sys; sys.modules['torch'] = None; "
+         "from course_lib.__main__ import main; sys.exit(main(['train', 'unet-cells']))"],
+        cwd=Path(cli.__file__).parents[1],
+        env=os.environ | {"KERAS_BACKEND": "torch"}, capture_output=True, text=True, timeout=300,
+    )  # fmt: skip
+    assert done.returncode == 1 and "Traceback" not in done.stderr
+    assert "KERAS_BACKEND is 'torch', and PyTorch is not installed here" in done.stderr
+
+
+@pytest.mark.parametrize("minutes", ["abc", "0", "-1", "nan", "inf"])
+def test_minutes_that_are_none(minutes, capsys):
+    with pytest.raises(SystemExit):
+        main(["train", "unet-cells", f"--minutes={minutes}"])
+    assert f"{minutes} is not a positive number of minutes" in capsys.readouterr().err
+
+
+class TestOwnRecipes:
+    def test_a_python_file(self, tmp_path):
+        (tmp_path / "mine.py").write_text(
+            "from dataclasses import replace\nfrom course_lib import recipes\n"
+            "first = replace(recipes.CELLS, name='first')\n"
+        )
+        assert own_recipes.find(str(tmp_path / "mine.py")).name == "first"
+        with (tmp_path / "mine.py").open("a") as file:
+            file.write("second = replace(first, name='second')\n")
+        with pytest.raises(ValueError, match="holds 2 recipes .first, second.; name one"):
+            own_recipes.find(str(tmp_path / "mine.py"))
+        assert own_recipes.find(f"{tmp_path / 'mine.py'}:second").name == "second"
+
+    @pytest.mark.parametrize(
+        ("text", "message"),
+        [
+            ("x = 1", "holds no Recipe"),
+            ("x = 1 / 0", "ZeroDivisionError"),
+            ("raise SystemExit", "SystemExit"),
+            ("x =", "SyntaxError"),
+        ],
+    )
+    def test_a_python_file_without_one(self, tmp_path, text, message):
+        (tmp_path / "mine.py").write_text(text)
+        with pytest.raises(ValueError, match=message):
+            own_recipes.find(str(tmp_path / "mine.py"))
+
+    @pytest.fixture
+    def folder(self, tmp_path):
+        for part in ("images", "labels"):
+            (tmp_path / part).mkdir()
+        for k, sample in enumerate(cells("train", length=20, size=48, seed=1)):
+            imageio.imwrite(tmp_path / "images" / f"c{k}.png", (sample.image[..., 0] * 255).astype(np.uint8))
+            imageio.imwrite(tmp_path / "labels" / f"c{k}.png", (sample.semantic * 255).astype(np.uint8))
+        return tmp_path
+
+    def test_a_folder(self, folder):
+        recipe = own_recipes.find(str(folder))
+        assert recipe.class_names() == ("background", "class 1") and recipe.channels() == 1
+        assert recipe.crop == (48, 48) and set(np.unique(recipe.data("train")[0].semantic)) == {0, 1}
+        assert own_recipes.find(str(folder), ("nothing", "cell")).class_names() == ("nothing", "cell")
+        with pytest.raises(ValueError, match="--classes names 1 classes; the labels hold 2"):
+            own_recipes.find(str(folder), ("cell",))
+
+    def test_a_folder_that_is_none(self, tmp_path):
+        with pytest.raises(ValueError, match="is no folder of data; put the images in its images/"):
+            own_recipes.find(str(tmp_path))

@@ -1,0 +1,431 @@
+"""The library's commands: data, train, evaluate, predict, export. `course_lib.__main__` adds the course's own."""
+
+import argparse
+import json
+import os
+import sys
+import time
+import unicodedata
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from course_lib import resources
+
+PACKAGES = {"torch": "PyTorch", "jax": "JAX", "tensorflow": "TensorFlow"}
+
+
+def run(parser: argparse.ArgumentParser, arguments: Sequence[str] | None = None) -> int:
+    """Run one command; returns the exit status: 0, 1 for what went wrong on the way, 2 for a wrong command line."""
+    arguments = list(sys.argv[1:] if arguments is None else arguments)
+    # What stands behind "--" is names, whatever they begin with.
+    end = arguments.index("--") if "--" in arguments and arguments[:1] == ["predict"] else len(arguments)
+    options, left_over = parser.parse_known_args(arguments[:end])
+    if options.command == "predict" and not any(word.startswith("-") for word in left_over):
+        # argparse takes positional words in one piece; people also write them after --out DIR.
+        options.images += map(Path, left_over + arguments[end + 1 :])
+    elif left_over:
+        parser.error(f"unrecognized arguments: {' '.join(left_over)}")
+    try:
+        return options.run(options)
+    except ImportError as error:
+        said = _without_backend(error) or str(error)
+    except MemoryError as error:
+        said = f"not enough memory ({str(error) or 'none left'}); give smaller images, or fewer at a time."
+    except (TypeError, ValueError, RuntimeError, OSError) as error:
+        said = str(error) or type(error).__name__
+    except KeyboardInterrupt:
+        print(f"course_lib {options.command}: stopped. {options.stopped}".rstrip(), file=sys.stderr)
+        return 130
+    print(f"course_lib {options.command}: {said}", file=sys.stderr)
+    return 1
+
+
+def _without_backend(error: ImportError) -> str:
+    backend = os.environ.get("KERAS_BACKEND", "")
+    if (error.name or "").partition(".")[0] != backend or backend not in PACKAGES:
+        return ""
+    extra = "cpu" if backend == "tensorflow" else f"cpu,{backend}"
+    return (
+        f"KERAS_BACKEND is {backend!r}, and {PACKAGES[backend]} is not installed here; install it with `make setup "
+        f"EXTRA={extra}`, or leave KERAS_BACKEND unset."
+    )
+
+
+def add_commands(commands: argparse._SubParsersAction) -> None:
+    """Add the library's verbs to a parser. `stopped` is what is true after Ctrl-C."""
+    form = "a shipped recipe's name, a Python file that holds a Recipe, or a folder with images/ and labels/"
+
+    folders = resources.DATA / "checkpoints"
+    names = sorted(path.name for path in folders.iterdir() if path.is_dir()) if folders.is_dir() else []
+    shipped = f"Shipped recipes: {', '.join(names)}."
+
+    def command(name: str, summary: str, function, stopped: str = "", recipe: str | None = None):
+        added = commands.add_parser(name, help=summary, description=function.__doc__)
+        added.set_defaults(run=function, stopped=stopped)
+        if recipe is not None:
+            added.epilog = shipped
+            named = {"nargs": "*"} if recipe == "recipes" else {}
+            added.add_argument(recipe, metavar="RECIPE", help=form, **named)
+            added.add_argument(
+                "--classes", nargs="+", default=(), metavar="NAME", help="of a folder: names of its classes"
+            )
+            added.add_argument(
+                "--objects", action="store_true", help="of a folder: its labels number objects"
+            )
+        return added
+
+    data = command(
+        "data", "what real data is here; fetch it", run_data, "The same command goes on where it was."
+    )
+    data.add_argument(
+        "names", nargs="*", metavar="NAME", help="sets to fetch: nuclei, membranes, camvid; none: only look"
+    )
+
+    train = command(
+        "train",
+        "train a recipe",
+        run_train,
+        "The same command goes on after the last whole epoch.",
+        "recipes",
+    )
+    train.add_argument(
+        "--all",
+        action="store_true",
+        help="every shipped recipe whose weights are missing or stale; the large ones only where a GPU is found",
+    )
+    train.add_argument(
+        "--minutes", type=_minutes, help="stop after this time, between two epochs; the same command goes on"
+    )
+    train.add_argument(
+        "--runs", type=Path, metavar="DIR", help="where unfinished runs are kept (default: runs/)"
+    )
+    train.add_argument(
+        "--checkpoints",
+        type=Path,
+        metavar="DIR",
+        help="where the weights go (default: data/checkpoints/; of your own recipes runs/checkpoints/)",
+    )
+
+    evaluate = command("evaluate", "measure a recipe's weights", run_evaluate, recipe="recipe")
+    evaluate.add_argument("--split", choices=("train", "val", "test"), default="val")
+
+    predict = command(
+        "predict", "label images", run_predict, "The label maps that are there are whole; the same command begins anew.",
+        "recipe",
+    )  # fmt: skip
+    predict.add_argument("images", nargs="*", type=Path, metavar="IMAGE", help="image files")
+    predict.add_argument(
+        "--split", choices=("train", "val", "test"), help="the recipe's own data instead of files"
+    )
+    predict.add_argument("--out", type=Path, required=True, metavar="DIR", help="where the label maps go")
+
+    export = command("export", "write a trained network for other programs", run_export, recipe="recipe")
+    export.add_argument(
+        "--format",
+        choices=("keras", "saved_model", "onnx"),
+        default="onnx",
+        help="Keras's file, TensorFlow's folder, or ONNX, which most runtimes read (default)",
+    )
+    export.add_argument(
+        "--out",
+        type=Path,
+        required=True,
+        metavar="FILE",
+        help="what to write: .onnx or .keras at its end, a folder for saved_model",
+    )
+    export.add_argument(
+        "--size",
+        type=int,
+        nargs=2,
+        metavar=("HEIGHT", "WIDTH"),
+        help="fix the images' size in pixels; a Mask R-CNN needs it",
+    )
+    export.add_argument("--probabilities", action="store_true", help="probabilities come out, not logits")
+
+    for one in (evaluate, predict, export):
+        one.add_argument(
+            "--checkpoints", type=Path, metavar="DIR", help="where the weights are (default: as for train)"
+        )
+
+
+def run_data(options: argparse.Namespace) -> int:
+    """Say which of the real data sets are here, and fetch the named ones (download, verify, unpack)."""
+    from course_lib.datasets import archive
+
+    for name in options.names:
+        archive.ensure(name, progress=True)
+    found = archive.status()
+    if options.json:
+        print(json.dumps({"sets": found}))
+        return 0
+    for entry in found:
+        splits = ", ".join(entry["splits"]) or "-"
+        print(f"{entry['name']:<10} {entry['found']:<12} {splits:<18} {entry['licence']}")
+        if entry.get("problem"):
+            print(f"           {entry['problem']}")
+    print(f"looked in: {', then '.join(found[0]['looked_in'])}")
+    return 0
+
+
+def run_train(options: argparse.Namespace) -> int:
+    """Train recipes and write their weights and cards. A run that was stopped or killed goes on after its last epoch; with
+    other data it begins anew."""
+    from course_lib import checkpoints, hardware, recipes, training
+
+    chosen = [_recipe(options, name) for name in options.recipes]
+    if options.all:
+        large = recipes.FOR_A_GPU if hardware.accelerators() else {}
+        chosen = [
+            recipe
+            for recipe in (recipes.RECIPES | large).values()
+            if checkpoints.is_missing(recipe, options.checkpoints)
+        ]
+        if not chosen:
+            print("Nothing to train: every recipe has weights that belong to it.")
+    elif not chosen:
+        raise ValueError(f"no RECIPE given; name one or more of {', '.join(recipes.RECIPES)}, or --all.")
+    started, cards = time.perf_counter(), []
+    for recipe in chosen:
+        spent = (time.perf_counter() - started) / 60
+        if options.minutes and spent >= options.minutes:
+            print(f"{recipe.name}: no time left; the same command goes on.", file=sys.stderr)
+            break
+        print(f"{recipe.name}: {recipe.title}", file=sys.stderr, flush=True)
+        left = options.minutes - spent if options.minutes else None
+        cards.append(training.train(recipe, options.runs, options.checkpoints, left))
+        print(checkpoints.provenance(cards[-1]))
+        print(_table(cards[-1]["val"], "val"))
+    if options.json:
+        print(json.dumps({"cards": cards}))
+    return 0
+
+
+def run_evaluate(options: argparse.Namespace) -> int:
+    """Measure a recipe's trained weights on whole images of a split, with the thresholds that were chosen on val."""
+    from course_lib import checkpoints, hardware
+
+    segmenter = _trained(options)
+    recipe = segmenter.recipe
+    dataset = recipe.data(options.split)
+    began = time.perf_counter()
+    metrics = segmenter.evaluate(dataset, _progress("predicting"))
+    report = {
+        "recipe": recipe.name,
+        "split": options.split,
+        "images": len(dataset),
+        "metrics": metrics,
+        "thresholds": segmenter.thresholds,
+        "chosen": segmenter.thresholds,  # the name that older programs read
+        "digest": recipe.digest,
+        "seconds": round(time.perf_counter() - began, 1),
+        **hardware.describe(),
+    }
+    print(f"{recipe.name} on {options.split}: {len(dataset)} images, {report['seconds']} s")
+    print(_table(metrics, options.split))
+    if changed := checkpoints.changed_data(recipe, segmenter.card, recipe.data):
+        print(f"course_lib evaluate: {changed}", file=sys.stderr)
+    if options.json:
+        print(json.dumps(report))
+    return 0
+
+
+def run_predict(options: argparse.Namespace) -> int:
+    """Label images with a recipe's trained weights. For each image DIR gets <stem>.png, a 16-bit label map of the image's
+    own size (instances where the recipe tells objects apart, classes otherwise), and overlays/<stem>.png to look at. An
+    image of more than 40 million pixels is read and predicted in windows, and gets a map of classes as a TIFF that programs
+    can read in windows too, <stem>.tif. No image is written over."""
+    if bool(options.split) == bool(options.images):
+        raise ValueError("give either IMAGE files or --split, not both and not neither.")
+    # Before Keras is loaded: what is plainly wrong is said at once.
+    if not options.split:
+        _check_images(options.images)
+        _check_targets(options.out, [path.stem for path in options.images], options.images)
+
+    from course_lib.datasets.reading import LARGE, LargeImage, pixel_count, read_image, write_labels
+    from course_lib.files import replacing
+    from course_lib.plot import overlay, save_image
+
+    recipe = _recipe(options, options.recipe)
+    if options.split:
+        dataset = recipe.data(options.split)
+        stems = [dataset[index].name.replace("/", "-") for index in range(len(dataset))]
+        images: Any = (dataset[index].image for index in range(len(dataset)))
+        _check_targets(options.out, stems, [])
+    else:
+        stems = [path.stem for path in options.images]
+
+        # All are read once before the first is predicted: a bad file is named before any work is lost.
+        def read(path: Path) -> Any:
+            large = (pixel_count(path) or 0) > LARGE
+            return (LargeImage if large else read_image)(path, recipe.channels())
+
+        for path in options.images:
+            read(path)
+        images = map(read, options.images)
+    segmenter = _trained(options, recipe)
+    (options.out / "overlays").mkdir(parents=True, exist_ok=True)
+    unit = "objects" if segmenter.task.counts_objects else "classes"
+    written = []
+    for stem, image in _progress("predicting")(zip(stems, images, strict=True), len(stems)):
+        if isinstance(image, LargeImage):
+            entry = _predict_large(options, segmenter, image, stem)
+            shown = f"{entry['labels']}  {entry['classes']} classes"
+        else:
+            labels = segmenter.predict(image)
+            target = options.out / f"{stem}.png"
+            with replacing(target) as unfinished:
+                write_labels(unfinished, labels)
+            with replacing(options.out / "overlays" / f"{stem}.png") as unfinished:
+                save_image(unfinished, overlay(image, labels))
+            count = int(labels.max()) if unit == "objects" else len(np.unique(labels))
+            entry = {"image": stem, "labels": str(target), unit: count}
+            shown = f"{target}  {count} {unit}"
+        written.append(entry)
+        if not options.json:
+            print(shown, flush=True)
+    if options.json:
+        print(json.dumps({"recipe": recipe.name, "written": written}))
+    return 0
+
+
+def _check_images(paths: Iterable[Path]) -> None:
+    for path in paths:
+        if path.is_dir():
+            raise ValueError(f"{path} is a folder; name the image files in it, such as {path}/*.png.")
+        if not path.exists():
+            raise ValueError(f"{path}: there is no such file.")
+
+
+def _check_targets(out: Path, stems: Sequence[str], images: Sequence[Path]) -> None:
+    """Refuse to write two label maps to one file, over an image that is read, or through a link."""
+    seen: dict[str, str] = {}
+    for stem in stems:
+        # Some disks take x and X, or two ways to write ü, for one name.
+        key = unicodedata.normalize("NFC", stem).casefold()
+        if key in seen:
+            raise ValueError(
+                f"two images are called {stem!r}; their label maps would overwrite each other. Rename one."
+            )
+        seen[key] = stem
+    if out.exists() and not out.is_dir():
+        raise ValueError(f"--out is {out}, a file; give a folder.")
+    if (out / "overlays").is_symlink():
+        raise ValueError(f"{out / 'overlays'} is a link; remove it, or give another --out.")
+    read = {(status.st_dev, status.st_ino): path for path in images for status in [path.stat()]}
+    for stem in stems:
+        for target in (out / f"{stem}.png", out / f"{stem}.tif", out / "overlays" / f"{stem}.png"):
+            if target.is_symlink():
+                raise ValueError(f"{target} is a link; remove it, or give another --out.")
+            if target.is_dir():
+                raise ValueError(f"{target} is a folder; give another --out.")
+            status = target.stat() if target.exists() else None
+            if status and (image := read.get((status.st_dev, status.st_ino))):
+                raise ValueError(f"{image} would be overwritten by its label map; give another --out.")
+
+
+def _predict_large(options: argparse.Namespace, segmenter, image, stem: str) -> dict[str, Any]:
+    """Write the class map of a large image as it is predicted, and a small overlay; returns what was written."""
+    import tifffile
+
+    from course_lib.files import replacing
+    from course_lib.plot import overlay, save_image
+
+    if segmenter.task.counts_objects:
+        names = ", ".join(f"{k} = {name}" for k, name in enumerate(segmenter.class_names))
+        print(f"{stem}: too large to number its objects; it gets a map of {names}.", file=sys.stderr)
+    target = options.out / f"{stem}.tif"
+    with replacing(target) as unfinished:
+        labels = tifffile.memmap(unfinished, shape=image.shape[:2], dtype=np.uint8)
+        segmenter.predict_large(image, labels, _progress(stem))
+        labels.flush()
+    step = -(-max(image.shape) // 2000)  # every so many pixels: something to look at
+    small = slice(None, None, step)
+    seen = np.concatenate([image[row : row + 1, small] for row in range(0, len(labels), step)])
+    with replacing(options.out / "overlays" / f"{stem}.png") as unfinished:
+        save_image(unfinished, overlay(seen, np.asarray(labels[small, small], np.int32)))
+    # Strip by strip: all of it at once would be in memory eight times as large.
+    found = set().union(*(np.unique(labels[top : top + 256]).tolist() for top in range(0, len(labels), 256)))
+    return {"image": stem, "labels": str(target), "classes": len(found)}
+
+
+def run_export(options: argparse.Namespace) -> int:
+    """Write a recipe's trained network as a file that other programs run, and FILE.json beside it: shapes, range,
+    normalization, classes, thresholds. It is then read by its own runtime and compared with the original on a synthetic
+    image."""
+    from course_lib import datasets, export
+    from course_lib.datasets.loading import normalize
+
+    segmenter = _trained(options)
+    recipe, model = segmenter.recipe, segmenter.model
+    written = export.export(
+        model,
+        options.out,
+        options.format,
+        recipe=recipe,
+        thresholds=segmenter.thresholds,
+        size=options.size,
+        probabilities=options.probabilities,
+    )
+    print(
+        f"{written.path}: {options.format}, {written.bytes / 1e6:.1f} MB; {written.sidecar} says how to use it"
+    )
+    # Another size than the recipe trains on, where the network allows it; both sides are multiples of 32.
+    size = tuple(options.size or (96, 160))
+    draw = datasets.cells if recipe.channels() == 1 else datasets.scenes
+    image = normalize(draw("val", 1, size)[0].image, recipe.normalization)
+    far = None
+    if missing := export.missing_runtime(options.format):
+        print(f"not compared with the original: {missing} is not installed")
+    else:
+        far = export.deviation(model, written.path, image[None])
+        print(f"read again and compared on a synthetic image: off by {far:.1e} at most")
+        if not far <= export.TOLERANCE:
+            raise RuntimeError(
+                f"{written.path} is off by {far:.1e}, more than {export.TOLERANCE:g}; do not use it, and report it."
+            )
+    if options.json:
+        report = {"recipe": recipe.name, "format": options.format, "path": str(written.path)}
+        report |= {"sidecar": str(written.sidecar), "bytes": written.bytes, "deviation": far}
+        print(json.dumps(report))
+    return 0
+
+
+def _recipe(options: argparse.Namespace, text: str):
+    from course_lib import own_recipes
+
+    return own_recipes.find(text, options.classes, options.objects)
+
+
+def _trained(options: argparse.Namespace, recipe=None):
+    """The segmenter of the recipe named on the command line."""
+    from course_lib import segmenter
+
+    return segmenter.load(recipe or _recipe(options, options.recipe), options.checkpoints)
+
+
+def _progress(what: str):
+    """A progress bar on standard error where somebody watches, nothing elsewhere."""
+    from tqdm import tqdm
+
+    def wrap(iterable, total=None):
+        return tqdm(iterable, desc=what, total=total, disable=not sys.stderr.isatty(), leave=False)
+
+    return wrap
+
+
+def _table(metrics: dict[str, float], split: str) -> str:
+    width = max(map(len, metrics), default=0)
+    return "\n".join(f"  {split} {name:<{width}}  {value:.4f}" for name, value in metrics.items())
+
+
+def _minutes(text: str) -> float:
+    try:
+        value = float(text)
+    except ValueError:
+        value = -1.0
+    if not 0 < value < float("inf"):
+        raise argparse.ArgumentTypeError(f"{text} is not a positive number of minutes")
+    return value
