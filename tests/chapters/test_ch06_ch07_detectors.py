@@ -2,6 +2,7 @@
 
 import dataclasses
 
+import keras
 import numpy as np
 import pytest
 
@@ -149,6 +150,14 @@ class TestReading:
     def test_a_second_seed_starts_afresh(self, tmp_path, monkeypatch):
         """The net that was trained from another seed before gives what a new one gives."""
         monkeypatch.setattr(training, "RUNS", tmp_path)
+        compile_model = training.compile_model
+
+        def compile_eagerly(model, recipe, jit="auto"):
+            compile_model(model, recipe, jit)
+            # Tracing the step takes TensorFlow longer than these few steps.
+            model.run_eagerly = keras.backend.backend() == "tensorflow"
+
+        monkeypatch.setattr(training, "compile_model", compile_eagerly)
         short = dataclasses.replace(roi.variant(), steps=2, batch_size=2)
         bench = roi.Bench(short)
         bench.train(1)

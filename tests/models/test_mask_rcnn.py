@@ -24,6 +24,9 @@ pytestmark = pytest.mark.backend
 SIZE = (64, 64)
 PLACES = 6
 
+EAGERLY = keras.backend.backend() == "tensorflow"
+"""Tracing a Mask R-CNN's step takes TensorFlow as long as twenty steps without it."""
+
 
 def small(with_mask=True, num_classes=7, normalization="group", stem_stride=4, **settings):
     """The smallest network that has every part."""
@@ -201,6 +204,7 @@ def test_trimmed_detections_are_the_same_without_the_empty_places(batch):
 
 
 class TestTraining:
+    @pytest.mark.slow
     def test_it_learns_a_batch_and_compiles_once(self, batch):
         keras.utils.set_random_seed(0)
         model, traced = small(), []
@@ -224,7 +228,7 @@ class TestTraining:
     def test_a_step_that_is_not_finite_is_left_out(self, batch):
         """All weights, also the means and variances that batch normalization keeps without any gradient."""
         model = small(normalization="batch")
-        model.compile(keras.optimizers.SGD(0.1), jit_compile="auto")
+        model.compile(keras.optimizers.SGD(0.1), run_eagerly=EAGERLY)
         images, truth = batch
         broken = images.copy()
         broken[1, 3, 4, 0] = np.nan
@@ -240,7 +244,7 @@ class TestTraining:
 
     def test_fit_shows_the_losses_of_training_and_validation(self, batch):
         model = small()
-        model.compile("sgd", jit_compile="auto")
+        model.compile("sgd", run_eagerly=EAGERLY)
         history = model.fit(*batch, validation_data=batch, verbose=0).history
         assert set(history) == {f"{split}{name}" for split in ("", "val_") for name in ("loss", *LOSSES)}
 

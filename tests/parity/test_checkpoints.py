@@ -10,6 +10,7 @@ pytestmark = pytest.mark.backend
 SHIPPED = [
     recipe for recipe in recipes.RECIPES.values() if (checkpoints.folder(recipe) / "card.json").is_file()
 ]
+QUICK = ("unet-cells", "unet-scenes")
 
 
 def test_every_recipe_is_shipped_and_no_checkpoint_is_left_over():
@@ -22,7 +23,13 @@ def test_the_digest_is_the_recipes(recipe):
     assert checkpoints.card(recipe)["digest"] == recipe.digest
 
 
-@pytest.mark.parametrize("recipe", SHIPPED, ids=lambda recipe: recipe.name)
+@pytest.mark.parametrize(
+    "recipe",
+    [
+        pytest.param(recipe, id=recipe.name, marks=() if recipe.name in QUICK else pytest.mark.slow)
+        for recipe in SHIPPED
+    ],
+)
 def test_the_weights_give_the_metrics_of_the_card(recipe, request, monkeypatch):
     if recipe.dataset not in (datasets.cells, datasets.scenes):
         monkeypatch.setenv("COURSE_DATA", str(request.getfixturevalue("real_data")))
