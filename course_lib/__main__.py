@@ -64,11 +64,25 @@ def _parser() -> argparse.ArgumentParser:
     posters.add_argument("--out", type=Path, required=True, metavar="DIR", help="where they go")
     posters.set_defaults(run=run_posters)
 
+    from course_lib.teaching import grading
+
+    grade = commands.add_parser(
+        "grade", help="grade exercise notebooks that were handed in", description=grading.run.__doc__
+    )
+    grading.add_options(grade)
+    grade.set_defaults(run=grading.run)
+
+    release = commands.add_parser(
+        "release", help="write the course as students get it", description=grading.run_release.__doc__
+    )
+    release.add_argument("out", type=Path, metavar="OUT", help="a new folder")
+    release.set_defaults(run=grading.run_release)
+
     for command in commands.choices.values():
         command.add_argument(
             "--json", action="store_true", help="one JSON object as the last line of the output"
         )
-    for command in (claims, cards, slides, posters):
+    for command in (claims, cards, slides, posters, grade, release):
         command.set_defaults(stopped="")
     return parser
 
@@ -118,30 +132,6 @@ def run_posters(options: argparse.Namespace) -> int:
         written.append(str(path))
     if options.json:
         print(json.dumps({"posters": written}))
-    return 0
-
-
-def run_grade(options: argparse.Namespace) -> int:
-    """Grade exercise notebooks, each exercise in a process of its own: grades.csv, tables for Moodle and Canvas, and a
-    page of feedback for each. What was handed in runs with your rights: docs/teaching.md says how to shut it in."""
-    from course_lib.teaching import grading
-
-    grading.grade(
-        options.folder,
-        options.out,
-        seconds=options.seconds,
-        memory_gb=options.memory,
-        hidden=options.hidden,
-        jobs=options.jobs,
-    )
-    return 0
-
-
-def run_release(options: argparse.Namespace) -> int:
-    """Write the course's folder as students get it: without the solutions, the tests, and what grades."""
-    from course_lib.teaching import grading
-
-    print(grading.release(options.out))
     return 0
 
 

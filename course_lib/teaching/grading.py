@@ -16,6 +16,7 @@ rights. docs/teaching.md has the command that shuts it in.
 
 from __future__ import annotations
 
+import argparse
 import ast
 import base64
 import builtins
@@ -427,7 +428,7 @@ def decoded(value: Any) -> Any:
             case ["array", kind, shape, content]:
                 if (dtype := np.dtype(kind)).kind in "biufcUS":
                     flat = np.frombuffer(base64.b64decode(content), dtype)
-                    return flat.reshape([int(side) for side in shape]).copy()
+                    return flat.reshape([int(side) for side in shape]).copy()[()]
             case ["list", list(items)]:
                 return [decoded(item) for item in items]
             case ["tuple", list(items)]:
@@ -960,3 +961,45 @@ def release(out: Path) -> Path:
 
     shutil.copytree(resources.PROJECT, out, ignore=left_out, symlinks=True)
     return out
+
+
+# The command line
+
+
+def add_options(parser: argparse.ArgumentParser) -> None:
+    """The arguments and options of `grade`."""
+    parser.add_argument(
+        "folder", type=Path, metavar="FOLDER", help="the notebooks, in folders of their own if need be"
+    )
+    parser.add_argument("out", type=Path, metavar="OUT", help="where the tables and feedback/ go")
+    parser.add_argument(
+        "--seconds", type=float, default=SECONDS, help="time for an exercise (default: %(default)g)"
+    )
+    parser.add_argument(
+        "--memory", type=float, default=MEMORY_GB, help="GB for an exercise (default: %(default)g; Linux)"
+    )
+    parser.add_argument(
+        "--hidden", type=Path, help='further inputs in a file of yours: CASES = {"01.2": [Case(...)]}'
+    )
+    parser.add_argument("--jobs", type=int, help="notebooks at a time (default: half of the processors)")
+
+
+def run(options: argparse.Namespace) -> int:
+    """Grade exercise notebooks, each exercise in a process of its own: grades.csv, tables for Moodle and Canvas, and a
+    page of feedback for each. What was handed in runs with your rights: docs/teaching.md says how to shut it in."""
+    limits = {"seconds": options.seconds, "memory_gb": options.memory}
+    try:
+        graded = grade(options.folder, options.out, **limits, hidden=options.hidden, jobs=options.jobs)
+    except (ValueError, OSError) as error:
+        print(f"course_lib grade: {error}", file=sys.stderr)
+        return 1
+    if getattr(options, "json", False):
+        print(json.dumps({"graded": [dataclasses.asdict(hand_in) for hand_in in graded]}))
+    return 0
+
+
+def run_release(options: argparse.Namespace) -> int:
+    """Write the course's folder as students get it: without the solutions, the tests, and what grades."""
+    out = str(release(options.out))
+    print(json.dumps({"written": out}) if options.json else out)
+    return 0
