@@ -70,6 +70,8 @@ class SegmentationLoss(keras.losses.Loss):
             ValueError: if shapes do not belong together, or a label is none of the classes (NaN in a compiled step).
         """
         batch = read_batch(y_true, y_pred, sample_weight, self.ignore)
+        if 0 in batch.logits.shape:  # an empty batch
+            return ops.zeros((), "float32")
         counted = ops.cast(batch.counted, "float32")
         logits = ops.cast(batch.logits, "float32")
         logits = ops.where(ops.expand_dims(batch.counted, -1), logits, 0.0)
@@ -609,8 +611,6 @@ def signed_distances(inside: Tensor, outside: Tensor) -> Tensor:
 
     pairs = ops.cast(ops.stack([inside, outside], axis=-3), "float32")
     shape = ops.shape(pairs)
-    if 0 in pairs.shape:  # an empty batch, of which there is nothing to map
-        return ops.zeros(ops.shape(inside), "float32")
     # One image and class after the other: all at once would take the memory of all at once.
     planes = ops.map(one, ops.reshape(pairs, (-1, *shape[-3:])))
     return ops.stop_gradient(ops.reshape(planes, ops.shape(inside)))

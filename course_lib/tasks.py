@@ -283,7 +283,9 @@ class Borders(Semantic):
     def score(self, samples, outputs, class_names, **thresholds):
         """The metrics of `instance_scores`."""
         pairs = zip(samples, outputs, strict=True)
-        return instance_scores((sample.instances, self.decode(one, **thresholds)) for sample, one in pairs)
+        return instance_scores(
+            (sample.instances, self.decode(one, **thresholds), sample.ignored) for sample, one in pairs
+        )
 
 
 @dataclass(frozen=True)
@@ -352,7 +354,9 @@ class Objects(Task):
     def quick_score(self, samples, outputs, class_names, **thresholds):
         # COCO's metrics depend on no threshold.
         pairs = zip(samples, outputs, strict=True)
-        return instance_scores((sample.instances, self.decode(one, **thresholds)) for sample, one in pairs)
+        return instance_scores(
+            (sample.instances, self.decode(one, **thresholds), sample.ignored) for sample, one in pairs
+        )
 
 
 TASKS = {task.__name__: task for task in (Semantic, Borders, Objects, Membranes)}
@@ -360,27 +364,30 @@ DECODING = tuple(attribute.name for attribute in dataclasses.fields(Task))
 """The fields of a task on which trained weights don't depend."""
 
 
-def instance_scores(maps: Iterable[tuple[np.ndarray, np.ndarray]]) -> dict[str, float]:
+def instance_scores(maps: Iterable[tuple[np.ndarray, np.ndarray, np.ndarray]]) -> dict[str, float]:
     """Metrics of instance maps.
 
     Args:
-        maps: of each image the true and the predicted map, int `(height, width)`, 0 = background, ids 1..n.
+        maps: of each image the true and the predicted map, int `(height, width)`, 0 = background, ids 1..n, and what is
+            ignored, bool `(height, width)` (see `course_lib.metrics.instance`).
 
     Returns:
         `ap_50`, `ap_75`, `ap_mean`: TP / (TP + FP + FN) over all images together, at IoU 0.5, 0.75 and the mean over 0.5,
         0.55 … 0.9; `count_error`: the mean absolute error in counting, as a fraction of the true count; `iou_foreground`.
     """
-    pairs = list(maps)
-    precision = instance.average_precision(*(zip(*pairs, strict=True) if pairs else ((), ())), IOU_THRESHOLDS)
-    counts = np.array([[true.max(initial=0), found.max(initial=0)] for true, found in pairs]).reshape(-1, 2)
-    both = sum(np.count_nonzero((true > 0) & (found > 0)) for true, found in pairs)
-    either = sum(np.count_nonzero((true > 0) | (found > 0)) for true, found in pairs)
+    maps = list(maps)
+    true, pred, ignored = zip(*maps, strict=True) if maps else ((), (), ())
+    precision = instance.average_precision(true, pred, IOU_THRESHOLDS, ignored)
+    objects = sum(np.count_nonzero(np.unique(t[~void])) for t, _, void in maps)
+    errors = sum(abs(instance.count_error(*one)) for one in maps)
+    both = sum(np.count_nonzero((t > 0) & (p > 0) & ~void) for t, p, void in maps)
+    either = sum(np.count_nonzero(((t > 0) | (p > 0)) & ~void) for t, p, void in maps)
     return _rounded(
         {
             "ap_50": precision[0],
             "ap_75": precision[5],
             "ap_mean": precision.mean(),
-            "count_error": np.abs(counts[:, 1] - counts[:, 0]).sum() / max(1, counts[:, 0].sum()),
+            "count_error": errors / max(1, objects),
             "iou_foreground": both / max(1, either),
         }
     )
