@@ -14,8 +14,9 @@ from course_lib.teaching.course_map import CHAPTERS
 NAME = "Image segmentation"
 # Ids and times are part of the file: fixed ones make it the same every time, and by its id Anki knows a card again. (It
 # takes over a changed text where one chooses to update notes always, for the time stays the same, too.)
-MODEL_ID, TIMESTAMP = 1_735_689_600, 1_735_689_600.0
+MODEL_ID, TIMESTAMP = 1_735_689_601, 1_735_689_600.0
 STYLE = """.card { font-family: sans-serif; font-size: 20px; text-align: center; }
+.measured { font-size: 16px; }
 .about { color: #767676; font-size: 14px; }"""
 
 
@@ -35,12 +36,12 @@ def write(path: Path) -> int:
     model = genanki.Model(
         MODEL_ID,
         f"{NAME} card",
-        fields=[{"name": "Front"}, {"name": "Back"}, {"name": "About"}],
+        fields=[{"name": name} for name in ("Front", "Back", "Measured", "About")],
         templates=[
             {
                 "name": "Card",
                 "qfmt": "{{Front}}",
-                "afmt": '{{FrontSide}}<hr id="answer">{{Back}}<p class="about">{{About}}</p>',
+                "afmt": '{{FrontSide}}<hr id="answer">{{Back}}<p class="measured">{{Measured}}</p><p class="about">{{About}}</p>',
             }
         ],
         css=STYLE,
@@ -54,9 +55,10 @@ def write(path: Path) -> int:
         for card in cards:
             fields = [
                 html.escape(text)
-                for text in (card.front, questions.back_of(card), f"{card.id}, {card.about}")
+                for text in (card.front, card.back, questions.measured(card), f"{card.id}, {card.about}")
             ]
-            deck.add_note(genanki.Note(model, fields, guid=f"segmentation-course-{card.id}"))
+            tags = [f"chapter-{chapter}", card.about.replace(" ", "-")]
+            deck.add_note(genanki.Note(model, fields, guid=f"segmentation-course-{card.id}", tags=tags))
         decks.append(deck)
         count += len(cards)
     buffer = io.BytesIO()

@@ -1,7 +1,7 @@
 """What the chapters bring, found by looking into `course_lib/chapters` and listed nowhere.
 
-A chapter is a package `chNN_name`. Its `exercises.py` holds `EXERCISES`; a function `claim_7_4` in any of its modules
-measures claim 7.4.
+A chapter is a package `chNN_name`. Its `exercises.py` holds `EXERCISES`, its `questions.json` the quiz and the cards; a
+function `claim_7_4` in any of its modules measures claim 7.4.
 """
 
 import re
@@ -30,6 +30,12 @@ def with_module(name: str) -> dict[str, str]:
         for number, folder in packages()
         if (folder / f"{name}.py").is_file()
     }
+
+
+@cache
+def with_file(name: str) -> dict[str, Path]:
+    """Chapter number → its file `name`, for the chapters that have one."""
+    return {number: folder / name for number, folder in packages() if (folder / name).is_file()}
 
 
 @cache

@@ -1,15 +1,15 @@
-"""The quiz and the flashcards of every chapter, from one file: `data/study/questions.json`.
+"""The quiz and the flashcards of every chapter, from its file `questions.json`.
 
 In a notebook `quiz("04")` and `cards("04")` show themselves by jupyterquiz and jupytercards, and leave the questions as
 plain text for those who read without a kernel; `mixed_quiz()` and `mixed_cards()` draw from all chapters. Nothing is loaded
-from the net.
+from the network.
 
-The file holds, for each chapter:
+A chapter's file holds:
 
 - `quiz`: questions with an `id`, what they are about (a `claim` or a `section`), and either `choices`, each with `answer`,
   `right` and `because`, or a `number` with `value`, `within` and `because`, and the `wrong` numbers that people give;
 - `cards`: an `id`, what they are about, `front`, `back`, and perhaps `result`, the claim whose measured result belongs on
-  the back. It is read from `data/results` when the card is shown: no measured number stands in the file.
+  the back. It is read from `data/results` when the card is shown: no measured number is in the file.
 """
 
 from __future__ import annotations
@@ -24,9 +24,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from course_lib import resources
-
-FILE = resources.DATA / "study" / "questions.json"
+from course_lib.teaching import discovery
 
 
 @dataclass(frozen=True)
@@ -78,7 +76,7 @@ class Deck:
     """All questions and cards.
 
     Attributes:
-        claims: ids of the claims that the notes make.
+        claims: ids of the claims that are measured.
         quiz: chapter → its questions.
         cards: chapter → its cards.
     """
@@ -88,26 +86,28 @@ class Deck:
     cards: dict[str, tuple[Card, ...]] = field(default_factory=dict)
 
 
-def load(path: Path | None = None) -> Deck:
-    """Read and check the file of questions.
+def load(files: dict[str, Path] | None = None) -> Deck:
+    """Read and check the questions of all chapters.
+
+    Args:
+        files: chapter → its file; by default those of the course.
 
     Raises:
-        ValueError: if something in it is missing, doubled or of the wrong kind; the message names the question.
+        ValueError: if something in a file is missing, doubled or of the wrong kind; the message names the question.
     """
-    path = path or FILE
-    try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except json.JSONDecodeError as error:
-        raise ValueError(f"{path.name} is no JSON: {error}.") from None
-    claims = tuple(content["claims"])
+    claims = tuple(discovery.claims())
     quizzes, decks, seen = {}, {}, set()
-    for chapter, parts in content["chapters"].items():
+    for chapter, path in (discovery.with_file("questions.json") if files is None else files).items():
+        try:
+            parts = json.loads(path.read_text(encoding="utf-8"))
+        except json.JSONDecodeError as error:
+            raise ValueError(f"{path.name} of chapter {chapter} is not JSON: {error}.") from None
         for entry in [*parts["quiz"], *parts["cards"]]:
             name = entry.get("id")
             if not isinstance(name, str) or not name.startswith(f"{chapter}-"):
                 raise ValueError(f"chapter {chapter}: id is {name!r}; it must begin with '{chapter}-'.")
             if name in seen:
-                raise ValueError(f"{name}: the id stands there twice; give each its own.")
+                raise ValueError(f"{name}: the id occurs twice; each question and card must have its own.")
             seen.add(name)
         quizzes[chapter] = tuple(_question(entry, claims) for entry in parts["quiz"])
         decks[chapter] = tuple(_card(entry, claims) for entry in parts["cards"])
@@ -117,13 +117,13 @@ def load(path: Path | None = None) -> Deck:
 def _text(entry: dict[str, Any], key: str, name: str) -> str:
     value = entry.get(key)
     if not isinstance(value, str) or not value.strip():
-        raise ValueError(f"{name}: {key} is {value!r}; some text is wanted.")
+        raise ValueError(f"{name}: {key} is {value!r}; it must be some text.")
     return value
 
 
 def _about(entry: dict[str, Any], claims: tuple[str, ...], name: str) -> str:
     if ("claim" in entry) == ("section" in entry):
-        raise ValueError(f"{name}: give the claim or the section that it belongs to, one of the two.")
+        raise ValueError(f"{name}: it must have a claim or a section, one of the two.")
     if "section" in entry:
         return _text(entry, "section", name)
     if entry["claim"] not in claims:
@@ -135,7 +135,7 @@ def _question(entry: dict[str, Any], claims: tuple[str, ...]) -> Question:
     name = entry["id"]
     about, question = _about(entry, claims, name), _text(entry, "question", name)
     if ("choices" in entry) == ("number" in entry):
-        raise ValueError(f"{name}: give choices or a number, one of the two.")
+        raise ValueError(f"{name}: it must have choices or a number, one of the two.")
     if "choices" in entry:
         choices = tuple(
             Choice(_text(c, "answer", name), c.get("right") is True, _text(c, "because", name))
@@ -152,7 +152,7 @@ def _question(entry: dict[str, Any], claims: tuple[str, ...]) -> Question:
         within = float(number.get("within", 0))
         if within <= 0:
             raise ValueError(
-                f"{name}: within is {number.get('within')!r}; a small positive number is wanted."
+                f"{name}: within is {number.get('within')!r}; it must be a small positive number."
             )
         choices = (Choice(str(number["value"]), True, _text(number, "because", name)),) + tuple(
             Choice(str(wrong["value"]), False, _text(wrong, "because", name))
@@ -175,7 +175,7 @@ def _card(entry: dict[str, Any], claims: tuple[str, ...]) -> Card:
 
 
 def measured(card: Card) -> str:
-    """What was measured of the card's claim, as one sentence or two; empty where it belongs to none."""
+    """What was measured of the card's claim, in one short sentence; empty where it belongs to none."""
     if not card.result:
         return ""
     from course_lib.teaching import ledger
@@ -184,7 +184,7 @@ def measured(card: Card) -> str:
         found = ledger.read(card.result)
     except FileNotFoundError:
         return f"Claim {card.result} is not measured yet."
-    number = f" ({found.effect}: {found.interval})" if found.interval else ""
+    number = f" {found.interval}" if found.interval else ""
     return f"Claim {card.result}, measured: {found.verdict}{number}."
 
 
@@ -254,7 +254,7 @@ def draw(chapters: dict[str, tuple], count: int, seed: int = 0) -> tuple:
     """
     most = sum(map(len, chapters.values()))
     if isinstance(count, bool) or not isinstance(count, int) or not 1 <= count <= most:
-        raise ValueError(f"count is {count!r}; a whole number from 1 to {most} is wanted: so many there are.")
+        raise ValueError(f"count is {count!r}; it must be a whole number from 1 to {most}, the number that there are.")
 
     def by_chance(text: str) -> bytes:
         return hashlib.sha256(f"{seed} {text}".encode()).digest()
@@ -339,7 +339,7 @@ def cards_html(deck: tuple[Card, ...]) -> str:
 
 def _of(chapters: dict[str, tuple], chapter: str) -> tuple:
     if chapter not in chapters:
-        raise ValueError(f"chapter is {chapter!r}; there are {', '.join(chapters)}.")
+        raise ValueError(f"chapter is {chapter!r}; it must be one of {', '.join(chapters)}.")
     return chapters[chapter]
 
 
@@ -375,7 +375,7 @@ def _for_jupyterquiz(question: Question) -> dict[str, Any]:
                 "feedback": html.escape(choice.because),
             }
         )
-    answers.append({"type": "default", "feedback": "Not yet. Work it out again, step by step."})
+    answers.append({"type": "default", "feedback": "That is not right. Work it out again, step by step."})
     return {"question": text, "type": "numeric", "answers": answers}
 
 

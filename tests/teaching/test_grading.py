@@ -396,7 +396,7 @@ def test_hidden_inputs_are_tried_too(tmp_path):
         "from course_lib.teaching.exercise import Case\nCASES = {'01.3': [Case('a hidden one', 3.0, 1.0, 17.0)]}"
     )
     exercise = grading.with_cases(checker.find("01.3"), grading.hidden_cases(str(file))["01.3"])
-    cases = exercise.cases if callable(exercise.cases) else exercise.cases
+    cases = exercise.cases
     assert cases[-1].words == "a hidden one"
 
 

@@ -109,7 +109,7 @@ def test_every_file_and_name_exists():
     paths = {
         path.strip('",.') for text in texts for path in text.split() if re.match(r"[a-z_]+/[\w./]+$", path)
     }
-    assert {"notebooks/solutions", "data/study/questions.json"} <= paths
+    assert {"notebooks/solutions", "course_lib/chapters/ch03_unet_encoder/questions.json"} <= paths
     handed_in = "submissions/"
     assert [p for p in paths if not p.startswith((*MADE, handed_in)) and not (PROJECT / p).exists()] == []
     names = re.findall(r"`datasets\.(\w+)`", TEXT)

@@ -59,11 +59,11 @@ def test_a_card_with_a_claim_shows_its_result():
 
 
 def faulty(tmp_path, change):
-    content = json.loads(questions.FILE.read_text(encoding="utf-8"))
-    change(content["chapters"]["01"]["quiz"], content["chapters"]["01"]["cards"])
+    content = json.loads(discovery.with_file("questions.json")["01"].read_text(encoding="utf-8"))
+    change(content["quiz"], content["cards"])
     path = tmp_path / "questions.json"
     path.write_text(json.dumps(content), encoding="utf-8")
-    return path
+    return {"01": path}
 
 
 @pytest.mark.parametrize(
@@ -79,25 +79,25 @@ def faulty(tmp_path, change):
         ),
         (
             lambda quiz, cards: quiz[0]["choices"][2].update(because=" "),
-            "01-q1: because is ' '; some text is wanted",
+            "01-q1: because is ' '; it must be some text",
         ),
         (lambda quiz, cards: quiz[0].update(claim="9.9"), "01-q1: there is no claim '9.9'"),
-        (lambda quiz, cards: quiz[0].update(section="x"), "01-q1: give the claim or the section"),
-        (lambda quiz, cards: quiz[0].pop("choices"), "01-q1: give choices or a number"),
-        (lambda quiz, cards: quiz[1].update(id="01-q1"), "01-q1: the id stands there twice"),
+        (lambda quiz, cards: quiz[0].update(section="x"), "01-q1: it must have a claim or a section"),
+        (lambda quiz, cards: quiz[0].pop("choices"), "01-q1: it must have choices or a number"),
+        (lambda quiz, cards: quiz[1].update(id="01-q1"), "01-q1: the id occurs twice"),
         (lambda quiz, cards: quiz[1].update(id="q1"), "id is 'q1'; it must begin with '01-'"),
         (
             lambda quiz, cards: quiz[1]["number"].pop("within"),
-            "01-q2: within is None; a small positive number",
+            "01-q2: within is None; it must be a small positive number",
         ),
         (
             lambda quiz, cards: quiz[1]["wrong"][0].update(value=0.3331),
             "01-q2: the wrong number 0.3331 lies within",
         ),
         (lambda quiz, cards: quiz[1].pop("wrong"), "01-q2: it needs a wrong answer"),
-        (lambda quiz, cards: cards[0].pop("back"), "01-c1: back is None; some text is wanted"),
+        (lambda quiz, cards: cards[0].pop("back"), "01-c1: back is None; it must be some text"),
         (lambda quiz, cards: cards[0].update(result="7.9"), "01-c1: result is '7.9'; there is no such claim"),
-        (lambda quiz, cards: cards[1].update(id="01-q1"), "01-q1: the id stands there twice"),
+        (lambda quiz, cards: cards[1].update(id="01-q1"), "01-q1: the id occurs twice"),
     ],
 )
 def test_each_fault_is_found_and_named(tmp_path, change, message):
@@ -117,9 +117,9 @@ def test_two_right_answers_can_be_asked_for(tmp_path):
 
 def test_a_file_that_is_no_json_and_an_unknown_chapter_are_one_sentence(tmp_path):
     (tmp_path / "q.json").write_text("{", encoding="utf-8")
-    with pytest.raises(ValueError, match=r"q\.json is no JSON"):
-        questions.load(tmp_path / "q.json")
-    with pytest.raises(ValueError, match="chapter is '12'; there are 01, 02"):
+    with pytest.raises(ValueError, match=r"q\.json of chapter 01 is not JSON"):
+        questions.load({"01": tmp_path / "q.json"})
+    with pytest.raises(ValueError, match="chapter is '12'; it must be one of 01, 02"):
         questions.quiz("12")
 
 
@@ -258,11 +258,11 @@ def test_the_deck_opens_and_holds_every_card(tmp_path, capsys):
     assert len(notes) == cards == len(CARDS)
     assert set(notes) == {f"segmentation-course-{card.id}" for card in CARDS}
     assert len([name for name in decks if name.startswith("Image segmentation::")]) == len(CHAPTERS)
-    front, back, about = notes["segmentation-course-01-c4"]
+    front, back, measured, about = notes["segmentation-course-01-c4"]
     assert (
-        front == "How much of its box does a disc fill?" and ledger.read("1.2").verdict.split("'")[0] in back
+        front == "How much of its bounding box does a disc fill?" and ledger.read("1.2").verdict.split("'")[0] in measured
     )
-    assert about == "01-c4, claim 1.2"
+    assert about == "01-c4, claim 1.2" and max(len(fields[1]) for fields in notes.values()) <= 200
 
 
 def test_the_deck_is_the_same_file_every_time(tmp_path):
