@@ -89,23 +89,23 @@ def load(path: Path | None = None) -> tuple[Term, ...]:
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
     except json.JSONDecodeError as error:
-        raise ValueError(f"{path.name} is no JSON: {error}.") from None
+        raise ValueError(f"{path.name} is not JSON: {error}.") from None
     terms = tuple(_term(entry) for entry in content["terms"])
     taken: dict[str, str] = {}
     for term in terms:
         for name in map(str.casefold, term.names):
             if name in taken:
                 raise ValueError(
-                    f"{term.term}: {name!r} stands at {taken[name]!r} already; a name belongs to one term."
+                    f"{term.term}: {name!r} is a name of {taken[name]!r} already; it must belong to one term."
                 )
             taken[name] = term.term
     for before, after in zip(terms, terms[1:], strict=False):
         if before.term.casefold() > after.term.casefold():
-            raise ValueError(f"{after.term}: it stands behind {before.term!r}; sort the terms.")
+            raise ValueError(f"{after.term}: it comes after {before.term!r}; the terms must be sorted.")
     known = {term.term for term in terms}
     for term in terms:
         if missing := [name for name in term.see if name not in known or name == term.term]:
-            raise ValueError(f"{term.term}: see names {missing[0]!r}, which is no other term.")
+            raise ValueError(f"{term.term}: see is {missing[0]!r}; it must be another term.")
     return terms
 
 
@@ -113,9 +113,11 @@ def _term(entry: dict[str, Any]) -> Term:
     name = entry.get("term")
     for key in ("term", "means"):
         if not isinstance(entry.get(key), str) or not entry[key].strip():
-            raise ValueError(f"{name}: {key} is {entry.get(key)!r}; some text is wanted.")
+            raise ValueError(f"{name}: {key} is {entry.get(key)!r}; it must be some text.")
     if entry.get("notebook") not in CHAPTER_OF:
-        raise ValueError(f"{name}: notebook is {entry.get('notebook')!r}; there are {', '.join(CHAPTER_OF)}.")
+        raise ValueError(
+            f"{name}: notebook is {entry.get('notebook')!r}; it must be one of {', '.join(CHAPTER_OF)}."
+        )
     lists = {key: tuple(entry.get(key, ())) for key in ("see", "also", "forms")}
     return Term(name, entry["means"], entry["notebook"], **lists)
 
@@ -136,7 +138,7 @@ def find(text: str) -> tuple[Term, ...]:
     """The terms themselves, as `search` shows them."""
     wanted = text.strip().casefold()
     if not wanted:
-        raise ValueError("text is empty; give a word, or show all with table().")
+        raise ValueError("text is empty; it must be a word, or show all with table().")
     ranked = []
     for term in load():
         names = [name.casefold() for name in term.names]
@@ -147,7 +149,7 @@ def find(text: str) -> tuple[Term, ...]:
         elif wanted in term.means.casefold():
             ranked.append((2, term))
     if not ranked:
-        raise ValueError(f"text is {text!r}; no term is called so or speaks of it. table() shows all.")
+        raise ValueError(f"text is {text!r}; no term has this name or mentions it. table() shows all.")
     return tuple(term for _, term in sorted(ranked, key=lambda pair: pair[0]))
 
 
@@ -163,7 +165,7 @@ def get(name: str) -> Term:
             return term
     near = [term.term for term in terms if any(name.casefold() in other.casefold() for other in term.names)]
     raise ValueError(
-        f"{name!r} is no term; {'did you mean ' + ', '.join(near) + '?' if near else 'see table().'}"
+        f"{name!r} is not a term; {'did you mean ' + ', '.join(near) + '?' if near else 'see table().'}"
     )
 
 
@@ -174,7 +176,7 @@ def compare(*names: str) -> Table:
         ValueError: for fewer than two names, or one that is no term.
     """
     if len(names) < 2:
-        raise ValueError(f"names: {len(names)} given; two or more are compared.")
+        raise ValueError(f"names has {len(names)} entries; it must have two or more.")
     return _shown([get(name) for name in names])
 
 

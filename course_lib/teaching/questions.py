@@ -254,7 +254,9 @@ def draw(chapters: dict[str, tuple], count: int, seed: int = 0) -> tuple:
     """
     most = sum(map(len, chapters.values()))
     if isinstance(count, bool) or not isinstance(count, int) or not 1 <= count <= most:
-        raise ValueError(f"count is {count!r}; it must be a whole number from 1 to {most}, the number that there are.")
+        raise ValueError(
+            f"count is {count!r}; it must be a whole number from 1 to {most}, the number that there are."
+        )
 
     def by_chance(text: str) -> bytes:
         return hashlib.sha256(f"{seed} {text}".encode()).digest()

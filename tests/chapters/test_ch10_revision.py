@@ -349,11 +349,11 @@ def test_looking_up_finds_names_first_then_what_speaks_of_it():
 @pytest.mark.parametrize(
     ("call", "message"),
     [
-        (lambda: glossary.find("  "), "text is empty; give a word"),
-        (lambda: glossary.find("qwerty"), "text is 'qwerty'; no term is called so"),
-        (lambda: glossary.get("cross"), "'cross' is no term; did you mean cross-entropy"),
-        (lambda: glossary.get("qwerty"), "'qwerty' is no term; see table()."),
-        (lambda: glossary.compare("IoU"), "names: 1 given; two or more"),
+        (lambda: glossary.find("  "), "text is empty; it must be a word"),
+        (lambda: glossary.find("qwerty"), "text is 'qwerty'; no term has this name"),
+        (lambda: glossary.get("cross"), "'cross' is not a term; did you mean cross-entropy"),
+        (lambda: glossary.get("qwerty"), "'qwerty' is not a term; see table()."),
+        (lambda: glossary.compare("IoU"), "names has 1 entries; it must have two or more"),
     ],
 )
 def test_a_word_that_is_not_there_is_one_sentence(call, message):
@@ -372,16 +372,16 @@ def test_the_whole_glossary_and_the_confused_terms_are_shown():
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        (lambda terms: terms[1].update(term=terms[0]["term"]), "stands at"),
-        (lambda terms: terms.reverse(), "sort the terms"),
+        (lambda terms: terms[2].update(term=terms[0]["term"]), "is a name of"),
+        (lambda terms: terms.reverse(), "the terms must be sorted"),
         (
-            lambda terms: terms[1].update(see=["nothing"]),
-            "anchor: see names 'nothing', which is no other term",
+            lambda terms: terms[2].update(see=["nothing"]),
+            "anchor: see is 'nothing'; it must be another term",
         ),
-        (lambda terms: terms[1].update(see=["anchor"]), "anchor: see names 'anchor', which is no other term"),
-        (lambda terms: terms[1].update(means=" "), "anchor: means is ' '; some text is wanted"),
-        (lambda terms: terms[1].update(notebook="12"), "anchor: notebook is '12'; there are 00, 01"),
-        (lambda terms: terms[1].update(also=["IoU"]), "stands at 'anchor' already"),
+        (lambda terms: terms[2].update(see=["anchor"]), "anchor: see is 'anchor'; it must be another term"),
+        (lambda terms: terms[2].update(means=" "), "anchor: means is ' '; it must be some text"),
+        (lambda terms: terms[2].update(notebook="12"), "anchor: notebook is '12'; it must be one of 00, 01"),
+        (lambda terms: terms[2].update(also=["IoU"]), "is a name of 'anchor' already"),
     ],
 )
 def test_each_fault_of_the_file_is_found_and_named(tmp_path, change, message):
@@ -395,7 +395,7 @@ def test_each_fault_of_the_file_is_found_and_named(tmp_path, change, message):
 
 def test_a_glossary_that_is_no_json_is_one_sentence(tmp_path):
     (tmp_path / "g.json").write_text("[", encoding="utf-8")
-    with pytest.raises(ValueError, match=r"g\.json is no JSON"):
+    with pytest.raises(ValueError, match=r"g\.json is not JSON"):
         glossary.load(tmp_path / "g.json")
 
 
@@ -434,7 +434,9 @@ def test_a_drawn_question_says_its_chapter_and_is_otherwise_itself():
 
 @pytest.mark.parametrize("count", [0, -1, 10_000, 2.5, True])
 def test_a_count_that_cannot_be_drawn_is_one_sentence(count):
-    with pytest.raises(ValueError, match=rf"count is {re.escape(repr(count))}; a whole number from 1 to \d+"):
+    with pytest.raises(
+        ValueError, match=rf"count is {re.escape(repr(count))}; it must be a whole number from 1 to \d+"
+    ):
         questions.draw(DECK.cards, count)
 
 

@@ -260,7 +260,8 @@ def test_the_deck_opens_and_holds_every_card(tmp_path, capsys):
     assert len([name for name in decks if name.startswith("Image segmentation::")]) == len(CHAPTERS)
     front, back, measured, about = notes["segmentation-course-01-c4"]
     assert (
-        front == "How much of its bounding box does a disc fill?" and ledger.read("1.2").verdict.split("'")[0] in measured
+        front == "How much of its bounding box does a disc fill?"
+        and ledger.read("1.2").verdict.split("'")[0] in measured
     )
     assert about == "01-c4, claim 1.2" and max(len(fields[1]) for fields in notes.values()) <= 200
 
