@@ -41,7 +41,8 @@ def write(path: Path) -> int:
             {
                 "name": "Card",
                 "qfmt": "{{Front}}",
-                "afmt": '{{FrontSide}}<hr id="answer">{{Back}}<p class="measured">{{Measured}}</p><p class="about">{{About}}</p>',
+                "afmt": '{{FrontSide}}<hr id="answer">{{Back}}'
+                '<p class="measured">{{Measured}}</p><p class="about">{{About}}</p>',
             }
         ],
         css=STYLE,

@@ -11,17 +11,20 @@ from course_lib.chapters.ch10_revision.revision import MARKS, SUMMARY, Entry
 from course_lib.plot import COLOURS
 from course_lib.teaching.ledger import Result, interval
 
-KIND_COLOURS = {
-    "holds": COLOURS[0],
-    "holds when": COLOURS[4],
-    "not seen here": COLOURS[1],
-    "not measured yet": "0.85",
+MARK_COLOURS = {
+    "●": COLOURS[0],
+    "◐": COLOURS[4],
+    "■": COLOURS[2],
+    "○": COLOURS[1],
+    "✗": COLOURS[5],
+    "–": "0.85",
 }
+KIND_COLOURS = {kind: MARK_COLOURS[mark] for kind, mark in MARKS.items()}
 """The colour of each kind of verdict; its mark says the same without colour."""
 
 
 def draw_verdicts(entries: Sequence[Entry], width: float = 12.0):
-    """All claims at a glance: a row for each topic of the notes, a tile for each claim, its mark and colour the verdict.
+    """All claims at a glance: a row for each topic, a tile for each claim, its mark and colour the verdict.
 
     Args:
         entries: as `revision.ledger` gives them.
@@ -39,7 +42,7 @@ def draw_verdicts(entries: Sequence[Entry], width: float = 12.0):
     for row, topic in enumerate(topics):
         axis.text(-0.1, row, SUMMARY[int(topic) - 1].topic, ha="right", va="center", fontsize=14)
         for column, entry in enumerate(entry for entry in entries if entry.claim[0] == topic):
-            dark = entry.kind == "holds"
+            dark = MARKS[entry.kind] in "●✗"
             axis.add_patch(
                 Rectangle(
                     (column + 0.03, row - 0.44),
@@ -61,22 +64,21 @@ def draw_verdicts(entries: Sequence[Entry], width: float = 12.0):
     counts = {kind: sum(entry.kind == kind for entry in entries) for kind in MARKS}
     shown = [kind for kind in MARKS if counts[kind]]
     handles = [Rectangle((0, 0), 1, 1, facecolor=KIND_COLOURS[kind], edgecolor="0.25") for kind in shown]
-    words = {"holds when": "holds when …"}
-    labels = [f"{MARKS[kind]} {words.get(kind, kind)}: {counts[kind]}" for kind in shown]
+    labels = [f"{MARKS[kind]} {kind}{' …' * kind.endswith('when')}: {counts[kind]}" for kind in shown]
     figure.legend(handles, labels, loc="outside lower center", ncols=len(shown), fontsize=14)
     axis.set(xlim=(-2.2, most + 0.02), ylim=(len(topics) - 0.5, -0.5))
     axis.axis("off")
-    axis.set_title(f"The {len(entries)} claims of the notes, and what was found")
+    axis.set_title(f"The {len(entries)} claims, and what was found")
     return figure
 
 
 class Gap(NamedTuple):
-    """How a loss stands beside the best one at a share of foreground.
+    """How a loss compares with the best one at a fraction of foreground.
 
     Attributes:
         mean: its mean IoU over the seeds.
         behind: mean of its IoU minus that of the loss with the best mean, seed by seed; 0 for that loss itself.
-        open: whether the runs leave open that it is as good: the 95 % interval of that difference has 0 in it.
+        open: whether it may be as good: the 95 % interval of that difference contains 0.
     """
 
     mean: float
@@ -85,18 +87,19 @@ class Gap(NamedTuple):
 
 
 def loss_gaps(result: Result, measure: str = "iou") -> dict[str, dict[float, Gap]]:
-    """Loss → share of foreground → how far it stays behind the best one there, from the table of claims 7.4 to 7.6.
+    """Loss → fraction of foreground → how far it is behind the best one there, from the table of claims 7.4 to 7.6.
 
     Args:
         result: of claim 7.4, 7.5 or 7.6, which have one table.
-        measure: `"iou"`, with the threshold 0.5, or `"iou_chosen"`, with one chosen for each net.
+        measure: `"iou"`, with the threshold 0.5, or `"iou_chosen"`, with one chosen for each network.
 
     Raises:
         ValueError: if the result has no such table.
     """
     if "losses" not in result.table or measure not in result.table:
         raise ValueError(
-            f"claim {result.claim} has no table of losses with {measure!r}; give 7.4, 7.5 or 7.6, and iou or iou_chosen."
+            f"claim {result.claim} has no table of losses with {measure!r}; it must be 7.4, 7.5 or 7.6, with iou "
+            "or iou_chosen."
         )
     gaps: dict[str, dict[float, Gap]] = {name: {} for name in result.table["losses"]}
     for share in result.table["shares"]:
@@ -109,10 +112,10 @@ def loss_gaps(result: Result, measure: str = "iou") -> dict[str, dict[float, Gap
 
 
 def draw_losses(result: Result, width: float = 13.0):
-    """How far each loss stays behind the best one, over the share of foreground, with the threshold 0.5 and a chosen one.
+    """How far each loss is behind the best one, over the fraction of foreground, with the threshold 0.5 and a chosen one.
 
-    The palest is the best mean, dark is far behind. A dot marks the losses that the runs have not shown to be worse than
-    the best. They stand in the order of how far they stay behind in all at the threshold 0.5, the least first.
+    Pale is the best mean, dark is far behind. A dot marks the losses that the runs have not shown to be worse than the
+    best. They are sorted by how far they are behind in total at the threshold 0.5, the least first.
 
     Args:
         result: of claim 7.4, 7.5 or 7.6, which have one table.
@@ -125,7 +128,7 @@ def draw_losses(result: Result, width: float = 13.0):
 
     panels = {
         "threshold 0.5": loss_gaps(result),
-        "threshold chosen for each net": loss_gaps(result, "iou_chosen"),
+        "threshold chosen for each network": loss_gaps(result, "iou_chosen"),
     }
     first, shares = next(iter(panels.values())), result.table["shares"]
     order = sorted(first, key=lambda name: -sum(gap.behind for gap in first[name].values()))
@@ -140,7 +143,7 @@ def draw_losses(result: Result, width: float = 13.0):
             words = f"{gap.mean:.2f} best" if value == 0 else f"−{-value:.3f}"
             axis.text(column, row, words + (" •" if gap.open else ""), ha="center", va="center", fontsize=13)
         axis.set_xticks(range(len(shares)), [f"{100 * share:g} %" for share in shares])
-        axis.set(title=title, xlabel="foreground (share of the pixels)")
+        axis.set(title=title, xlabel="foreground (fraction of the pixels)")
         axis.tick_params(length=0)
         axis.spines[:].set_visible(False)
     axes[0].set_yticks(range(len(order)), order)

@@ -1,10 +1,10 @@
-"""What the course found, on one page: the ledger of all claims, and the notes' summary with a measured figure to each line.
+"""What the course found, on one page: the ledger of all claims, and a summary with a measured number for each line.
 
-Nothing is typed in twice. What a claim says, its figure and its verdict come from its file in `data/results`; where it was
-measured is read off the notebooks. Here stand only the seven lines of the summary, in the course's own words, and which
-claims bear each of them.
+Nothing is typed twice. What a claim says, its number and its verdict come from its file in `data/results`; where it was
+measured is read from the notebooks. Only the seven lines of the summary are here, in the course's own words, each with the
+claims that support it.
 
-Tables are shown as HTML, and leave the same as plain text for those who read without a browser.
+Tables are shown as HTML, with the same as plain text for those who read without a browser.
 """
 
 from __future__ import annotations
@@ -26,8 +26,20 @@ from course_lib.teaching import course_map, glossary, ledger, questions
 from course_lib.teaching.ledger import Result
 from course_lib.teaching.tables import Table, html_table
 
-MARKS = {"holds": "●", "holds when": "◐", "not seen here": "○", "not measured yet": "–"}
-"""The kinds of verdict, each with its mark: full, half, empty, none."""
+MARKS = {
+    "holds": "●",
+    "holds when": "◐",
+    "not seen here": "○",
+    "supported": "●",
+    "supported when": "◐",
+    "shown": "■",
+    "undecided": "○",
+    "not supported": "○",
+    "contradicted": "✗",
+    "not testable": "–",
+    "not measured yet": "–",
+}
+"""The kinds of verdict, each with its mark; a verdict's own words may go on with its condition."""
 
 
 class Place(NamedTuple):
@@ -48,12 +60,12 @@ class Place(NamedTuple):
 
 @dataclass(frozen=True)
 class Entry:
-    """A claim of the notes in the ledger.
+    """A claim in the ledger.
 
     Attributes:
         claim: its id, such as `"3.2"`.
         result: what was measured; `None` where it is not yet.
-        place: where; `None` where no notebook reads it yet.
+        place: where; `None` where no notebook shows it yet.
     """
 
     claim: str
@@ -65,9 +77,7 @@ class Entry:
         """The kind of verdict, a key of `MARKS`; the whole verdict has its condition, too."""
         if self.result is None:
             return "not measured yet"
-        return next(
-            kind for kind in ("holds when", "holds", "not seen here") if self.result.verdict.startswith(kind)
-        )
+        return kind_of(self.result.verdict)
 
     @property
     def statement(self) -> str:
@@ -98,15 +108,20 @@ class Entry:
         return found is None or not found.low <= self.neutral <= found.high
 
 
+def kind_of(verdict: str) -> str:
+    """The kind of a verdict, a key of `MARKS`: the longest one that it begins with; empty if there is none."""
+    return max((kind for kind in MARKS if verdict.startswith(kind)), key=len, default="")
+
+
 def claims_ledger(results: Path | None = None, notebooks: Path | None = None) -> tuple[Entry, ...]:
-    """All claims of the notes in the order of their ids, with what was measured of them and where.
+    """All claims in the order of their ids, with what was measured of them and where.
 
     Args:
         results: the folder of result files; by default `data/results`.
         notebooks: the folder of notebooks; by default the course's.
 
     Raises:
-        ValueError: if a result's verdict is none of the three.
+        ValueError: if a result's verdict is of none of the kinds in `MARKS`.
     """
     where, entries = places(notebooks), []
     for claim in sorted(questions.load().claims):
@@ -114,9 +129,9 @@ def claims_ledger(results: Path | None = None, notebooks: Path | None = None) ->
             result = ledger.read(claim, results)
         except FileNotFoundError:
             result = None
-        if result and not result.verdict.startswith(("holds", "not seen here")):
+        if result and not kind_of(result.verdict):
             raise ValueError(
-                f"claim {claim}: the verdict is {result.verdict!r}; it has to begin with 'holds' or 'not seen here'."
+                f"claim {claim}: verdict is {result.verdict!r}; it must begin with {', '.join(MARKS)}."
             )
         entries.append(Entry(claim, result, where.get(claim)))
     return tuple(entries)
@@ -174,15 +189,19 @@ def headings(markdown: str) -> list[str]:
 # How sure
 
 
-def runs_to_settle(result: Result, neutral: float = 0.0, most: int = 100_000) -> int | None:
-    """About how many repetitions it would take for the interval to leave out `neutral`, were mean and scatter to stay.
+def runs_to_settle(
+    result: Result, neutral: float = 0.0, most: int = 100_000, power: float = 0.8
+) -> int | None:
+    """How many repetitions a new experiment needs so that its interval excludes `neutral` with probability `power`.
 
-    Something to plan the next experiment by, before it is run; to go on until the interval suits is no experiment.
+    It takes the measured mean and scatter for the true ones, which a few repetitions know only roughly. It is for planning
+    the next experiment; adding runs until the interval suits is not an experiment.
 
     Args:
         result: of an experiment with repetitions.
         neutral: the effect that means none.
         most: where to give up.
+        power: the wanted probability. At 0.5 the half-width of the interval is about as large as the effect.
 
     Returns:
         The number of repetitions, at least 3; `None` if even `most` would not do.
@@ -191,13 +210,17 @@ def runs_to_settle(result: Result, neutral: float = 0.0, most: int = 100_000) ->
         ValueError: if the result is a demonstration, which has no interval.
     """
     if result.interval is None:
-        raise ValueError(f"claim {result.claim} is a demonstration; it has no interval to be settled.")
+        raise ValueError(
+            f"claim {result.claim} is a demonstration; it must be an experiment with an interval."
+        )
     effect = abs(result.interval.mean - neutral)
     half = (result.interval.high - result.interval.low) / 2
     scatter = half * result.repetitions**0.5 / stats.t.ppf(0.975, result.repetitions - 1)
 
     def settles(runs: int) -> bool:
-        return effect > stats.t.ppf(0.975, runs - 1) * scatter / runs**0.5
+        if not scatter:
+            return effect > 0
+        return stats.nct.sf(stats.t.ppf(0.975, runs - 1), runs - 1, effect / scatter * runs**0.5) >= power
 
     if not settles(most):
         return None
@@ -208,11 +231,11 @@ def runs_to_settle(result: Result, neutral: float = 0.0, most: int = 100_000) ->
     return high
 
 
-# The summary of the notes
+# The summary
 
 
 class Line(NamedTuple):
-    """A line of the notes' summary table: topic, what it says, and the claims whose results bear it or do not."""
+    """A line of the summary: topic, what it says, and the claims whose results support it or do not."""
 
     topic: str
     point: str
@@ -222,41 +245,45 @@ class Line(NamedTuple):
 SUMMARY = (
     Line(
         "Detection or segmentation",
-        "A detector draws a box round each object; segmentation gives each pixel a class.",
+        "A detector predicts a bounding box for each object; segmentation predicts a class for each pixel.",
         ("1.1", "1.2"),
     ),
     Line(
         "Semantic or instance",
-        "Semantic segmentation names the class of a pixel; instance segmentation also says of which object it is.",
+        "Semantic segmentation predicts the class of a pixel; instance segmentation also which object it belongs to.",
         ("2.1", "2.2"),
     ),
-    Line("U-Net", "An encoder, a decoder, and skip connections from the one to the other.", ("3.1", "3.2")),
+    Line("U-Net", "An encoder, a decoder, and skip connections between them.", ("3.1", "3.2")),
     Line(
         "Encoder and decoder",
-        "On the way down features are collected, on the way up the detail comes back.",
+        "The encoder collects features, the decoder brings back the detail.",
         ("4.1", "4.2", "4.3"),
     ),
-    Line("U-Net or FCN", "U-Net says better where things are; FCN is the all-purpose net.", ("5.2", "5.3")),
-    Line("Mask R-CNN", "Detection and a mask for each object in one net, at a price.", ("6.1", "6.2", "6.3")),
+    Line("U-Net or FCN", "U-Net locates objects better; FCN is the general-purpose network.", ("5.2", "5.3")),
+    Line(
+        "Mask R-CNN",
+        "Detection and a mask for each object in one network, at a price.",
+        ("6.1", "6.2", "6.3"),
+    ),
     Line(
         "Metrics and losses",
         "IoU, Dice, cross-entropy, focal loss: which one is right depends on the task and on the data.",
         ("7.2", "7.3", "7.4", "7.5", "7.6"),
     ),
 )
-"""The seven topics of the notes, one for each first digit of a claim's id."""
+"""The seven topics, one for each first digit of a claim's id."""
 
 
 SCORES = (
     ("How much of the area is right?", ("IoU", "Dice")),
     ("Does the outline fit?", ("boundary F1", "boundary IoU", "ASSD")),
-    ("Could one stray piece do harm?", ("Hausdorff distance", "HD95")),
-    ("Is each object found, whole and by itself?", ("AP", "panoptic quality")),
-    ("Are neighbours kept apart?", ("Rand score",)),
-    ("Is every class found, the rare ones too?", ("mean IoU", "balanced accuracy")),
-    ("Which classes does the net take for which?", ("confusion matrix",)),
+    ("Could one stray region do harm?", ("Hausdorff distance", "HD95")),
+    ("Is each object found, complete and separate?", ("AP", "panoptic quality")),
+    ("Are neighbours separated?", ("Rand score",)),
+    ("Is every class found, including the rare ones?", ("mean IoU", "balanced accuracy")),
+    ("Which classes does the network confuse?", ("confusion matrix",)),
 )
-"""Which score answers which question; what each is stands in the glossary."""
+"""Which score answers which question; the glossary says what each is."""
 
 
 # As tables
@@ -283,10 +310,10 @@ def ledger_table(entries: Sequence[Entry]) -> Table:
             f"     {MARKS[entry.kind]} {entry.verdict}. {teacher}".rstrip(),
         ]
         text += [f"     {effect}: {entry.figure}" if effect else f"     {entry.figure}"]
-        text += [f"     {entry.place}" if entry.place else "     no notebook reads it yet", ""]
+        text += [f"     {entry.place}" if entry.place else "     no notebook shows it yet", ""]
     columns = {
         "claim": 5,
-        "the notes say": 17,
+        "textbook claim": 17,
         "verdict": 16,
         "measured": 25,
         "a teacher would say": 25,
@@ -296,7 +323,7 @@ def ledger_table(entries: Sequence[Entry]) -> Table:
 
 
 def summary_table(entries: Sequence[Entry]) -> Table:
-    """The notes' summary, to show: to each line its claims, with verdict, figure and a link to the section that made it."""
+    """The summary, to show: for each line its claims, with verdict, number and a link to the section that measured it."""
     by_claim, rows, text = {entry.claim: entry for entry in entries}, [], []
     for line in SUMMARY:
         text += [line.topic, f"    {line.point}"]
@@ -319,10 +346,10 @@ def summary_table(entries: Sequence[Entry]) -> Table:
             first = ""  # the line is said once, before its first claim
         text.append("")
     columns = {
-        "the notes' summary": 24,
+        "summary": 24,
         "claim and verdict": 28,
         "measured": 33,
-        "the section that made it": 15,
+        "where": 15,
     }
     return Table("\n".join(text).rstrip(), html_table(columns, rows))
 
@@ -345,16 +372,16 @@ def score_table() -> Table:
 
 def _anchor(place: Place | None) -> str:
     if place is None:
-        return "no notebook reads it yet"
+        return "no notebook shows it yet"
     words = f"{place.chapter[:2]}, {place.heading}"
     return f'<a href="{html.escape(place.link)}">{html.escape(words)}</a>'
 
 
 def interval_picture(entry: Entry, width: int = 150, height: int = 20) -> str:
-    """A claim's interval as a small picture, an `<img>` that needs no other file; empty where there is none.
+    """A claim's interval as a small drawing, an `<img>` that needs no other file; empty where there is none.
 
-    The dashed line is "no effect". Each picture has its own scale, for effects have different units. The interval is blue
-    where it leaves the line out, orange where it does not.
+    The dashed line is "no effect". Each image has its own scale, because effects have different units. The interval is blue
+    where it excludes the line, orange where it contains it.
     """
     found = entry.result.interval if entry.result else None
     if found is None:
