@@ -187,7 +187,7 @@ def grouper(group: str | Callable[[str], str] | None) -> Callable[[str], str]:
     if callable(group):
         return lambda name: str(group(name))
     try:
-        pattern = re.compile(group)
+        pattern = re.compile(composed(group))
     except (re.error, TypeError) as error:
         raise ValueError(
             f"group is {group!r}; it must be a function, or a regular expression such as 'patient[0-9]+' ({error})."
@@ -291,7 +291,9 @@ class Source:
             except Faulty as bad:
                 problems += bad.problems
                 continue
-            digests[entry.name] = hashlib.sha256(repr(image.shape).encode() + image.tobytes()).hexdigest()
+            digest = hashlib.sha256(repr(image.shape).encode())
+            digest.update(np.ascontiguousarray(image))
+            digests[entry.name] = digest.hexdigest()
             counts = np.bincount(truth.semantic.ravel() + 1, minlength=len(self.class_names) + 1)
             found[entry.name] = counts, len(truth.classes), truth.crowds
             for remark in said:

@@ -87,7 +87,7 @@ def coco_source(
         own = dict.fromkeys(ids[number] for number in sorted(ids, key=_order) if ids[number] != BACKGROUND)
         names = checked_class_names((BACKGROUND, *own)) if own else ()
     else:
-        names = checked_class_names(class_names)
+        names = tuple(map(composed, checked_class_names(class_names)))
         if missing := [name for name in names[1:] if name not in ids.values()]:
             there = ", ".join(ids.values()) or "none"
             raise ValueError(
@@ -168,32 +168,23 @@ def _parsed(file: Path) -> dict[str, list]:
     """The three lists of the file; where they are not there nothing else can be said, and it is said at once."""
     wanted = ("images", "annotations", "categories")
     raw = file.read_bytes()
-    problems = []
     try:
         content = json.loads(raw)  # bytes: with or without a byte order mark, UTF-8 or UTF-16
     except (ValueError, RecursionError) as error:  # broken JSON, another encoding, or brackets without end
-        what, fix = f"is not JSON ({type(error).__name__}: {error})", AGAIN
+        told = (file.name, f"is not JSON ({type(error).__name__}: {error})", AGAIN)
         if raw.lstrip()[:1] == b"<":
-            what, fix = "is XML (Pascal VOC, or CVAT for images), not JSON", EXPORT
-        raise FolderProblems(_unreadable(file, [Problem(file.name, what, fix)])) from None
-    if not isinstance(content, dict):
+            told = (file.name, "is XML (Pascal VOC, or CVAT for images), not JSON", EXPORT)
+        raise FolderProblems(_unreadable(file, [Problem(*told)])) from None
+    problems = []
+    of_tasks = isinstance(content, list) and content and isinstance(content[0], dict) and "data" in content[0]
+    if of_tasks or (isinstance(content, dict) and ("shapes" in content or _of_via(content))):
+        tool = "Label Studio" if of_tasks else "labelme" if "shapes" in content else "VIA"
+        fix = "Convert it with labelme2coco" if tool == "labelme" else f"In {tool}, export in COCO format"
+        problems.append(Problem(file.name, f"is {tool}'s own format", fix))
+    elif not isinstance(content, dict):
         what = f"holds {_kind(content)}, where an object with {', '.join(wanted)} should be"
-        problems = [
-            Problem(file.name, what, f"{EXPORT}; a file of results is a list and says nothing of the images")
-        ]
-    elif "shapes" in content:
-        problems = [
-            Problem(
-                file.name, "is labelme's own format, one file for each image", "Convert it with labelme2coco"
-            )
-        ]
-    elif any(
-        key.startswith("_via") or isinstance(value, dict) and "regions" in value
-        for key, value in content.items()
-    ):
-        problems = [
-            Problem(file.name, "is VIA's own format", "In VIA, export the annotations in COCO format")
-        ]
+        fix = f"{EXPORT}; a file of results is a list and says nothing of the images"
+        problems.append(Problem(file.name, what, fix))
     else:
         for key in wanted:
             if not isinstance(content.get(key), list):
@@ -202,6 +193,13 @@ def _parsed(file: Path) -> dict[str, list]:
     if problems:
         raise FolderProblems(_unreadable(file, problems))
     return {key: content[key] for key in wanted}
+
+
+def _of_via(content: dict) -> bool:
+    return any(
+        key.startswith("_via") or (isinstance(value, dict) and "regions" in value)
+        for key, value in content.items()
+    )
 
 
 def _id(value: Any) -> int | str | None:
@@ -225,19 +223,17 @@ def _categories(listed: list, used: set, fault: Callable, notes: list[str]) -> d
     twice = set()
     for position, category in enumerate(listed):
         where = f"categories[{position}]"
-        number, name = (
-            (_id(category.get("id")), category.get("name")) if isinstance(category, dict) else (None, None)
-        )
+        category = category if isinstance(category, dict) else {}
+        number, name = _id(category.get("id")), category.get("name")
         if number is None or not isinstance(name, str) or not name.strip():
             fault(where, "needs an id and a text as name", AGAIN)
-        elif ids.get(number, name) != name:
+            continue
+        name = BACKGROUND if name.strip().lower() == BACKGROUND else composed(name)
+        if ids.get(number, name) != name:
             fault(where, f"has the id {number!r}, which {ids[number]} has", "Give each its own")
             twice.add(number)  # nobody knows which of the two an annotation means
         else:
-            ids[number], parents[number] = (
-                BACKGROUND if name.strip().lower() == BACKGROUND else name,
-                category.get("supercategory"),
-            )
+            ids[number], parents[number] = name, category.get("supercategory")
     # Roboflow lists the parent of its classes as a class; no object belongs to it.
     for number in [number for number in ids if number not in used and parents[number] in (None, "", "none")]:
         if ids[number] in (parents[other] for other in ids if other != number):
@@ -254,10 +250,11 @@ def _finder(roots: Sequence[Path]) -> Callable[[str], tuple[Path | None, bool]]:
     has it. No file outside the folders is ever taken, not even through a link.
     """
     index: dict[str, list[Path]] = defaultdict(list)
+    resolved = [root.resolve() for root in roots]
 
     def inside(path: Path) -> bool:
         try:
-            return any(path.resolve().is_relative_to(root.resolve()) for root in roots)
+            return any(map(path.resolve().is_relative_to, resolved))
         except (OSError, RuntimeError, ValueError):  # too long, a ring of links, letters that no file has
             return False
 

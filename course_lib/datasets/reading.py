@@ -83,11 +83,11 @@ def read_image(path: Path | str, channels: int, notes: list[str] | None = None) 
             raise Unusable(f"holds {numbers}, as floats outside 0..1", RESCALE)
         if notes is not None:
             notes += opened.notes
-            if opened.top == 65535 and opened.meaning == "grey" and 255 < samples.max() < 8192:
-                bits = int(samples.max()).bit_length()
+            bits = int(samples.max(initial=0)).bit_length() if opened.top == 65535 else 16
+            if 0 < bits < 14:
                 notes.append(
-                    f"no value over {samples.max()} of 65535: if the camera has {bits} bits, the image is read "
-                    f"{2 ** (16 - bits)} times too dark; multiply the values, or train with normalization 'stretch'"
+                    f"its values need {bits} of their 16 bits: if the camera has no more, the image is read "
+                    f"{2 ** (16 - bits)} times too dark; multiply them, or train with normalization 'stretch'"
                 )
         return opened.finish(samples, channels)
 

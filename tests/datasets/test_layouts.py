@@ -315,7 +315,7 @@ def test_categories_that_stand_for_one_or_for_none(tmp_path, listed, name):
 
 def test_formats_that_are_not_coco_are_named(tmp_path):
     for text, message in (
-        ('{"shapes": [], "imagePath": "a.png"}', "is labelme's own format, .* Convert it with labelme2coco"),
+        ('{"shapes": [], "imagePath": "a.png"}', "is labelme's own format. Convert it with labelme2coco"),
         ('{"_via_settings": {}, "_via_img_metadata": {}}', "is VIA's own format. In VIA, export"),
         ('{"a.png123": {"filename": "a.png", "regions": []}}', "is VIA's own format"),
         (

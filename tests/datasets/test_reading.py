@@ -482,7 +482,7 @@ def test_bits_are_counted_and_not_stretched(tmp_path):
     notes = []
     found = read_image(save(tmp_path, tiff(twelve), "c.tif"), 1, notes)
     np.testing.assert_allclose(found[..., 0], twelve / 65535, atol=1e-6)
-    assert "12 bits" in notes[0] and "16 times too dark" in notes[0]
+    assert "12 of their 16 bits" in notes[0] and "16 times too dark" in notes[0]
     read_image(save(tmp_path, tiff(GREY.astype(np.uint16) * 257), "d.tif"), 1, notes)
     assert len(notes) == 1
 
