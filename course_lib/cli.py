@@ -258,12 +258,16 @@ def run_predict(options: argparse.Namespace) -> int:
         stems = [path.stem for path in options.images]
 
         # All are read once before the first is predicted: a bad file is named before any work is lost.
-        def read(path: Path) -> Any:
-            large = (pixel_count(path) or 0) > LARGE
-            return (LargeImage if large else read_image)(path, recipe.channels())
+        def read(path: Path, notes: list[str] | None = None) -> Any:
+            if (pixel_count(path) or 0) > LARGE:
+                return LargeImage(path, recipe.channels())
+            return read_image(path, recipe.channels(), notes)
 
         for path in options.images:
-            read(path)
+            notes: list[str] = []
+            read(path, notes)
+            for note in notes:
+                print(f"{path.name}: {note}", file=sys.stderr)
         images = map(read, options.images)
     segmenter = _trained(options, recipe)
     (options.out / "overlays").mkdir(parents=True, exist_ok=True)

@@ -20,7 +20,7 @@ import keras
 import numpy as np
 
 from course_lib._checks import in_range, one_of, whole_number
-from course_lib.datasets.detection import instance_map, truth_from_maps
+from course_lib.datasets.detection import counted_detections, instance_map, truth_from_maps
 from course_lib.datasets.reading import LARGE
 from course_lib.datasets.sample import Sample
 from course_lib.datasets.targets import (
@@ -199,7 +199,7 @@ class Semantic(Task):
         if not self.border_weight:
             return (self._labels(sample),)
         instances = _instances(sample)
-        weights = border_weights(instances, self.border_weight, self.sigma, class_weights=(1.0, 1.0))
+        weights = border_weights(instances, self.border_weight, self.sigma, (1.0, 1.0), sample.ignored)
         return self._labels(sample), weights
 
     def _labels(self, sample: Sample) -> np.ndarray:
@@ -275,7 +275,7 @@ class Borders(Semantic):
         return CrossEntropy() + Dice()
 
     def _labels(self, sample):
-        return encode_three_classes(_instances(sample), self.border)
+        return encode_three_classes(_instances(sample), self.border, sample.ignored)
 
     def decode(self, output, *, seed_threshold=0.5, mask_threshold=0.5, min_size=20):
         return decode_three_classes(output, seed_threshold, mask_threshold, int(min_size))
@@ -396,7 +396,8 @@ def instance_scores(maps: Iterable[tuple[np.ndarray, np.ndarray, np.ndarray]]) -
 def coco_scores(
     samples: Sequence[Sample], detections: Sequence[Mapping[str, np.ndarray]], num_classes: int
 ) -> dict[str, float]:
-    """COCO's average precision by box and, where there are masks, by mask.
+    """COCO's average precision by box and, where there are masks, by mask. Detections in pixels that do not count are left
+    out, as COCO leaves out those in a crowd.
 
     Args:
         samples: with their instance maps.
@@ -412,15 +413,17 @@ def coco_scores(
         evaluator = COCOEvaluator(num_classes, kind, max_detections=most)
         for sample, found in zip(samples, detections, strict=True):
             ids = np.arange(1, len(sample.classes) + 1)[:, None, None]
+            masks = whole_masks(found) if "masks" in found else None
+            kept = counted_detections(sample, found["boxes"], masks)
             # COCO knows no class for the background: class 1 is its 0.
             evaluator.update(
                 classes_true=sample.classes - 1,
-                classes_pred=found["classes"] - 1,
-                scores=found["scores"],
+                classes_pred=found["classes"][kept] - 1,
+                scores=found["scores"][kept],
                 boxes_true=sample.boxes,
-                boxes_pred=found["boxes"],
+                boxes_pred=found["boxes"][kept],
                 masks_true=sample.instances == ids,
-                masks_pred=whole_masks(found) if kind == "masks" else None,
+                masks_pred=masks[kept] if kind == "masks" else None,
             )
         result = evaluator.result()
         name = {"masks": "mask", "boxes": "box"}[kind]

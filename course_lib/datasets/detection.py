@@ -7,7 +7,8 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 from scipy import ndimage
 
-from course_lib.datasets.sample import IGNORE
+from course_lib.datasets.sample import IGNORE, Sample
+from course_lib.ops.by_hand import iou
 
 SMALLEST = 4
 """Objects of which a crop leaves fewer pixels than this are not asked for, nor held against anyone."""
@@ -108,6 +109,30 @@ def instance_map(
             kept.append(int(row))
             instances[free] = len(kept)
     return instances, np.asarray(kept, np.int64)
+
+
+def counted_detections(sample: Sample, boxes: np.ndarray, masks: np.ndarray | None = None) -> np.ndarray:
+    """Which detections are right or wrong: all but those of which more than half lies where nothing counts, unless their
+    box has an IoU of 0.5 or more with an object's.
+
+    Args:
+        sample: the ground truth.
+        boxes: float `(n, 4)`.
+        masks: bool `(n, height, width)`, in the whole image; without them the boxes are measured.
+
+    Returns:
+        bool `(n,)`.
+    """
+    ignored, counted = sample.ignored, np.ones(len(boxes), bool)
+    if not ignored.any():
+        return counted
+    for row, box in enumerate(boxes):
+        x1, y1, x2, y2 = np.rint(box).astype(int)
+        window = (slice(max(y1, 0), max(y2, 0)), slice(max(x1, 0), max(x2, 0)))
+        inside = ignored[window] if masks is None else ignored[window][masks[row][window]]
+        known = any(iou(box, other) >= 0.5 for other in sample.boxes)
+        counted[row] = known or not inside.size or inside.mean() <= 0.5
+    return counted
 
 
 def _largest(entry: tuple) -> tuple:

@@ -16,6 +16,8 @@ from course_lib.datasets.sample import Dataset
 
 NORMALIZATIONS = ("none", "stretch")
 SAMPLINGS = ("pictures", "root_area")
+MOST_DRAWS = 10
+"""How often a crop is drawn again that holds no pixel that counts."""
 CACHE_BYTES = 512 * 2**20
 """What `Batches(cache=True)` may keep: the drawn sets and CamVid at half size whole, about half of CamVid at full size."""
 
@@ -271,7 +273,11 @@ class Batches(keras.utils.PyDataset):
         image, *maps = self._encoded(index)
         if self.crop is None and self.augmentation is None:
             return image, *maps
-        image, maps = (self.augmentation or Augmentation()).apply(
-            image, maps, self.crop or image.shape[:2], rng
-        )
-        return image, *maps
+        for _ in range(MOST_DRAWS):
+            crop, cut = (self.augmentation or Augmentation()).apply(
+                image, maps, self.crop or image.shape[:2], rng
+            )
+            # Where nothing counts there is nothing to learn: another place is drawn.
+            if not any(one.dtype.kind == "i" and one.max() < 0 for one in cut):
+                break
+        return crop, *cut

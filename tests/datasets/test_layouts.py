@@ -10,7 +10,10 @@ import pytest
 import tifffile
 from PIL import Image
 
+from course_lib import tasks
 from course_lib.datasets import FolderProblems, check_coco, check_folder, coco, folder
+from course_lib.datasets.augmentation import Augmentation
+from course_lib.datasets.loading import Batches
 
 CELL = ("background", "cell")
 SQUARE = np.zeros((24, 32), np.uint8)
@@ -435,3 +438,70 @@ def test_an_image_too_large_for_training_is_named_before_it_is_decoded(tmp_path,
     (problem,) = report.problems
     assert "million" in problem.what and problem.fix.startswith("Cut it into pieces") and used < 5_000_000
     assert report.sound == 1
+
+
+# From the mark to the score -----------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def crowded(tmp_path):
+    """One image: an object on the left, a crowd that is the right half, another size than square."""
+    save(tmp_path / "images" / "a.png", LIGHT)
+    runs = {"size": [24, 32], "counts": [24 * 20, 24 * 12]}
+    path = described(tmp_path, annotations=[annotation(), annotation(id=2, segmentation=runs, iscrowd=1)])
+    return coco("all", path, channels=1)
+
+
+@pytest.mark.backend
+@pytest.mark.parametrize(
+    "task", [tasks.Semantic(), tasks.Semantic(border_weight=5.0), tasks.Borders(border_weight=5.0)]
+)
+def test_a_crowd_counts_in_no_target_of_a_segmentation(crowded, task):
+    labels, *weights = task.encode(crowded[0])
+    np.testing.assert_array_equal(labels == -1, crowded[0].ignored)
+    for weight in weights:
+        np.testing.assert_array_equal(weight == 0, crowded[0].ignored)
+    batch = Batches(crowded, 1, (24, 32), task=task, augmentation=Augmentation(flip=True))[0]
+    assert (batch[1] == -1).sum() == crowded[0].ignored.sum()
+
+
+@pytest.mark.backend
+def test_a_crowd_reaches_the_detector(crowded):
+    _, targets = Batches(crowded, 1, (24, 32), task=tasks.Objects(max_objects=3))[0]
+    np.testing.assert_array_equal(targets["ignore"][0], crowded[0].ignored)
+    assert targets["classes"].tolist() == [[1, 0, 0]]
+
+
+@pytest.mark.backend
+def test_no_crop_is_learned_in_which_nothing_counts(crowded):
+    batches = Batches(crowded, 1, (8, 8), steps=60, augmentation=Augmentation(flip=True), workers=1)
+    assert all((batches[k][1] >= 0).any() for k in range(60))
+
+
+@pytest.mark.backend
+def test_what_is_found_in_a_crowd_is_neither_right_nor_wrong(crowded):
+    sample = crowded[0]
+    found = np.zeros((24, 32), np.int32)
+    found[4:12, 6:18] = 1
+    perfect = tasks.instance_scores([(sample, found)])
+    found[2:6, 22:26], found[10:16, 24:30] = 2, 3
+    assert tasks.instance_scores([(sample, found)]) == perfect and perfect["ap_50"] == 1
+    assert perfect["count_error"] == 0 and perfect["iou_foreground"] == 1
+    found[14:22, 2:10] = 4  # this one is wrong
+    worse = tasks.instance_scores([(sample, found)])
+    assert worse["ap_50"] == 0.5 and worse["count_error"] == 1
+
+
+@pytest.mark.backend
+@pytest.mark.parametrize("with_masks", [False, True])
+def test_detections_in_a_crowd_do_not_lower_the_precision(crowded, with_masks):
+    boxes = np.array([[22, 2, 30, 10], [6, 4, 18, 12], [21, 12, 31, 22]], np.float32)
+    found = {"boxes": boxes, "classes": np.ones(3, np.int32), "scores": np.array([0.9, 0.8, 0.7], np.float32)}
+    found |= {"valid": np.ones(3, bool), "size": np.array([24, 32])}
+    if with_masks:
+        found["masks"] = np.ones((3, 14, 14), np.float32)
+    scores = tasks.coco_scores([crowded[0]], [found], 1)
+    assert scores["box_ap_50"] == 1 and ("mask_ap_50" in scores) == with_masks
+    assert scores.get("mask_ap_50", 1) == 1
+    found["boxes"] = boxes - np.array([[20, -10, 20, -10]], np.float32) * [[1], [0], [0]]
+    assert tasks.coco_scores([crowded[0]], [found], 1)["box_ap_50"] == pytest.approx(0.5, abs=0.01)
