@@ -453,6 +453,7 @@ def crowded(tmp_path):
 
 
 @pytest.mark.backend
+@pytest.mark.backend
 @pytest.mark.parametrize(
     "task", [tasks.Semantic(), tasks.Semantic(border_weight=5.0), tasks.Borders(border_weight=5.0)]
 )
