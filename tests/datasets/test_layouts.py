@@ -484,12 +484,15 @@ def test_what_is_found_in_a_crowd_is_neither_right_nor_wrong(crowded):
     sample = crowded[0]
     found = np.zeros((24, 32), np.int32)
     found[4:12, 6:18] = 1
-    perfect = tasks.instance_scores([(sample, found)])
+    perfect = tasks.instance_scores([(sample.instances, found, sample.ignored)])
     found[2:6, 22:26], found[10:16, 24:30] = 2, 3
-    assert tasks.instance_scores([(sample, found)]) == perfect and perfect["ap_50"] == 1
+    assert (
+        tasks.instance_scores([(sample.instances, found, sample.ignored)]) == perfect
+        and perfect["ap_50"] == 1
+    )
     assert perfect["count_error"] == 0 and perfect["iou_foreground"] == 1
     found[14:22, 2:10] = 4  # this one is wrong
-    worse = tasks.instance_scores([(sample, found)])
+    worse = tasks.instance_scores([(sample.instances, found, sample.ignored)])
     assert worse["ap_50"] == 0.5 and worse["count_error"] == 1
 
 
