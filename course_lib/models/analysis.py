@@ -25,7 +25,7 @@ FLOAT_BYTES = 4
 
 @dataclass(frozen=True)
 class Cost:
-    """One layer at work on one picture: its output's shape (without the batch) and what that takes."""
+    """One layer at work on one image: its output's shape (without the batch) and what that takes."""
 
     name: str
     kind: str
@@ -42,10 +42,10 @@ class Cost:
 
 @dataclass(frozen=True)
 class Costs:
-    """What one picture takes, layer by layer in the order in which Keras runs them, and in all.
+    """What one image takes, layer by layer in the order in which Keras runs them, and in all.
 
     `activation_bytes` is the sum of all layers' outputs: what training keeps for the way back, if it keeps everything.
-    `peak_bytes` is what has to be there at the same time when the net only predicts: the input and output of the layer
+    `peak_bytes` is what has to be there at the same time when the model only predicts: the input and output of the layer
     at work, and whatever waits for a later layer, as a skip does. Neither counts weights, gradients, or a convolution's
     scratch memory.
     """
@@ -94,7 +94,7 @@ def _numbers(cost: Cost | Costs) -> tuple[str, str, str]:
 
 
 def costs(model, input_shape: Sequence[int] | None = None) -> Costs:
-    """What one picture costs a network, counted from its graph; nothing is run.
+    """What one image costs a network, counted from its graph; nothing is run.
 
     Counted are the multiply-adds of convolutions, transposed convolutions and dense layers, a kernel's zeros beyond the
     border included, as is the custom; not the additions of biases, normalization, ReLU, pooling and interpolation,
@@ -103,14 +103,14 @@ def costs(model, input_shape: Sequence[int] | None = None) -> Costs:
 
     Args:
         model: a functional `keras.Model` with one input; models within it are followed.
-        input_shape: `(height, width)` or `(height, width, channels)` of the picture, needed where the model leaves them
+        input_shape: `(height, width)` or `(height, width, channels)` of the image, needed where the model leaves them
             open.
 
     Returns:
         A `Costs`; a layer that is used several times costs each time, its parameters the first time only.
 
     Raises:
-        ValueError: if the picture's size is open, or a layer has weights that this does not know how to count.
+        ValueError: if the image's size is open, or a layer has weights that this does not know how to count.
     """
     import keras
 
@@ -142,9 +142,9 @@ def costs(model, input_shape: Sequence[int] | None = None) -> Costs:
         steps.append((maps, outputs))
         return result
 
-    picture = _Map((1, *shape), "float32")
-    results = _follow(model, picture, visit)
-    return Costs(tuple(layers), _peak_bytes(picture, steps, keras.tree.flatten(results)))
+    image = _Map((1, *shape), "float32")
+    results = _follow(model, image, visit)
+    return Costs(tuple(layers), _peak_bytes(image, steps, keras.tree.flatten(results)))
 
 
 @dataclass(frozen=True, eq=False)
@@ -199,12 +199,12 @@ def _multiply_adds(operation, incoming: tuple[int, ...], outgoing: tuple[int, ..
     )
 
 
-def _peak_bytes(picture: _Map, steps, results) -> int:
+def _peak_bytes(image: _Map, steps, results) -> int:
     """The most bytes held at once when each map is let go after its last use."""
-    last = {id(picture): -1} | {id(value): index for index, (maps, _) in enumerate(steps) for value in maps}
+    last = {id(image): -1} | {id(value): index for index, (maps, _) in enumerate(steps) for value in maps}
     last |= {id(result): len(steps) for result in results}
-    held = {id(picture): picture.bytes}
-    peak = picture.bytes
+    held = {id(image): image.bytes}
+    peak = image.bytes
     for index, (_, outputs) in enumerate(steps):
         held |= {id(output): output.bytes for output in outputs}
         peak = max(peak, sum(held.values()))
@@ -497,7 +497,7 @@ def effective_receptive_field(
 
 def _follow(model, value, visit: Callable):
     """Runs `visit(operation, *inputs)` instead of each layer, in the order of the graph, from one value for the
-    picture.
+    image.
 
     What `visit` returns goes on to the layers that come after. Models within the model are followed likewise.
     """
@@ -539,7 +539,7 @@ def _operations(model) -> list:
 
 
 def _picture_shape(model, input_shape: Sequence[int] | None) -> tuple[int, ...]:
-    """Height, width and channels of the picture."""
+    """Height, width and channels of the image."""
     inputs = _functional(model).inputs
     if len(inputs) != 1:
         raise ValueError(
@@ -553,6 +553,6 @@ def _picture_shape(model, input_shape: Sequence[int] | None) -> tuple[int, ...]:
         raise ValueError(f"input_shape is {shape}; {model.name!r} takes {own}.")
     if None in shape:
         raise ValueError(
-            f"input_shape: {model.name!r} takes pictures of any size; give one, such as (224, 224)."
+            f"input_shape: {model.name!r} takes images of any size; give one, such as (224, 224)."
         )
     return shape

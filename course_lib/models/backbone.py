@@ -1,7 +1,7 @@
 """ResNet, the network of He et al. (2016), https://arxiv.org/abs/1512.03385, as the backbone of other networks.
 
-A backbone looks at the picture and returns four maps of features, C2 to C5: at a quarter, an eighth, a sixteenth and a
-32nd of the picture's size, each with more channels than the one before. Mask R-CNN and DeepLab build on them.
+A backbone looks at the image and returns four maps of features, C2 to C5: at a quarter, an eighth, a sixteenth and a
+32nd of the image's size, each with more channels than the one before. Mask R-CNN and DeepLab build on them.
 
 Read top to bottom: the networks, then the stages and blocks that they are made of, then the normalization. `resnet50` is
 torchvision's, number by number: the stride sits in the block's 3 × 3 convolution ("v1.5"), and zeros pad all sides alike.
@@ -26,9 +26,9 @@ NORMALIZATIONS = ("batch", "group", "frozen_batch")
 OUTPUT_STRIDES = (8, 16, 32)
 
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
-"""Mean of red, green and blue over ImageNet's pictures, 0..1: what torchvision's weights were trained to see as 0."""
+"""Mean of red, green and blue over ImageNet's images, 0..1: what torchvision's weights were trained to see as 0."""
 IMAGENET_STD = (0.229, 0.224, 0.225)
-"""Standard deviation of red, green and blue over ImageNet's pictures: what those weights see as 1."""
+"""Standard deviation of red, green and blue over ImageNet's images: what those weights see as 1."""
 
 
 def resnet50(
@@ -47,11 +47,11 @@ def resnet50(
         [(56, 56, 256), (28, 28, 512), (14, 14, 1024), (7, 7, 2048)]
 
     Args:
-        input_shape: `(height, width, channels)`; height and width may be `None` for pictures of any size.
+        input_shape: `(height, width, channels)`; height and width may be `None` for images of any size.
         normalization: `"batch"`, `"group"` (groups of 8 channels, at most 32), which does not depend on how many
-            pictures are in a batch, or `"frozen_batch"`: for weights that were trained elsewhere, whose statistics the two
-            pictures of a step in detection would spoil.
-        output_stride: pixels of the picture per pixel of C5. At 16, the last stage does not halve the map but spreads its
+            images are in a batch, or `"frozen_batch"`: for weights that were trained elsewhere, whose statistics the two
+            images of a step in detection would corrupt.
+        output_stride: pixels of the image per pixel of C5. At 16, the last stage does not halve the map but spreads its
             3 × 3 kernels by 2 (atrous convolution: Chen et al. 2017, https://arxiv.org/abs/1706.05587); at 8, the last two
             stages do so. The number of parameters stays, and so do the features: every second (fourth) row and column of
             the larger map is the smaller one.
@@ -304,7 +304,7 @@ def batch_normalization(name: str, epsilon: float = 1e-3) -> layers.BatchNormali
 class FrozenBatchNormalization(layers.Layer):
     """Batch normalization whose four vectors stay as they were loaded: `gamma · (x − mean) / √(variance + ε) + beta`.
 
-    For fine-tuning: the statistics come from a large batch long ago, and a step with two pictures does not change them, nor
+    For fine-tuning: the statistics come from a large batch long ago, and a step with two images does not change them, nor
     the scale and shift learned with them. A fresh one changes next to nothing, so a network that is to learn from the
     start needs another normalization.
 

@@ -43,28 +43,28 @@ def deeplab(
     dropout: float = 0.1,
     name: str = "deeplab",
 ) -> keras.Model:
-    """A DeepLabV3+ that returns one logit per class and pixel, for pictures of any size.
+    """A DeepLabV3+ that returns one logit per class and pixel, for images of any size.
 
     `deeplab()` with its ResNet-50 has 40,352,181 trainable parameters. The paper's largest has another backbone,
     Xception, and its atrous convolutions separable.
 
     Args:
-        input_shape: `(height, width, channels)`; height and width may be `None` for pictures of any size.
+        input_shape: `(height, width, channels)`; height and width may be `None` for images of any size.
         num_classes: classes, the background included.
         backbone: `"resnet50"`, or `"small"`, a `small_resnet` with few channels, for a CPU.
-        output_stride: pixels of the picture per pixel of the map that the branches look at: 16, or 8 for four times the
+        output_stride: pixels of the image per pixel of the map that the branches look at: 16, or 8 for four times the
             work in the last stages and finer answers.
         aspp_filters: channels of each of the five branches and of what they are brought together to.
         rates: dilation of the three 3 × 3 branches in pixels of that map; `None` is 6, 12 and 18, doubled at output
-            stride 8, as published for pictures of 513 pixels. A rate as large as the map's side leaves only the middle
-            of the kernel inside, and the branch becomes a 1 × 1 convolution: give smaller ones for small pictures.
+            stride 8, as published for images of 513 pixels. A rate as large as the map's side leaves only the middle
+            of the kernel inside, and the branch becomes a 1 × 1 convolution: give smaller ones for small images.
         decoder_filters: channels that C2 is brought to (so many that it counts, so few that it does not outweigh the
             answer from below), and channels of the decoder's two 3 × 3 convolutions.
         widths, blocks: of the small backbone (see `small_resnet`), which has its own if these are `None`.
         multi_grid: factors of the dilation in the last stage (see `resnet50`).
-        normalization: `"batch"` or `"group"` before each ReLU. In the image-pooling branch one picture is one pixel, so
-            `"batch"` needs batches of several pictures to train.
-        dropout: share of the features dropped after the branches (the authors' code: 0.1).
+        normalization: `"batch"` or `"group"` before each ReLU. In the image-pooling branch one image is one pixel, so
+            `"batch"` needs batches of several images to train.
+        dropout: fraction of the features dropped after the branches (the authors' code: 0.1).
         name: name of the model.
 
     Returns:
@@ -116,7 +116,7 @@ def deeplab(
         body = small_resnet(input_shape, **{k: v for k, v in sizes.items() if v is not None}, **arguments)
     low, _, _, features = body.outputs
 
-    # ASPP: the same place at five scales, from one pixel to the whole picture.
+    # ASPP: the same location at five scales, from one pixel to the whole image.
     branches = [convolution(features, aspp_filters, 1, "aspp_1x1")]
     branches += [convolution(features, aspp_filters, 3, f"aspp_{rate}", rate) for rate in rates]
     pooled = layers.GlobalAveragePooling2D(keepdims=True, name="aspp_pool_mean")(features)

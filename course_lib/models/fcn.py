@@ -1,7 +1,7 @@
 """FCN, the fully convolutional network of Long, Shelhamer and Darrell (2015), https://arxiv.org/abs/1411.4038.
 
-A classifier looks at the whole picture and gives one answer. Its fully connected layers are convolutions whose kernel
-happens to be as large as the map that they see; written so, the same weights answer at every place of a larger picture,
+A classifier looks at the whole image and gives one answer. Its fully connected layers are convolutions whose kernel
+happens to be as large as the map that they see; written so, the same weights answer at every place of a larger image,
 once in 32 pixels (FCN-32s). Two finer maps of the same network add where things are (FCN-16s, FCN-8s).
 
 Read top to bottom: five stages of convolutions and pooling, the classifier as convolutions, the scores, the way up.
@@ -65,39 +65,39 @@ def fcn(
     score_initializer: str = "zeros",
     name: str | None = None,
 ) -> keras.Model:
-    """An FCN-32s, FCN-16s or FCN-8s that returns one logit per class and pixel, for pictures of any size.
+    """An FCN-32s, FCN-16s or FCN-8s that returns one logit per class and pixel, for images of any size.
 
     `fcn(padding="paper")` is the published FCN-8s for the 21 classes of PASCAL VOC: 134,489,759 parameters, of which
     the last upsampling's 112,896 stay as they are.
 
     Args:
-        input_shape: `(height, width, channels)`; height and width may be `None` for pictures of any size.
+        input_shape: `(height, width, channels)`; height and width may be `None` for images of any size.
         num_classes: classes, the background included.
-        stride: pixels of the picture per pixel of the finest map that scores are read from: 32 (fc7 alone), 16 (and
+        stride: pixels of the image per pixel of the finest map that scores are read from: 32 (fc7 alone), 16 (and
             pool4) or 8 (and pool3).
         backbone: `"vgg16"` (the paper) or `"small"`, the same stages and heads with few channels, for a CPU.
-        padding: `"same"`: each map is the picture's size divided by its stride, rounded up, and at the border the
-            outermost scores are repeated before they are interpolated. `"paper"`: 100 zeros around the picture and fc6
-            without padding (7 × 7: `head_size=7`), cropped at the end; on small pictures most of the work goes into
+        padding: `"same"`: each map is the image's size divided by its stride, rounded up, and at the border the
+            outermost scores are repeated before they are interpolated. `"paper"`: 100 zeros around the image and fc6
+            without padding (7 × 7: `head_size=7`), cropped at the end; on small images most of the work goes into
             zeros.
         widths: channels of the five stages, if not the backbone's own.
         convolutions: 3 × 3 convolutions in each of the five stages, if not the backbone's own.
         head_filters: channels of fc6 and fc7, if not the backbone's own.
         head_size: side of fc6's kernel, odd, if not the backbone's own (VGG-16 has 7, the small one 3).
         normalization: `None` (the paper), `"batch"` or `"group"` (groups of 8 channels) before each ReLU.
-        dropout: share of the features dropped after fc6 and after fc7 (the paper: 0.5).
+        dropout: fraction of the features dropped after fc6 and after fc7 (the paper: 0.5).
         learned: which upsampling is learned from its bilinear start: `"intermediate"` (the paper: the last one is fixed
             to bilinear interpolation, those before it are learned), `"all"`, or `"none"` (the authors' later code,
             which found no significant difference).
         score_initializer: of the 1 × 1 convolutions that give scores. The paper sets them to zero: every skip added to
-            a trained net starts by changing nothing. An untrained net then answers 0 everywhere.
+            a trained model starts by changing nothing. An untrained model then answers 0 everywhere.
         name: name of the model; `"fcn8s"` and the like by default.
 
     Returns:
         A `keras.Model`, float32 `(batch, height, width, channels)` in, logits `(batch, height, width, num_classes)`
         out. Layers bear the paper's names: `conv1_1` … `conv5_3`, `pool1` … `pool5`, `fc6`, `fc7`, `score_fr`,
-        `score_pool4`, `score_pool3`, `upscore2`, `upscore_pool4`, `upscore<stride>`; those that are in nets of two
-        strides have the same weights, so that one net can start from another as in the paper.
+        `score_pool4`, `score_pool3`, `upscore2`, `upscore_pool4`, `upscore<stride>`; those that are in models of two
+        strides have the same weights, so that one model can start from another as in the paper.
 
     Raises:
         ValueError: for an argument that is none of the above.
@@ -166,7 +166,7 @@ def fcn(
     inputs = keras.Input(input_shape, name="image")
     x = inputs
 
-    # Five stages, each ending at half the size. `start` is where in the picture the middle of a map's first pixel lies.
+    # Five stages, each ending at half the size. `start` is where in the image the middle of a map's first pixel lies.
     start = 0.0
     pools = {}
     for stage, (filters, count) in enumerate(zip(widths, convolutions, strict=True), start=1):

@@ -22,7 +22,7 @@ import numpy as np
 from keras import KerasTensor, ops
 
 LARGEST_GROWTH = math.log(1000 / 16)
-"""No predicted side is more than 62.5 times its reference's: what an untrained net says can't overflow `exp`."""
+"""No predicted side is more than 62.5 times its reference's: what an untrained model says can't overflow `exp`."""
 
 
 def encode_boxes(boxes, references, weights: Sequence[float] = (1.0, 1.0, 1.0, 1.0)):

@@ -69,8 +69,8 @@ def box_iou(boxes_a, boxes_b):
 def box_giou(boxes_a, boxes_b):
     """Generalised IoU (Rezatofighi et al. 2019, https://arxiv.org/abs/1902.09630, algorithm 1).
 
-    IoU minus the share of the smallest box around both that neither covers. IoU is 0 for all boxes that do not meet; this
-    goes on falling as they move apart, so that a loss made of it still has a gradient.
+    IoU minus the fraction of the smallest box around both that neither covers. IoU is 0 for all boxes that do not meet;
+    this goes on falling as they move apart, so that a loss made of it still has a gradient.
 
     Args:
         boxes_a: `(..., n, 4)`.

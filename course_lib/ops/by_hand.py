@@ -71,7 +71,7 @@ def decode(deltas, reference, weights=(1, 1, 1, 1)) -> np.ndarray:
     width_ref, height_ref = reference[2] - reference[0], reference[3] - reference[1]
     x = (reference[0] + reference[2]) / 2 + dx * width_ref
     y = (reference[1] + reference[3]) / 2 + dy * height_ref
-    width = width_ref * math.exp(min(dw, math.log(1000 / 16)))  # an untrained net may say anything
+    width = width_ref * math.exp(min(dw, math.log(1000 / 16)))  # an untrained model may say anything
     height = height_ref * math.exp(min(dh, math.log(1000 / 16)))
     return np.array([x - width / 2, y - height / 2, x + width / 2, y + height / 2])
 

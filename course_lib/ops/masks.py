@@ -1,9 +1,9 @@
 """Masks between the image and the grid of a box: pasted back for the answer, cut out for the training targets.
 
 The mask head answers with a small grid, 28 × 28, for each box. To become a mask of the image it is stretched to the box
-and pasted there; the truth goes the other way, cut out of the image and reduced to the grid (He et al. 2017, Mask R-CNN,
-section 3). Both ways are separable: rows and columns are stretched alone, each by a matrix of interpolation weights, and
-the mask stands between the two.
+and pasted there; the ground truth goes the other way, cut out of the image and reduced to the grid (He et al. 2017, Mask
+R-CNN, section 3). Both ways are separable: rows and columns are stretched alone, each by a matrix of interpolation weights,
+and the mask stands between the two.
 
 Boxes are `x1, y1, x2, y2` in pixels of the image.
 """
@@ -119,7 +119,7 @@ def crop_masks(
     """The true mask of each box's object, cut out and reduced to the mask head's grid: its training target.
 
     RoI Align with scale 1 on the object's mask, as torchvision makes its targets (`sampling_ratio` 0: one reading per
-    pixel and more). The target is the share of each cell that the object covers, not cut to 0 and 1.
+    pixel and more). The target is the fraction of each cell that the object covers, not cut to 0 and 1.
 
     Args:
         masks: `(batch, g, height, width)`, 0 and 1 of any type: one for each object, padding included; g at least 1.
@@ -194,10 +194,10 @@ def _reading(near, far, bins: int, length: int, sampling_ratio: int, max_samples
     )
     inside = ops.logical_and(positions >= -1.0, positions <= length)
     positions = ops.clip(ops.where(inside, positions, 0.0), 0.0, length - 1.0)[..., None]
-    share = ops.maximum(1.0 - ops.abs(positions - np.arange(length, dtype=np.float32)), 0.0)
-    share = share * ops.where(inside, weights, 0.0)[..., None]
+    weight = ops.maximum(1.0 - ops.abs(positions - np.arange(length, dtype=np.float32)), 0.0)
+    weight = weight * ops.where(inside, weights, 0.0)[..., None]
     points = positions.shape[-2] // bins
-    return ops.sum(ops.reshape(share, (*ops.shape(near), bins, points, length)), axis=-2)
+    return ops.sum(ops.reshape(weight, (*ops.shape(near), bins, points, length)), axis=-2)
 
 
 def _check_grids(masks, boxes) -> None:

@@ -59,7 +59,7 @@ def nms(boxes, scores, iou_threshold: float, max_output: int, valid=None, groups
     if count is None or scores.shape[-1] != count or len(scores.shape) != len(boxes.shape) - 1:
         raise ValueError(
             f"scores has shape {tuple(scores.shape)} for boxes of {tuple(boxes.shape)}; "
-            "there must be one score for each box, and a number of boxes that is known beforehand."
+            "there must be one score for each box, and a number of boxes that is known in advance."
         )
     if not 0 <= iou_threshold <= 1 or max_output < 1:
         raise ValueError(

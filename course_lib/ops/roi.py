@@ -34,7 +34,7 @@ def roi_levels(
 ):
     """Which level of the pyramid each box is read from: `k = floor(k0 + log2(√area / 224))`, within the levels there are.
 
-    A box as large as an ImageNet picture, 224 pixels, goes to level 4, stride 16, one half as wide to level 3. As in
+    A box as large as an ImageNet image, 224 pixels, goes to level 4, stride 16, one half as wide to level 3. As in
     torchvision, 1e-6 is added before rounding, so that a box of exactly 224 doesn't fall to the level below.
 
     Args:
@@ -348,7 +348,7 @@ def _bin_windows(near, far, bins: int, length, longest: int):
 
 
 def _neighbours(positions, weights, length):
-    """The two whole positions around each point, with the share that each has in the value read there."""
+    """The two whole positions around each point, with the weight that each has in the value read there."""
     length = ops.cast(length, "int32")[..., None]
     size = ops.cast(length, "float32")
     inside = ops.logical_and(positions >= -1.0, positions <= size)  # not so for what is not a number

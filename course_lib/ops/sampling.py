@@ -27,7 +27,7 @@ def sample_balanced(positive, negative, count: int, positive_fraction: float, ra
         negative: bool `(..., n)`, those that may be chosen as negatives; rows in neither are never chosen. A row in both
             counts as a positive.
         count: places for each list.
-        positive_fraction: share of the places that positives may take, 0..1; the number is rounded down.
+        positive_fraction: fraction of the places that positives may take, 0..1; the number is rounded down.
         random: a `keras.random.SeedGenerator`; or numbers `(..., n)` drawn by the caller, of which the largest win; or
             None: the first rows win.
 
@@ -44,7 +44,7 @@ def sample_balanced(positive, negative, count: int, positive_fraction: float, ra
     if rows is None or negative.shape[-1] != rows:
         raise ValueError(
             f"positive has shape {tuple(positive.shape)} and negative {tuple(negative.shape)}; "
-            "both must have one truth value for each row, and a number of rows that is known beforehand."
+            "both must have one truth value for each row, and a number of rows that is known in advance."
         )
     if count < 1 or not 0 <= positive_fraction <= 1:
         raise ValueError(
@@ -88,7 +88,7 @@ def take_rows(values, indices):
     """The rows that were chosen, list by list: `result[..., j, :] = values[..., indices[..., j], :]`.
 
     Args:
-        values: `(..., n, *rest)`, with n known beforehand.
+        values: `(..., n, *rest)`, with n known in advance.
         indices: integers `(..., k)` in 0..n-1; its leading axes are those of `values`.
 
     Returns:

@@ -1,7 +1,7 @@
-"""Overlap-tile prediction: pictures of any size through a net of one size (Ronneberger et al. 2015, figure 2).
+"""Overlap-tile prediction: images of any size through a model of one size (Ronneberger et al. 2015, figure 2).
 
 Each tile of the result is predicted from a window that reaches `margin` pixels further on every side; where the window
-leaves the picture, the picture is mirrored. With a margin as wide as the net can see, no seam is left.
+leaves the image, the image is mirrored. With a margin as wide as the model can see, no seam is left.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ def reflect(positions: np.ndarray, length: int) -> np.ndarray:
 
 
 def tiles(size: tuple[int, int], tile: tuple[int, int]) -> Iterator[tuple[int, int]]:
-    """Top-left corners of the tiles that cover a picture of `size`, row by row; the last ones may reach beyond it."""
+    """Top-left corners of the tiles that cover an image of `size`, row by row; the last ones may reach beyond it."""
     for top in range(0, size[0], tile[0]):
         for left in range(0, size[1], tile[1]):
             yield top, left
@@ -36,11 +36,11 @@ def overlap_tile(
     out: np.ndarray | None = None,
     progress: Callable | None = None,
 ) -> np.ndarray:
-    """Predict a picture of any size tile by tile.
+    """Predict an image of any size tile by tile.
 
     Args:
         predict: takes windows `(batch, tile + 2 · margin, …, channels)` and returns either the tile alone
-            `(batch, *tile, k)`, as an unpadded net does, or all of the window, whose margin is then cut off.
+            `(batch, *tile, k)`, as an unpadded model does, or all of the window, whose margin is then cut off.
         image: `(height, width, channels)`; read one window at a time, so it may be a memory map.
         tile: height and width of the result's tiles in pixels.
         margin: pixels of context on each side.
@@ -79,7 +79,7 @@ def overlap_tile(
         if predicted.shape[1:3] != tuple(tile):
             raise ValueError(
                 f"predict returned {predicted.shape[1:3]} for a window of {window}; it must return the window's size or "
-                f"the tile's, {tuple(tile)}. For an unpadded U-Net, margin is half of what the net takes off."
+                f"the tile's, {tuple(tile)}. For an unpadded U-Net, margin is half of what the model takes off."
             )
         if out is None:
             out = np.empty((height, width, predicted.shape[-1]), predicted.dtype)

@@ -30,7 +30,7 @@ class Poster:
     Attributes:
         title, subtitle: at the top; the subtitle says what the network answers.
         build: makes the network as published.
-        image_size: rows and columns of the picture, where the network takes any.
+        image_size: rows and columns of the image, where the network takes any.
         read: makes the plan of `(model, image_size)`.
         page: width and height of the plan's drawing.
         paint: draws the plan on a canvas of that size.
@@ -62,7 +62,7 @@ def poster(name: str, model=None, image_size: tuple[int, int] | None = None):
     Args:
         name: one of `POSTERS`.
         model: to draw in place of the published network; of the same kind.
-        image_size: rows and columns of the picture, where the model takes any.
+        image_size: rows and columns of the image, where the model takes any.
 
     Returns:
         The Matplotlib figure, A3 across.
@@ -180,7 +180,7 @@ def _pixels(model, **arguments) -> str:
     from course_lib.models.analysis import receptive_field
 
     rows, columns = receptive_field(model, **arguments).size
-    return "the whole picture" if rows is None else f"{rows} × {columns} pixels"
+    return "the whole image" if rows is None else f"{rows} × {columns} pixels"
 
 
 def _weights(model) -> list[tuple[str, str]]:
@@ -195,7 +195,7 @@ def _semantic(model, plan, **without) -> list[tuple[str, str]]:
     from course_lib.models.analysis import costs
 
     image, logits = plan.maps["image"], plan.maps["logits"]
-    rows = [*_weights(model), ("picture", str(image)), ("logits", str(logits))]
+    rows = [*_weights(model), ("image", str(image)), ("logits", str(logits))]
     if image.rows is not None and image.columns is not None:
         work = costs(model, (image.rows, image.columns)).multiply_adds
         rows.append(("multiply-adds", _billions(work)))
@@ -206,18 +206,18 @@ def _semantic(model, plan, **without) -> list[tuple[str, str]]:
 
 
 def _instances(model, plan) -> list[tuple[str, str]]:
-    """The table of a Mask R-CNN: the work on the whole picture, and that on what was found."""
+    """The table of a Mask R-CNN: the work on the whole image, and that on what was found."""
     import keras
 
     from course_lib.models.analysis import costs
 
-    picture = keras.Input((plan.image.rows, plan.image.columns, plan.image.channels))
-    answers = [model.rpn_head(level) for level in model.fpn(model.backbone(picture))]
-    whole = costs(keras.Model(picture, answers)).multiply_adds
+    image = keras.Input((plan.image.rows, plan.image.columns, plan.image.channels))
+    answers = [model.rpn_head(level) for level in model.fpn(model.backbone(image))]
+    whole = costs(keras.Model(image, answers)).multiply_adds
     proposals, detections = plan.settings.rpn_post_nms_top_n[1], plan.settings.box_detections_per_img
     rows = [
         *_weights(model),
-        ("picture", str(plan.image)),
+        ("image", str(plan.image)),
         ("multiply-adds: parts 1 and 2", _billions(whole)),
         (f"part 4, {proposals:,} regions", _billions(proposals * costs(model.box_head).multiply_adds)),
     ]
@@ -257,7 +257,7 @@ def _published_mask_rcnn():
 POSTERS = {
     "unet": Poster(
         title="U-Net",
-        subtitle="A class for every pixel, learned from few pictures: down for what, up for where, across for the detail.",
+        subtitle="A class for every pixel, learned from few images: down for what, up for where, across for the detail.",
         build=_published_unet,
         image_size=None,
         read=lambda model, _: unet.read_unet(model),
@@ -265,16 +265,16 @@ POSTERS = {
         paint=unet.paint_unet,
         numbers=_semantic,
         reading=(
-            "Left, downwards: what is in the picture. Each step halves the side and doubles the channels.",
+            "Left, downwards: what is in the image. Each step halves the side and doubles the channels.",
             "Right, upwards: where it is. Each step doubles the side again.",
             "Dashed, across: the left side's detail, joined to the map on the right.",
-            "A convolution without padding loses the outermost pixels: then the answer is smaller than the picture.",
+            "A convolution without padding loses the outermost pixels: then the answer is smaller than the image.",
         ),
         fills=(
             (board.DOWN, "encoder, on the way down"),
             (board.DEEP, "bottleneck"),
             (board.UP, "decoder, on the way up"),
-            (board.ANSWER, "picture and logits"),
+            (board.ANSWER, "image and logits"),
         ),
         source="Ronneberger, Fischer, Brox: U-Net: Convolutional Networks for Biomedical Image Segmentation. MICCAI 2015, "
         "arXiv:1505.04597, figure 1.",
@@ -298,7 +298,7 @@ POSTERS = {
             (board.DOWN, "stages of the classifier"),
             (board.DEEP, "its dense layers, as convolutions"),
             (board.UP, "scores made denser"),
-            (board.ANSWER, "picture, scores, logits"),
+            (board.ANSWER, "image, scores, logits"),
         ),
         source="Long, Shelhamer, Darrell: Fully Convolutional Networks for Semantic Segmentation. CVPR 2015, "
         "arXiv:1411.4038.",
@@ -314,7 +314,7 @@ POSTERS = {
         numbers=lambda model, plan: _semantic(model, plan, without=["aspp_pool"]),
         reading=(
             "The backbone leaves its last halvings out. Its kernels are spread in their place (dilation), and see as far.",
-            "ASPP: five looks at one place, from one pixel to the whole picture. Dots: the pixels that a kernel reads.",
+            "ASPP: five looks at one place, from one pixel to the whole image. Dots: the pixels that a kernel reads.",
             "Dashed: one early map, of few channels, goes past all that.",
             "The answer is interpolated twice; nothing on the way up is learned but what stands between.",
         ),
@@ -322,7 +322,7 @@ POSTERS = {
             (board.DOWN, "backbone"),
             (board.DEEP, "ASPP"),
             (board.UP, "decoder"),
-            (board.ANSWER, "picture, scores, logits"),
+            (board.ANSWER, "image, scores, logits"),
         ),
         source="Chen, Zhu, Papandreou, Schroff, Adam: Encoder-Decoder with Atrous Separable Convolution for Semantic Image "
         "Segmentation. ECCV 2018, arXiv:1802.02611.",
@@ -337,7 +337,7 @@ POSTERS = {
         paint=mask_rcnn.paint_mask_rcnn,
         numbers=_instances,
         reading=(
-            "1 describes the picture, in pixels of several sizes. 2 says where something may be. 3 cuts it out. "
+            "1 describes the image, in pixels of several sizes. 2 says where something may be. 3 cuts it out. "
             "4 says what it is and moves the box. 5 says which pixels belong to it.",
             "Hexagons: the losses. They are added up, and all parts learn at the same time.",
             "4 and 5 see one region at a time: their work grows with the number of regions, that of 1 and 2 does not.",
@@ -346,7 +346,7 @@ POSTERS = {
             (board.DOWN, "features"),
             (board.UP, "pyramid, enlarged"),
             (board.DEEP, "dense layers"),
-            (board.ANSWER, "picture, mask logits"),
+            (board.ANSWER, "image, mask logits"),
         ),
         source="He, Gkioxari, Dollár, Girshick: Mask R-CNN. ICCV 2017, arXiv:1703.06870. Lin et al.: Feature Pyramid "
         "Networks for Object Detection. CVPR 2017, arXiv:1612.03144.",

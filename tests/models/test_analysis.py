@@ -72,7 +72,7 @@ def test_one_layer_by_hand(layer, shape, multiply_adds, parameters):
 
 
 def test_vgg16_has_the_published_work():
-    """15.5 thousand million multiply-adds, 31 thousand million FLOPs for a picture of 224 pixels."""
+    """15.5 thousand million multiply-adds, 31 thousand million FLOPs for an image of 224 pixels."""
     by_hand, incoming, side = 0, 3, 224
     for width, repeats in zip((64, 128, 256, 512, 512), (2, 2, 3, 3, 3)):
         for _ in range(repeats):
@@ -117,7 +117,7 @@ def test_totals_and_any_size(build):
     assert small.parameters == large.parameters == model.count_params()
     assert 3 * small.multiply_adds < large.multiply_adds <= 4 * small.multiply_adds
     assert small.layers[-1].shape == (64, 96, 4)
-    with pytest.raises(ValueError, match="takes pictures of any size; give one"):
+    with pytest.raises(ValueError, match="takes images of any size; give one"):
         costs(model)
     with pytest.raises(ValueError, match=r"input_shape is \(64, 64, 1\)"):
         costs(model, (64, 64, 1))

@@ -281,7 +281,7 @@ def test_every_map_changes_with_the_depth_and_the_skip():
     for depth in (1, 2, 3):
         lines = drawn(depth=depth)
         assert f"{64 // 2**depth}²" in lines and f"{64 // 2 ** (depth + 1)}²" not in lines
-        assert lines.count("64²") == 7  # picture, two convolutions, joined, two convolutions, logits
+        assert lines.count("64²") == 7  # image, two convolutions, joined, two convolutions, logits
     assert "skip: concatenate" in drawn(depth=2) and "skip: add" in drawn(depth=2, skip="add")
     assert not any("skip" in line for line in drawn(depth=2, skip="none"))
     assert "3 × 3 convolution, batch norm, ReLU" in drawn(depth=1, normalization="batch")
@@ -461,7 +461,7 @@ def test_a_posters_numbers_are_the_models(models):
     side = receptive_field(models["unet"]).size[0]
     assert f"{side} × {side} pixels" in drawn
     drawn = words(posters.poster("deeplab", models["deeplab"], (96, 128)))
-    assert "the whole picture" in drawn and "96 × 128 × 3" in drawn
+    assert "the whole image" in drawn and "96 × 128 × 3" in drawn
 
 
 def test_the_published_networks_are_those_of_the_posters():

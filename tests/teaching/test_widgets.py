@@ -1,4 +1,4 @@
-"""The widgets: what they compute, that a moved control moves picture and numbers, and that a still picture is left."""
+"""The widgets: what they compute, that a moved control moves image and numbers, and that a still image is left."""
 
 import base64
 import builtins
@@ -20,10 +20,10 @@ from course_lib.teaching import widgets
 from course_lib.teaching.widgets.boxes_canvas import anchors_answer, boxes_answer
 from course_lib.teaching.widgets.canvas import SCALE, Canvas, Plane, rgb
 from course_lib.teaching.widgets.masks_canvas import (
+    corrupted,
     example,
     mask_answer,
     precision_and_recall,
-    spoilt,
     three_discs,
     threshold_answer,
     unsure_guess,
@@ -35,7 +35,7 @@ ALL = ["boxes", "mask_metrics", "threshold", "anchors", "roi_align", "unet_shape
 
 
 def pixels(answer):
-    """The picture of an answer as an array `(height, width, 3)`."""
+    """The image of an answer as an array `(height, width, 3)`."""
     return np.asarray(Image.open(io.BytesIO(answer.drawing.png)).convert("RGB"))
 
 
@@ -75,11 +75,11 @@ def test_a_box_off_the_grid_is_named(box):
 
 
 def test_the_picture_of_two_boxes_has_the_colours_of_its_legend():
-    picture = pixels(boxes_answer((2, 1, 6, 4), (4, 2, 9, 5)))
+    image = pixels(boxes_answer((2, 1, 6, 4), (4, 2, 9, 5)))
 
     def at(x, y):  # a quarter into the square, off its lines
         left, top = (round(SCALE * value) for value in (30 + 33 * (x + 0.4), 36 + 33 * (y + 0.4)))
-        return picture[top, left] / 255
+        return image[top, left] / 255
 
     for square, colour in (
         ((3, 1), "#0072B2"),
@@ -112,64 +112,64 @@ def test_erosion_lowers_dice_and_a_shift_keeps_the_area():
         assert moved["found pixels"] == moved["true pixels"]
         assert moved["IoU"] < 1
         mask = np.roll(discs > 0, (down, right), axis=(0, 1))  # the discs do not reach the edge
-        assert np.array_equal(spoilt(discs, right=right, down=down), mask)
+        assert np.array_equal(corrupted(discs, right=right, down=down), mask)
 
 
 def test_growing_and_shrinking_are_by_single_pixels():
     point = np.zeros((9, 9), int)
     point[4, 4] = 7
-    assert spoilt(point, grow=1).sum() == 5 and spoilt(point, grow=2).sum() == 13
-    assert spoilt(point, grow=-1).sum() == 0
+    assert corrupted(point, grow=1).sum() == 5 and corrupted(point, grow=2).sum() == 13
+    assert corrupted(point, grow=-1).sum() == 0
     assert mask_answer(point, grow=-1).numbers["Hausdorff (px)"] == np.inf
 
 
 def test_a_hole_lies_in_the_middle_of_each_object_and_moves_with_it():
     discs = three_discs()
-    gone = (discs > 0) & ~spoilt(discs, hole=4)
+    gone = (discs > 0) & ~corrupted(discs, hole=4)
     assert sorted(np.unique(discs[gone])) == [1, 2, 3]
     for k in (1, 2, 3):
         middle, hole = (np.argwhere(where).mean(0) for where in (discs == k, gone & (discs == k)))
         assert np.allclose(middle, hole, atol=0.01)
-    assert np.array_equal(spoilt(discs, hole=4, right=5), np.roll(spoilt(discs, hole=4), 5, axis=1))
+    assert np.array_equal(corrupted(discs, hole=4, right=5), np.roll(corrupted(discs, hole=4), 5, axis=1))
 
 
 def test_what_leaves_the_picture_is_gone_and_does_not_come_back_on_the_other_side():
     edge = np.zeros((8, 8), int)
     edge[:, 6:] = 1
-    assert spoilt(edge, right=1).sum() == 8 and spoilt(edge, right=2).sum() == 0
+    assert corrupted(edge, right=1).sum() == 8 and corrupted(edge, right=2).sum() == 0
 
 
 # A threshold
 
 
 def test_precision_and_recall_by_counting():
-    truth = np.array([1, 1, 1, 1, 0, 0, 0, 0], bool)
+    target = np.array([1, 1, 1, 1, 0, 0, 0, 0], bool)
     found = np.array([1, 1, 1, 0, 1, 0, 0, 0], bool)
-    assert precision_and_recall(truth, found) == (3 / 4, 3 / 4)
-    assert precision_and_recall(truth, np.ones(8, bool)) == (1 / 2, 1)
-    precision, recall = precision_and_recall(truth, np.zeros(8, bool))
+    assert precision_and_recall(target, found) == (3 / 4, 3 / 4)
+    assert precision_and_recall(target, np.ones(8, bool)) == (1 / 2, 1)
+    precision, recall = precision_and_recall(target, np.zeros(8, bool))
     assert np.isnan(precision) and recall == 0
 
 
 def test_a_higher_threshold_never_raises_recall_and_one_best_serves_iou_and_dice():
-    truth, probability = example()
-    answers = [threshold_answer(truth, probability, k / 20).numbers for k in range(21)]
+    target, probability = example()
+    answers = [threshold_answer(target, probability, k / 20).numbers for k in range(21)]
     recall = [numbers["recall"] for numbers in answers]
     assert recall == sorted(recall, reverse=True) and recall[0] == 1 and recall[-1] == 0
     assert np.argmax([n["IoU"] for n in answers]) == np.argmax([n["Dice"] for n in answers])
-    assert answers[10]["IoU"] == metrics.iou(truth, probability > 0.5)
+    assert answers[10]["IoU"] == metrics.iou(target, probability > 0.5)
 
 
 def test_nothing_found_has_no_precision_and_says_so():
-    truth, probability = example()
-    assert "Precision has no value, recall 0%" in threshold_answer(truth, probability, 1.0).words
+    target, probability = example()
+    assert "Precision has no value, recall 0%" in threshold_answer(target, probability, 1.0).words
 
 
 def test_the_unsure_guess_is_a_probability_and_the_same_every_time():
-    truth, probability = example()
-    assert probability.shape == truth.shape and 0 <= probability.min() and probability.max() <= 1
-    assert np.array_equal(probability, unsure_guess(truth))
-    assert probability[truth].mean() > 0.5 > probability[~truth].mean()
+    target, probability = example()
+    assert probability.shape == target.shape and 0 <= probability.min() and probability.max() <= 1
+    assert np.array_equal(probability, unsure_guess(target))
+    assert probability[target].mean() > 0.5 > probability[~target].mean()
 
 
 # Anchors
@@ -355,8 +355,8 @@ def test_without_ipywidgets_it_says_what_to_do_in_a_sentence(name, monkeypatch):
         (lambda: widgets.mask_metrics(np.zeros((8, 8), int)), "objects has shape"),
         (lambda: widgets.mask_metrics(np.ones((8, 8))), "type float64"),
         (lambda: widgets.mask_metrics(np.ones((2, 8, 8), int)), r"objects has shape \(2, 8, 8\)"),
-        (lambda: widgets.threshold(probability=np.ones((8, 8))), "truth is missing"),
-        (lambda: widgets.threshold(np.ones((8, 8), int)), "truth has shape"),
+        (lambda: widgets.threshold(probability=np.ones((8, 8))), "target is missing"),
+        (lambda: widgets.threshold(np.ones((8, 8), int)), "target has shape"),
         (
             lambda: widgets.threshold(np.ones((8, 8), bool), np.ones((8, 9))),
             r"probability has shape \(8, 9\)",
@@ -386,9 +386,9 @@ def test_what_one_gives_is_what_one_sees():
     assert live.answer.numbers["GIoU"] == pytest.approx(float(np.asarray(box_giou(one, other_box))[0, 0]))
     named = widgets.anchors(np.zeros((64, 64, 1)), [[8, 8, 40, 40]], ["disc"])
     assert named.answer.numbers["best"].shape == (1,)
-    truth = np.zeros((16, 16), bool)
-    truth[4:12, 4:12] = True
-    sure = widgets.threshold(truth, truth.astype(float))
+    target = np.zeros((16, 16), bool)
+    target[4:12, 4:12] = True
+    sure = widgets.threshold(target, target.astype(float))
     assert sure.answer.numbers["precision"] == sure.answer.numbers["recall"] == 1
 
 
@@ -400,12 +400,12 @@ def test_the_board_draws_where_it_is_told():
     canvas.box((5, 5, 15, 10), fill="#0072B2")
     canvas.bar((20, 5, 40, 10), 0.5, colour="#009E73")
     canvas.bar((20, 12, 40, 16), float("nan"), colour="#009E73")
-    picture = np.asarray(Image.open(io.BytesIO(canvas.png)))
-    assert picture.shape == (20 * SCALE, 40 * SCALE, 3)
-    blue = (picture == np.rint(255 * rgb("#0072B2"))).all(-1)
+    image = np.asarray(Image.open(io.BytesIO(canvas.png)))
+    assert image.shape == (20 * SCALE, 40 * SCALE, 3)
+    blue = (image == np.rint(255 * rgb("#0072B2"))).all(-1)
     assert np.array_equal(np.argwhere(blue).min(0), [5 * SCALE, 5 * SCALE])
     assert blue.sum() == 10 * SCALE * 5 * SCALE
-    green = (picture == np.rint(255 * rgb("#009E73"))).all(-1)
+    green = (image == np.rint(255 * rgb("#009E73"))).all(-1)
     assert green.sum() == 10 * SCALE * 5 * SCALE  # half of the bar, and none for what is not a number
     plane = Plane(canvas, 3, 4, 2)
     assert plane.at(5, 6) == (13, 16)

@@ -1,4 +1,4 @@
-"""An optimizer that leaves out the steps that would spoil the weights, and a mean that leaves out their losses."""
+"""An optimizer that leaves out the steps that would corrupt the weights, and a mean that leaves out their losses."""
 
 from __future__ import annotations
 

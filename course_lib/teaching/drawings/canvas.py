@@ -75,7 +75,7 @@ class Canvas:
 
     Args:
         figure: to draw in.
-        rectangle: left, bottom, width and height of the place in the figure, as shares of the figure.
+        rectangle: left, bottom, width and height of the place in the figure, as fractions of the figure.
         width, height: of the drawing, in its own inches.
     """
 
@@ -131,8 +131,8 @@ class Canvas:
             # A head that is dashed or hollow, too, would be torn: that part of the line ends where it begins.
             (x, y), (end_x, end_y) = points[-2:]
             length = ((end_x - x) ** 2 + (end_y - y) ** 2) ** 0.5
-            share = max(0.0, 1 - 0.9 * head / 72 / max(length, 1e-9))
-            neck = (x + share * (end_x - x), y + share * (end_y - y))
+            fraction = max(0.0, 1 - 0.9 * head / 72 / max(length, 1e-9))
+            neck = (x + fraction * (end_x - x), y + fraction * (end_y - y))
             self.arrow(*points[:-1], neck, line=line, head=0, **style)
             if hollow:
                 self.arrow(*points[:-1], neck, line=0.4 * line, head=0, color="white")
@@ -244,14 +244,14 @@ def scaled(levels: dict[str, Level], least: float, most: float):
     low, high = math.log2(min(rows)), math.log2(max(rows))
 
     def height(level: Level) -> float:
-        share = (math.log2(level.rows) - low) / (high - low) if high > low else 1.0
-        return least + (most - least) * share
+        fraction = (math.log2(level.rows) - low) / (high - low) if high > low else 1.0
+        return least + (most - least) * fraction
 
     return height
 
 
 def read_maps(model: keras.Model, image_size: tuple[int, int] | None) -> dict[str, Level]:
-    """Every map of a functional model by the name of its layer, for a picture of a size (rows, columns); nothing is run.
+    """Every map of a functional model by the name of its layer, for an image of a size (rows, columns); nothing is run.
 
     Args:
         model: with one input.

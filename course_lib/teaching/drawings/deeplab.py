@@ -37,7 +37,7 @@ class DeepLabPlan:
 
     Attributes:
         name: of the model.
-        maps: of every layer, by its name, for a picture of one size; `image` is the picture.
+        maps: of every layer, by its name, for an image of one size; `image` is the image.
         blocks: number of blocks in each of the four stages of the backbone.
         dilations: of the kernels in the last block of each stage.
         rates: of the atrous branches.
@@ -59,7 +59,7 @@ def read_deeplab(model: keras.Model, image_size: tuple[int, int] | None = None) 
 
     Args:
         model: as `models.deeplab` builds it.
-        image_size: rows and columns of the picture, where the model takes any; 512 of each by default.
+        image_size: rows and columns of the image, where the model takes any; 512 of each by default.
 
     Raises:
         ValueError: if the model has no layers named as `models.deeplab` names them.

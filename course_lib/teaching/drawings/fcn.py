@@ -46,10 +46,10 @@ class FCNPlan:
 
     Attributes:
         name: of the model.
-        maps: of every layer, by its name, for a picture of one size; `image` is the picture.
+        maps: of every layer, by its name, for an image of one size; `image` is the image.
         convolutions: number of 3 × 3 convolutions in each of the five stages.
         head_size: side of fc6's kernel.
-        zeros: pixels of zeros put around the picture; 0 for none.
+        zeros: pixels of zeros put around the image; 0 for none.
         ups: the upsamplings in the order in which they come.
         normalized: whether a normalization stands before each ReLU.
         parameters, fixed: number of all weights, and of those that do not learn.
@@ -71,7 +71,7 @@ def read_fcn(model: keras.Model, image_size: tuple[int, int] | None = None) -> F
 
     Args:
         model: as `models.fcn` builds it.
-        image_size: rows and columns of the picture, where the model takes any; 512 of each by default.
+        image_size: rows and columns of the image, where the model takes any; 512 of each by default.
 
     Raises:
         ValueError: if the model has no layers named as `models.fcn` names them.
@@ -101,7 +101,7 @@ def read_fcn(model: keras.Model, image_size: tuple[int, int] | None = None) -> F
 
 
 def draw_fcn(model: keras.Model | FCNPlan, image_size: tuple[int, int] | None = None, width: float = 12.0):
-    """An FCN: its stages from left to right, and below them, from right to left, the scores on their way to the picture.
+    """An FCN: its stages from left to right, and below them, from right to left, the scores on their way to the image.
 
     A stage is a block of as many bars as it has convolutions. Heights stand for the rows of a map, on a logarithmic
     scale.

@@ -40,7 +40,7 @@ class MaskRCNNPlan:
 
     Attributes:
         name: of the model.
-        image: the picture.
+        image: the image.
         body, pyramid: the maps C2 … C5 of the backbone, and P2 … P5 and `pool` of the pyramid, from the finest.
         blocks: number of blocks in each of the four stages of the backbone.
         anchors: number of anchors on all levels together.
@@ -74,7 +74,7 @@ def read_mask_rcnn(model: MaskRCNN, image_size: tuple[int, int] = (512, 512)) ->
 
     Args:
         model: a `models.mask_rcnn.MaskRCNN`.
-        image_size: rows and columns of the picture; the model takes any.
+        image_size: rows and columns of the image; the model takes any.
 
     Raises:
         ValueError: if the model has not the five parts.
@@ -87,8 +87,8 @@ def read_mask_rcnn(model: MaskRCNN, image_size: tuple[int, int] = (512, 512)) ->
             f"model is {getattr(model, 'name', model)!r}, without backbone, fpn, rpn_head, box_head and mask_head; "
             "give a MaskRCNN."
         )
-    picture = keras.KerasTensor((1, *image_size, model.channels))
-    body = model.backbone.compute_output_spec(picture)
+    image = keras.KerasTensor((1, *image_size, model.channels))
+    body = model.backbone.compute_output_spec(image)
     pyramid = list(model.fpn.compute_output_spec(body))
     objectness, deltas = model.rpn_head.compute_output_spec(pyramid[0])
     fine = len(body)
@@ -153,7 +153,7 @@ def draw_mask_rcnn(
 
     Args:
         model: a `models.mask_rcnn.MaskRCNN`, or its plan (`read_mask_rcnn`).
-        image_size: rows and columns of the picture.
+        image_size: rows and columns of the image.
         width: of the figure in inches.
 
     Returns:

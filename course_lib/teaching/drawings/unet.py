@@ -55,7 +55,7 @@ class UNetPlan:
 
     @property
     def depth(self) -> int:
-        """How many times the picture is halved."""
+        """How many times the image is halved."""
         return sum(name.startswith("encoder_") and name.endswith("_pool") for name in self.maps)
 
     @property
@@ -112,7 +112,7 @@ def read_unet(model: keras.Model) -> UNetPlan:
 
 
 def _unet_names(depth: int) -> list[str]:
-    """The layers of a plan in the order in which they are computed; not every net has each."""
+    """The layers of a plan in the order in which they are computed; not every model has each."""
     names = ["image"]
     for k in range(1, depth + 1):
         names += [f"encoder_{k}_a", f"encoder_{k}", f"encoder_{k}_pool"]

@@ -1,9 +1,9 @@
-"""Things to touch: widgets whose picture and numbers follow the sliders, each with a still picture of itself.
+"""Things to touch: widgets whose image and numbers follow the sliders, each with a still image of itself.
 
     from course_lib.teaching import widgets
     widgets.boxes()          # in a notebook
 
-With a kernel one moves the controls, by mouse or keyboard. The picture also lies in the cell's output as a PNG, for those
+With a kernel one moves the controls, by mouse or keyboard. The image also lies in the cell's output as a PNG, for those
 who read the notebook without one. What a widget computes and draws stands apart, as plain functions from the controls'
 values to an `Answer`: `widgets_boxes`, `widgets_masks`, ... .
 """
@@ -31,12 +31,12 @@ class Live:
     """
 
     def __init__(self, answer_to: Callable[..., Answer], controls: dict[str, Any], shows: str):
-        """Put controls, picture and words together.
+        """Put controls, image and words together.
 
         Args:
             answer_to: from the controls' values, by name, to the answer.
             controls: name → control.
-            shows: what is to be seen, in a sentence; the picture's alt text.
+            shows: what is to be seen, in a sentence; the image's alt text.
         """
         widgets = _ipywidgets()
         self.controls, self._answer_to, self._shows = controls, answer_to, shows
@@ -59,7 +59,7 @@ class Live:
         )
 
     def _repr_mimebundle_(self, include: Any = None, exclude: Any = None) -> tuple[dict, dict]:
-        """The widget, and beside it the picture and the words: a reader shows the liveliest that it can."""
+        """The widget, and beside it the image and the words: a reader shows the liveliest that it can."""
         drawing = self.answer.drawing
         data = self.widget._repr_mimebundle_() | {
             "text/plain": self.answer.words,
@@ -98,7 +98,7 @@ def mask_metrics(objects: np.ndarray | None = None) -> Live:
     """A mask to grow, shrink, move and hole while every metric follows.
 
     Args:
-        objects: the truth, int `(height, width)`, 0 = background; three discs by default.
+        objects: the ground truth, int `(height, width)`, 0 = background; three discs by default.
 
     Raises:
         ValueError: if `objects` is no map of at least one object.
@@ -125,12 +125,12 @@ def mask_metrics(objects: np.ndarray | None = None) -> Live:
     )
 
 
-def threshold(truth: np.ndarray | None = None, probability: np.ndarray | None = None) -> Live:
+def threshold(target: np.ndarray | None = None, probability: np.ndarray | None = None) -> Live:
     """A threshold to move; the mask, precision and recall follow.
 
     Args:
-        truth: bool `(height, width)`; cells by default.
-        probability: float `(height, width)` in 0..1; by default an unsure guess of `truth`.
+        target: bool `(height, width)`; cells by default.
+        probability: float `(height, width)` in 0..1; by default an unsure guess of `target`.
 
     Raises:
         ValueError: if the two do not fit each other, or `probability` is none.
@@ -142,26 +142,26 @@ def threshold(truth: np.ndarray | None = None, probability: np.ndarray | None = 
         unsure_guess,
     )
 
-    if truth is None and probability is not None:
-        raise ValueError("truth is missing; give the mask that this probability is a guess of.")
-    truth = example()[0] if truth is None else np.asarray(truth)
-    if truth.ndim != 2 or truth.dtype != bool or not truth.any():
+    if target is None and probability is not None:
+        raise ValueError("target is missing; give the mask that this probability is a guess of.")
+    target = example()[0] if target is None else np.asarray(target)
+    if target.ndim != 2 or target.dtype != bool or not target.any():
         raise ValueError(
-            f"truth has shape {truth.shape} and type {truth.dtype}; give a mask (height, width) of true and false, "
+            f"target has shape {target.shape} and type {target.dtype}; give a mask (height, width) of true and false, "
             "such as labels == 1, that is true somewhere."
         )
-    probability = unsure_guess(truth) if probability is None else np.asarray(probability, float)
-    if probability.shape != truth.shape or not (0 <= probability.min() and probability.max() <= 1):
+    probability = unsure_guess(target) if probability is None else np.asarray(probability, float)
+    if probability.shape != target.shape or not (0 <= probability.min() and probability.max() <= 1):
         raise ValueError(
             f"probability has shape {probability.shape} and values {probability.min():g} to {probability.max():g}; "
-            f"give one in 0..1 for each of {truth.shape} pixels. Logits go through a sigmoid first."
+            f"give one in 0..1 for each of {target.shape} pixels. Logits go through a sigmoid first."
         )
-    curve = threshold_curve(truth, probability)
+    curve = threshold_curve(target, probability)
     controls = {
         "threshold": _ipywidgets().FloatSlider(value=0.5, min=0, max=1, step=0.02, **_labelled("threshold")),
     }
     return Live(
-        functools.partial(threshold_answer, truth, probability, curve=curve),
+        functools.partial(threshold_answer, target, probability, curve=curve),
         controls,
         "A map of probabilities, the mask above the threshold, and a point on the curve of precision against recall.",
     )
@@ -173,7 +173,7 @@ def anchors(
     """Anchors by side, ratio and stride; the best one for each object follows.
 
     Args:
-        image: float `(height, width, 1 or 3)` in 0..1; a picture of `scenes` by default.
+        image: float `(height, width, 1 or 3)` in 0..1; an image of `scenes` by default.
         boxes: its objects, `(n, 4)` in pixels.
         names: of the objects; numbers by default.
 
@@ -191,10 +191,10 @@ def anchors(
     boxes = np.zeros((0, 4)) if boxes is None else np.asarray(boxes, float)
     if boxes.ndim != 2 or boxes.shape[-1] != 4 or not len(boxes):
         raise ValueError(
-            f"boxes has shape {boxes.shape}; give the picture's objects (n, 4): x1, y1, x2, y2, at least one."
+            f"boxes has shape {boxes.shape}; give the image's objects (n, 4): x1, y1, x2, y2, at least one."
         )
     if np.ndim(image) != 3 or np.shape(image)[-1] not in (1, 3):
-        raise ValueError(f"image has shape {np.shape(image)}; give one picture (height, width, 1 or 3).")
+        raise ValueError(f"image has shape {np.shape(image)}; give one image (height, width, 1 or 3).")
     if len(names) not in (0, len(boxes)):
         raise ValueError(f"names: {len(names)} for {len(boxes)} boxes; give one each, or none.")
     widgets = _ipywidgets()
@@ -218,7 +218,7 @@ def anchors(
     return Live(
         functools.partial(anchors_answer, np.asarray(image, float), boxes, names=names),
         controls,
-        "A picture with its objects and anchors, and for each object a bar: the IoU of its best anchor.",
+        "An image with its objects and anchors, and for each object a bar: the IoU of its best anchor.",
     )
 
 
@@ -263,7 +263,7 @@ def roi_align(feature_map: np.ndarray | None = None) -> Live:
 def unet_shapes(
     side: int = 572, depth: int = 4, padding: str = "valid", base_filters: int = 64, skip: str = "concat"
 ) -> Live:
-    """U-Net's shapes by the picture's side, depth and padding; sizes that do not fit are refused, with those that do.
+    """U-Net's shapes by the image's side, depth and padding; sizes that do not fit are refused, with those that do.
 
     Args:
         side, depth, padding, base_filters, skip: where the controls stand at first; as for `models.unet.unet`.
@@ -273,7 +273,7 @@ def unet_shapes(
 
     widgets = _ipywidgets()
     controls = {
-        "side": widgets.IntSlider(value=side, min=16, max=1024, step=4, **_labelled("picture, pixels")),
+        "side": widgets.IntSlider(value=side, min=16, max=1024, step=4, **_labelled("image, pixels")),
         "depth": widgets.IntSlider(value=depth, min=1, max=5, **_labelled("depth")),
         "padding": widgets.Dropdown(value=padding, options=["same", "valid"], **_labelled("padding")),
         "base_filters": widgets.SelectionSlider(
@@ -302,6 +302,6 @@ def _ipywidgets():
     except ImportError:
         raise ImportError(
             "ipywidgets is not installed, and a widget needs it; `make lab` sets it up. "
-            "The still picture in the notebook shows the same without it."
+            "The still image in the notebook shows the same without it."
         ) from None
     return ipywidgets

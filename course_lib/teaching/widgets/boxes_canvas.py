@@ -171,13 +171,13 @@ def _draw_anchors(
     places: tuple[int, int],
     stride: int,
 ) -> None:
-    """The picture with its positions and objects, the anchors of the middle position, and each object's best anchor."""
+    """The image with its positions and objects, the anchors of the middle position, and each object's best anchor."""
     height, width = image.shape[:2]
     side, top = 385, 28
-    unit = side / (1.2 * max(height, width))  # anchors reach beyond the picture
+    unit = side / (1.2 * max(height, width))  # anchors reach beyond the image
     plane = Plane(canvas, 15 + (side - unit * width) / 2, top + (side - unit * height) / 2, unit)
     pale = 0.6 + 0.4 * (image[..., 0] if image.shape[-1] == 1 else image)  # so that the frames stand out
-    canvas.picture(pale, (*plane.at(0, 0), *plane.at(width, height)))
+    canvas.image(pale, (*plane.at(0, 0), *plane.at(width, height)))
     for row in range(places[0]):
         for column in range(places[1]):
             plane.dot(column * stride, row * stride, 1, DARK)

@@ -1,8 +1,8 @@
-"""A small drawing board for pictures that have to be ready while a slider is being dragged.
+"""A small drawing board for images that have to be ready while a slider is being dragged.
 
 Pillow draws them; a Matplotlib figure with two axes takes several times as long. Lengths are in pixels of the page; the
-picture has twice as many, so that letters are sharp on every screen. The font is the one that Matplotlib brings, so that
-a picture is the same wherever it is drawn.
+image has twice as many, so that letters are sharp on every screen. The font is the one that Matplotlib brings, so that
+an image is the same wherever it is drawn.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ import numpy as np
 from course_lib.plot import COLOURS
 
 SCALE = 2
-"""Pixels of the picture for one of the page."""
+"""Pixels of the image for one of the page."""
 
 BLUE, ORANGE, GREEN, PINK = COLOURS[:4]
 BLACK, DARK, GREY, PALE, WHITE = "#000000", "#444444", "#999999", "#DDDDDD", "#FFFFFF"
@@ -31,8 +31,8 @@ class Answer:
 
     Attributes:
         numbers: what was computed, by name.
-        words: the same as a sentence or two, for those who do not see the picture.
-        drawing: the picture, with `markup(shows)` for a page, and `png`, `width` and `height`.
+        words: the same as a sentence or two, for those who do not see the image.
+        drawing: the image, with `markup(shows)` for a page, and `png`, `width` and `height`.
     """
 
     numbers: dict[str, object]
@@ -98,8 +98,8 @@ class Canvas:
         """Words at a point, which is their left (l), middle (m) or right (r), and top (a), middle (m) or bottom (s)."""
         self._draw.text(_scaled((x, y)), words, fill=colour, font=_font(size, bold), anchor=at)
 
-    def picture(self, values: np.ndarray, edges: Sequence[float]) -> None:
-        """An array as a picture over a rectangle, its pixels as squares: float `(height, width[, 3])` in 0..1."""
+    def image(self, values: np.ndarray, edges: Sequence[float]) -> None:
+        """An array as an image over a rectangle, its pixels as squares: float `(height, width[, 3])` in 0..1."""
         from PIL import Image
 
         pixels = np.rint(np.clip(values, 0, 1) * 255).astype(np.uint8)
@@ -124,7 +124,7 @@ class Canvas:
         self.box((min(ends), y1, max(ends), y2), fill=colour)
 
     def markup(self, shows: str) -> str:
-        """The picture as part of a page, with `shows` for those who do not see it."""
+        """The image as part of a page, with `shows` for those who do not see it."""
         # An img of ours, for ipywidgets.Image has no alternative text. Decoded at once, so that it does not flicker.
         return (
             f'<img alt="{html.escape(shows)}" width="{self.width}" height="{self.height}" decoding="sync" '
@@ -134,7 +134,7 @@ class Canvas:
 
     @functools.cached_property
     def png(self) -> bytes:
-        """The picture as a PNG file, `SCALE` times as large as it is shown."""
+        """The image as a PNG file, `SCALE` times as large as it is shown."""
         file = io.BytesIO()
         self._image.save(file, "png", compress_level=2)
         return file.getvalue()
@@ -182,7 +182,7 @@ def rgb(colour: str) -> np.ndarray:
 
 
 def _scaled(lengths: Sequence[float], far: int = 0) -> tuple[int, ...]:
-    """Lengths in pixels of the picture; Pillow's far edges are inclusive, so those of a filled box are one less."""
+    """Lengths in pixels of the image; Pillow's far edges are inclusive, so those of a filled box are one less."""
     whole = [round(SCALE * float(length)) for length in lengths]
     return tuple(whole[:2] + [value - far for value in whole[2:]])
 

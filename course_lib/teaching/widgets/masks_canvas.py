@@ -1,4 +1,4 @@
-"""What the widgets of masks compute and draw: a mask that is spoilt on purpose, and a threshold that is moved."""
+"""What the widgets of masks compute and draw: a mask that is corrupted on purpose, and a threshold that is moved."""
 
 from __future__ import annotations
 
@@ -36,13 +36,15 @@ def three_discs(size: int = 72, radius: float = 13) -> np.ndarray:
     return objects
 
 
-def spoilt(objects: np.ndarray, grow: int = 0, right: int = 0, down: int = 0, hole: float = 0) -> np.ndarray:
+def corrupted(
+    objects: np.ndarray, grow: int = 0, right: int = 0, down: int = 0, hole: float = 0
+) -> np.ndarray:
     """The mask of some objects, with faults.
 
     Args:
         objects: int `(height, width)`, 0 = background.
         grow: pixels by which it is dilated; eroded, if below 0.
-        right, down: pixels by which it is then moved. What leaves the picture is gone.
+        right, down: pixels by which it is then moved. What leaves the image is gone.
         hole: radius in pixels of a hole in the middle of each object; 0 for none.
 
     Returns:
@@ -62,28 +64,28 @@ def spoilt(objects: np.ndarray, grow: int = 0, right: int = 0, down: int = 0, ho
 
 def all_scores(objects: np.ndarray, mask: np.ndarray) -> dict[str, float]:
     """The course's scores of a mask against the true objects; the mask's own objects are its connected pieces."""
-    truth, found = objects > 0, ndimage.label(mask)[0]
+    target, found = objects > 0, ndimage.label(mask)[0]
     return {
-        "pixel accuracy": metrics.pixel_accuracy(metrics.confusion_matrix(truth, mask, 2)),
-        "IoU": metrics.iou(truth, mask),
-        "Dice": metrics.dice(truth, mask),
-        "boundary IoU": metrics.boundary_iou(truth, mask, distance=2),
-        "boundary F1": metrics.boundary_f1(truth, mask, tolerance=2),
-        "Hausdorff (px)": metrics.hausdorff(truth, mask),
-        "HD95 (px)": metrics.hausdorff(truth, mask, percentile=95),
-        "ASSD (px)": metrics.average_surface_distance(truth, mask),
+        "pixel accuracy": metrics.pixel_accuracy(metrics.confusion_matrix(target, mask, 2)),
+        "IoU": metrics.iou(target, mask),
+        "Dice": metrics.dice(target, mask),
+        "boundary IoU": metrics.boundary_iou(target, mask, distance=2),
+        "boundary F1": metrics.boundary_f1(target, mask, tolerance=2),
+        "Hausdorff (px)": metrics.hausdorff(target, mask),
+        "HD95 (px)": metrics.hausdorff(target, mask, percentile=95),
+        "ASSD (px)": metrics.average_surface_distance(target, mask),
         "AP, mean": float(np.mean(metrics.average_precision([objects], [found]))),
         "PQ": metrics.panoptic_quality([objects], [found]).pq,
     }
 
 
 def mask_answer(objects: np.ndarray, grow: int = 0, right: int = 0, down: int = 0, hole: float = 0) -> Answer:
-    """A mask with faults and what each score makes of it; arguments as for `spoilt`.
+    """A mask with faults and what each score makes of it; arguments as for `corrupted`.
 
     Returns:
         The answer; its numbers are those of `all_scores`, and `true pixels`, `found pixels` and `found objects`.
     """
-    mask = spoilt(objects, grow, right, down, hole)
+    mask = corrupted(objects, grow, right, down, hole)
     scores = {name: float(value) for name, value in all_scores(objects, mask).items()}
     counts = {
         "true pixels": int((objects > 0).sum()),
@@ -98,7 +100,7 @@ def mask_answer(objects: np.ndarray, grow: int = 0, right: int = 0, down: int = 
     )
     canvas = Canvas(900, 410)
     canvas.text(20, 14, LEGEND, 14, DARK)
-    canvas.picture(kinds(objects > 0, mask), _fitted(objects.shape, 20, 34, 365))
+    canvas.image(kinds(objects > 0, mask), _fitted(objects.shape, 20, 34, 365))
     for place, (name, value) in enumerate(scores.items()):
         y = 50 + 36 * place
         is_distance = "px" in name
@@ -110,12 +112,12 @@ def mask_answer(objects: np.ndarray, grow: int = 0, right: int = 0, down: int = 
     return Answer(scores | counts, words, canvas)
 
 
-def kinds(truth: np.ndarray, found: np.ndarray) -> np.ndarray:
+def kinds(target: np.ndarray, found: np.ndarray) -> np.ndarray:
     """Each pixel as a colour, float `(height, width, 3)`: grey in both, blue only found, orange only true, else white."""
-    picture = np.ones((*truth.shape, 3))
-    for where, colour in ((truth & found, GREY), (found & ~truth, BLUE), (truth & ~found, ORANGE)):
-        picture[where] = rgb(colour)
-    return 0.96 * picture  # a tint that shows where the picture ends
+    image = np.ones((*target.shape, 3))
+    for where, colour in ((target & found, GREY), (found & ~target, BLUE), (target & ~found, ORANGE)):
+        image[where] = rgb(colour)
+    return 0.96 * image  # a tint that shows where the image ends
 
 
 def _shown(name: str, value: float) -> str:
@@ -133,41 +135,41 @@ def _fitted(shape: tuple[int, ...], left: float, top: float, side: float) -> tup
 # The threshold
 
 
-def unsure_guess(truth: np.ndarray, seed: int = 0) -> np.ndarray:
-    """A probability for each pixel, as an unsure net might give it: less sure near outlines, and wrong here and there.
+def unsure_guess(target: np.ndarray, seed: int = 0) -> np.ndarray:
+    """A probability for each pixel, as an unsure model might give it: less sure near outlines, and wrong here and there.
 
     Args:
-        truth: bool `(height, width)`.
+        target: bool `(height, width)`.
         seed: of the mistakes.
 
     Returns:
         float `(height, width)` in 0..1.
     """
-    inwards = ndimage.distance_transform_edt(truth) - ndimage.distance_transform_edt(~truth)
-    noise = ndimage.gaussian_filter(np.random.default_rng(seed).normal(size=truth.shape), 2.5)
+    inwards = ndimage.distance_transform_edt(target) - ndimage.distance_transform_edt(~target)
+    noise = ndimage.gaussian_filter(np.random.default_rng(seed).normal(size=target.shape), 2.5)
     logits = np.clip(inwards, -6, 6) / 2.5 + 1.3 * noise / noise.std()
     return 1 / (1 + np.exp(-logits))
 
 
-def precision_and_recall(truth: np.ndarray, found: np.ndarray) -> tuple[float, float]:
-    """Share of the found pixels that are true, and share of the true pixels that are found; NaN where there is none."""
-    matrix = metrics.confusion_matrix(truth, found, 2)
-    # Recall is the accuracy of class 1. With rows and columns exchanged, truth and answer change places.
+def precision_and_recall(target: np.ndarray, found: np.ndarray) -> tuple[float, float]:
+    """The fraction of the found pixels that are true, and of the true pixels that are found; NaN where there is none."""
+    matrix = metrics.confusion_matrix(target, found, 2)
+    # Recall is the accuracy of class 1. With rows and columns exchanged, target and prediction change places.
     return float(metrics.class_accuracy(matrix.T)[1]), float(metrics.class_accuracy(matrix)[1])
 
 
-def threshold_curve(truth: np.ndarray, probability: np.ndarray, steps: int = 50) -> np.ndarray:
+def threshold_curve(target: np.ndarray, probability: np.ndarray, steps: int = 50) -> np.ndarray:
     """Precision and recall at thresholds 0, 1 / steps, ... 1, float `(steps + 1, 2)`."""
-    return np.array([precision_and_recall(truth, probability > k / steps) for k in range(steps + 1)])
+    return np.array([precision_and_recall(target, probability > k / steps) for k in range(steps + 1)])
 
 
 def threshold_answer(
-    truth: np.ndarray, probability: np.ndarray, threshold: float, curve: np.ndarray | None = None
+    target: np.ndarray, probability: np.ndarray, threshold: float, curve: np.ndarray | None = None
 ) -> Answer:
     """The mask above a threshold, its precision and recall, and where it lies on the curve of all thresholds.
 
     Args:
-        truth: bool `(height, width)`.
+        target: bool `(height, width)`.
         probability: float `(height, width)` in 0..1.
         threshold: a pixel above it is called object.
         curve: what `threshold_curve` gave, so that it is not computed each time.
@@ -175,26 +177,26 @@ def threshold_answer(
     Returns:
         The answer; its numbers are `precision`, `recall`, `IoU`, `Dice` and `found pixels`.
     """
-    curve = threshold_curve(truth, probability) if curve is None else curve
+    curve = threshold_curve(target, probability) if curve is None else curve
     found = probability > threshold
-    precision, recall = precision_and_recall(truth, found)
+    precision, recall = precision_and_recall(target, found)
     numbers = {
         "precision": precision,
         "recall": recall,
-        "IoU": float(metrics.iou(truth, found)),
-        "Dice": float(metrics.dice(truth, found)),
+        "IoU": float(metrics.iou(target, found)),
+        "Dice": float(metrics.dice(target, found)),
         "found pixels": int(found.sum()),
     }
     words = (
-        f"Above {threshold:.2f} lie {numbers['found pixels']:,} pixels; {truth.sum():,} are true, "
-        f"{(found & truth).sum():,} are both. Precision {_percent(precision)}, recall {_percent(recall)}, "
+        f"Above {threshold:.2f} lie {numbers['found pixels']:,} pixels; {target.sum():,} are true, "
+        f"{(found & target).sum():,} are both. Precision {_percent(precision)}, recall {_percent(recall)}, "
         f"IoU {numbers['IoU']:.2f}, Dice {numbers['Dice']:.2f}."
     )
     canvas = Canvas(900, 400)
     canvas.text(20, 14, "probability of “object”", 14, DARK)
-    canvas.picture(probability, _fitted(truth.shape, 20, 30, 270))
+    canvas.image(probability, _fitted(target.shape, 20, 30, 270))
     canvas.text(310, 14, f"mask above {threshold:.2f}", 14, DARK)
-    canvas.picture(kinds(truth, found), _fitted(truth.shape, 310, 30, 270))
+    canvas.image(kinds(target, found), _fitted(target.shape, 310, 30, 270))
     canvas.text(20, 318, LEGEND, 13, DARK)
     for place, name in enumerate(("precision", "recall", "IoU", "Dice")):
         x = 20 + 145 * place
@@ -207,8 +209,8 @@ def threshold_answer(
     return Answer(numbers, words, canvas)
 
 
-def _percent(share: float) -> str:
-    return "has no value" if np.isnan(share) else f"{share:.0%}"
+def _percent(fraction: float) -> str:
+    return "has no value" if np.isnan(fraction) else f"{fraction:.0%}"
 
 
 def _draw_curve(canvas: Canvas, curve: np.ndarray, precision: float, recall: float) -> None:
@@ -230,8 +232,8 @@ def _draw_curve(canvas: Canvas, curve: np.ndarray, precision: float, recall: flo
 
 @functools.cache
 def example() -> tuple[np.ndarray, np.ndarray]:
-    """Cells and an unsure guess: truth bool and probability float, both `(96, 96)`."""
+    """Cells and an unsure guess: target bool and probability float, both `(96, 96)`."""
     from course_lib.datasets import cells
 
-    truth = cells("val", length=1, size=96, seed=3, density=0.3)[0].semantic == 1
-    return truth, unsure_guess(truth)
+    target = cells("val", length=1, size=96, seed=3, density=0.3)[0].semantic == 1
+    return target, unsure_guess(target)

@@ -57,7 +57,7 @@ def _draw(feature_map, columns, rows, whole, numbers, cells) -> Canvas:
     # A square is drawn around each whole position, so position 0 lies half a square from the edge.
     plane = Plane(canvas, 15 + unit / 2, 30 + unit / 2, unit)
     shade = _shades(feature_map)
-    canvas.picture(shade(feature_map), (*plane.at(-0.5, -0.5), *plane.at(width - 0.5, height - 0.5)))
+    canvas.image(shade(feature_map), (*plane.at(-0.5, -0.5), *plane.at(width - 0.5, height - 0.5)))
     canvas.text(15, 14, "dots: RoI Align reads here    blue frame: RoI Pool's squares", 13, DARK)
     plane.box((whole[0] - 0.5, whole[2] - 0.5, whole[1] + 0.5, whole[3] + 0.5), edge=BLUE, width=4)
     # As RoI Align has it: a region is at least one position wide and high.
@@ -82,7 +82,7 @@ def _draw(feature_map, columns, rows, whole, numbers, cells) -> Canvas:
 
 def _draw_values(canvas: Canvas, left: float, top: float, side: float, values, shade, title: str) -> None:
     canvas.text(left, top - 18, title, 17, bold=True)
-    canvas.picture(shade(values), (left, top, left + side, top + side))
+    canvas.image(shade(values), (left, top, left + side, top + side))
     cell = side / len(values)
     if cell < 30:  # no room for numbers
         return

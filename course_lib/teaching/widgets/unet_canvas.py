@@ -39,10 +39,10 @@ class Figure:
 
 
 def unet_answer(side: int, depth: int, padding: str, base_filters: int, skip: str) -> Answer:
-    """The shapes of a U-Net for a picture of one channel and two classes.
+    """The shapes of a U-Net for an image of one channel and two classes.
 
     Args:
-        side: of the picture, in pixels.
+        side: of the image, in pixels.
         depth, padding, base_filters, skip: as for `models.unet.unet`.
 
     Returns:
