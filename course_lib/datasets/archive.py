@@ -142,8 +142,10 @@ def ensure(name: str, split: str | None = None, *, progress: bool = True) -> Pat
     folder = _cached(archive, split)
     if folder is None:
         with locked(name):
-            # Another process may just have made it.
-            folder = _cached(archive, split) or _from_network(archive, split, progress)
+            folder = _cached(archive, split)
+            if folder is None:  # another process may just have made it
+                _tell_lacks(archive)
+                folder = _from_network(archive, split, progress)
     _check_split(archive, split, _marker(folder)["splits"], "the public archive", "Choose another split.")
     return folder
 
@@ -220,6 +222,7 @@ def _from_given(archive: Archive, source: Path, split: str | None, progress: boo
         if not _is_whole(archive, folder):
             with locked(archive.name):
                 if not _is_whole(archive, folder):  # another process may just have made it
+                    _tell_lacks(archive)
                     _unpack(archive, source, wanted, folder, False, progress)
     except _Damage as damage:
         raise _given_damaged(source, damage) from None
@@ -251,12 +254,15 @@ def _copies(archive: Archive) -> list[Path]:
 
 
 def _is_whole(archive: Archive, folder: Path) -> bool:
-    """Whether a copy has its marker and all files; where it lacks some, that is said, and it is not used."""
-    if _marker(folder) is None:
-        return False
-    if lack := _lack(archive, folder):
-        say(f"{archive.name}: in the cache {lack}; it is made anew")
-    return not lack
+    """Whether a copy has its marker and all files."""
+    return _marker(folder) is not None and not _lack(archive, folder)
+
+
+def _tell_lacks(archive: Archive) -> None:
+    """Say which copies lack files, before they are made anew."""
+    for folder in _copies(archive):
+        if lack := _lack(archive, folder):
+            say(f"{archive.name}: in the cache {lack}; it is made anew")
 
 
 def _lack(archive: Archive, folder: Path) -> str:
