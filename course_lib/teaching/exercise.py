@@ -81,6 +81,8 @@ class Exercise:
         probe: looks at a function whose answers were all right; returns what is still wrong with it, or nothing.
         seconds: how long all calls together may take.
         passed: what a right answer is told, if not that it is right on all inputs.
+        live: whether what the function returns cannot be sent to another process, such as a Keras model: then grading runs
+            the check beside the learner's code, which is less safe.
     """
 
     number: str
@@ -93,6 +95,7 @@ class Exercise:
     probe: Callable[[Callable[..., Any]], str | None] | None = None
     seconds: float = 8.0
     passed: str = ""
+    live: bool = False
 
 
 def close(tolerance: float) -> Callable[[np.ndarray, np.ndarray], bool]:

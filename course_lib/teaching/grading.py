@@ -574,7 +574,7 @@ def _tried(
 def is_live(exercise: Exercise) -> bool:
     """Whether an exercise is about objects that cannot be sent from one process to another, such as Keras models. Its check
     runs where the learner's code runs, and is only as safe as that."""
-    return bool(getattr(exercise, "live", False))
+    return exercise.live
 
 
 @contextmanager
