@@ -60,7 +60,7 @@ def class_names(name: str) -> tuple[str, ...]:
 
 
 def channels(name: str) -> int:
-    """The channels of a set's pictures, 1 or 3."""
+    """The channels of a set's images, 1 or 3."""
     return _known(name)[1]
 
 
@@ -68,6 +68,6 @@ def _known(name: str) -> tuple[tuple[str, ...], int]:
     if name not in CLASSES_AND_CHANNELS:
         raise ValueError(
             f"name: {name!r} is none of {', '.join(CLASSES_AND_CHANNELS)}, whose classes and channels are known without "
-            "opening them. In a recipe for your own pictures give class_names and channels in train_data."
+            "opening them. In a recipe for your own images give class_names and channels in train_data."
         )
     return CLASSES_AND_CHANNELS[name]

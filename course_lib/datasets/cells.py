@@ -52,7 +52,7 @@ def cells(
 ) -> Dataset:
     """Fluorescence microscopy of nuclei, made by the course: one channel, classes `("background", "cell")`.
 
-    A dial takes one number, or a pair `(low, high)` from which every image draws its own.
+    A parameter takes one number, or a pair `(low, high)` from which every image draws its own.
 
     Args:
         split: `"train"`, `"val"` or `"test"`: three streams of samples that share none.
@@ -77,7 +77,7 @@ def cells(
         ValueError: if an argument is outside its range.
     """
     height, width = checked_size(size)
-    dials = {
+    parameters = {
         "radius": checked_range("radius", radius, 2.0, 100.0),
         "density": checked_range("density", density, 0.0, 0.6),
         "touching": checked_range("touching", touching, 0.0, 1.0),
@@ -91,7 +91,7 @@ def cells(
             f"foreground: {foreground:g} of {height} x {width} pixels is less than the smallest cell "
             f"({SMALLEST_CELL} pixels); ask for at least {smallest:.4f} or for larger images."
         )
-    return _Cells(split, length, (height, width), seed, dials)
+    return _Cells(split, length, (height, width), seed, parameters)
 
 
 class _Cells(ProceduralDataset):
@@ -100,16 +100,16 @@ class _Cells(ProceduralDataset):
     channels = 1
 
     def draw(self, rng: np.random.Generator, name: str) -> Sample:
-        radius = rng.uniform(*self.dials["radius"])
-        density = rng.uniform(*self.dials["density"])
-        touching = rng.uniform(*self.dials["touching"])
-        contrast = rng.uniform(*self.dials["contrast"])
-        noise = rng.uniform(*self.dials["noise"])
+        radius = rng.uniform(*self.parameters["radius"])
+        density = rng.uniform(*self.parameters["density"])
+        touching = rng.uniform(*self.parameters["touching"])
+        contrast = rng.uniform(*self.parameters["contrast"])
+        noise = rng.uniform(*self.parameters["noise"])
 
         plate = _Plate(self.size, rng)
-        foreground = self.dials["foreground"]
+        foreground = self.parameters["foreground"]
         fraction, exact = (density, False) if foreground is None else (foreground, True)
-        plate.fill(radius, self.dials["radius"], fraction, touching, exact)
+        plate.fill(radius, self.parameters["radius"], fraction, touching, exact)
         instances = plate.tidied()
         image = _photographed(instances, plate.depth, radius, contrast, noise, rng)
         return Sample(

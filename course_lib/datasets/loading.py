@@ -25,7 +25,7 @@ CACHE_BYTES = 512 * 2**20
 def stretch(image: np.ndarray, low: float = 1.0, high: float = 99.8) -> np.ndarray:
     """Contrast stretched so that the `low` and `high` percentiles of each channel become 0 and 1; clipped to 0..1.
 
-    Microscopes differ in exposure by a factor of ten and more; the net should not have to learn that.
+    Microscopes differ in exposure by a factor of ten and more; the network should not have to learn that.
 
     Args:
         image: float32 `(height, width, channels)`.
@@ -42,27 +42,27 @@ def _stretched(image: np.ndarray, floor: np.ndarray, top: np.ndarray) -> np.ndar
     return np.clip((image - floor) / span, 0, 1).astype(np.float32)
 
 
-def percentiles(picture, shares: tuple[float, ...], rows: int = 256) -> np.ndarray:
-    """`np.percentile(picture, shares, axis=(0, 1))` of a picture that is read a strip at a time.
+def percentiles(image, percents: tuple[float, ...], rows: int = 256) -> np.ndarray:
+    """`np.percentile(image, percents, axis=(0, 1))` of an image that is read a strip at a time.
 
-    By a histogram of 65536 steps: exact for pictures of 8 or 16 bits; of colours made grey, off by a step at most.
+    By a histogram of 65536 steps: exact for images of 8 or 16 bits; of colours made grey, off by a step at most.
 
     Args:
-        picture: float32 in 0..1 with a `shape` of `(height, width, channels)`, and `picture[rows, columns]` for slices.
-        shares: 0..100.
+        image: float32 in 0..1 with a `shape` of `(height, width, channels)`, and `image[rows, columns]` for slices.
+        percents: 0..100.
         rows: of a strip.
 
     Returns:
-        float64 `(len(shares), channels)`.
+        float64 `(len(percents), channels)`.
     """
-    height, width, channels = picture.shape
+    height, width, channels = image.shape
     counts = np.zeros((channels, 65536), np.int64)
     for top in range(0, height, rows):
-        levels = np.rint(picture[top : top + rows, :] * 65535).astype(np.uint16)
+        levels = np.rint(image[top : top + rows, :] * 65535).astype(np.uint16)
         for channel in range(channels):
             counts[channel] += np.bincount(levels[..., channel].ravel(), minlength=65536)
     below = counts.cumsum(axis=1)
-    position = np.asarray(shares, float) / 100 * (height * width - 1)
+    position = np.asarray(percents, float) / 100 * (height * width - 1)
     first, last = np.floor(position), np.ceil(position)
     values = [
         [np.searchsorted(ranks, place, side="right") / 65535 for ranks in below] for place in (first, last)
@@ -71,25 +71,25 @@ def percentiles(picture, shares: tuple[float, ...], rows: int = 256) -> np.ndarr
     return low + (position - first)[:, None] * (high - low)
 
 
-def window_normalizer(picture, how: str) -> Callable[[np.ndarray], np.ndarray]:
-    """`normalize` for windows of one picture: it stretches each as the whole picture is stretched.
+def window_normalizer(image, how: str) -> Callable[[np.ndarray], np.ndarray]:
+    """`normalize` for windows of one image: it stretches each as the whole image is stretched.
 
     Args:
-        picture: as for `percentiles`.
+        image: as for `percentiles`.
         how: `"none"` or `"stretch"`.
 
     Returns:
         A function, float32 `(…, channels)` to the same shape.
     """
     if how == "stretch":
-        floor, top = percentiles(picture, (1.0, 99.8))
+        floor, top = percentiles(image, (1.0, 99.8))
         return lambda windows: _stretched(windows, floor, top)
     normalize(np.zeros((1, 1, 1), np.float32), how)
     return lambda windows: windows
 
 
 def normalize(image: np.ndarray, how: str) -> np.ndarray:
-    """`image` as the net wants it: `"none"` leaves it, `"stretch"` stretches its contrast (see `stretch`)."""
+    """`image` as the network takes it: `"none"` leaves it, `"stretch"` stretches its contrast (see `stretch`)."""
     if how not in NORMALIZATIONS:
         raise ValueError(
             f"normalization is {how!r}; it must be one of {', '.join(map(repr, NORMALIZATIONS))}."
@@ -98,7 +98,7 @@ def normalize(image: np.ndarray, how: str) -> np.ndarray:
 
 
 class Batches(keras.utils.PyDataset):
-    """Batches of random crops for `fit`: images with labels, or labels and weights, or (for a detector) with the truth.
+    """Batches of random crops for `fit`: images with labels, or labels and weights, or (for a detector) with its targets.
 
     The batch k of epoch e is a function of the seed, e and k alone: it does not depend on how many threads load, nor on
     whether the training was stopped and resumed in between. Threads, not processes: Keras's multi-processing hangs
@@ -109,7 +109,7 @@ class Batches(keras.utils.PyDataset):
     Args:
         dataset: where the samples come from.
         batch_size: samples in a batch.
-        crop: height and width of the crops in pixels, or `None` for whole pictures (which must then be of one size).
+        crop: height and width of the crops in pixels, or `None` for whole images (which must then be of one size).
         steps: batches in an epoch; by default as many as it takes to see each sample once.
         task: what to learn, such as `tasks.Borders()`: anything with its `encode(sample)` and `collate(images, *maps)`. By
             default the semantic map.
@@ -124,7 +124,7 @@ class Batches(keras.utils.PyDataset):
         transform: an own function `(images, labels, weights or None) -> the same` applied to each batch last.
         workers: loading threads.
         sampling: `"pictures"`: each sample as often as any other; `"root_area"`: larger ones oftener, by the square
-            root of their pixels. A large picture holds more that no other crop shows, but its crops resemble one another.
+            root of their pixels. A large image holds more that no other crop shows, but its crops resemble one another.
 
     Raises:
         ValueError: for an empty data set, an unknown sampling, a cache that is no number of bytes, or a batch size, crop or

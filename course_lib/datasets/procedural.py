@@ -1,4 +1,4 @@
-"""What `cells` and `scenes` share: random access, the checks of their dials, smooth random fields.
+"""What `cells` and `scenes` have in common: random access, the checks of their parameters, smooth random fields.
 
 The same sample is the same array on every machine. Three things see to that:
 
@@ -25,16 +25,21 @@ SPLITS = ("train", "val", "test")
 
 
 class ProceduralDataset(Dataset):
-    """A set whose sample i is computed when asked for, from the seed, the split, the dials and i alone.
+    """A set whose sample i is computed when asked for, from the seed, the split, the parameters and i alone.
 
     Attributes:
         size: `(height, width)` of every image.
         seed: the seed that all samples are drawn from.
-        dials: what the set was asked for, as checked: each dial's name and value.
+        parameters: what the set was asked for, as checked: each parameter's name and value.
     """
 
     def __init__(
-        self, split: str, length: int, size: int | tuple[int, int], seed: int, dials: Mapping[str, object]
+        self,
+        split: str,
+        length: int,
+        size: int | tuple[int, int],
+        seed: int,
+        parameters: Mapping[str, object],
     ):
         if split not in SPLITS:
             raise ValueError(f"split: must be one of {', '.join(SPLITS)}, not {split!r}.")
@@ -42,7 +47,7 @@ class ProceduralDataset(Dataset):
         self._length = checked_integer("length", length, 0)
         self.size = checked_size(size)
         self.seed = checked_integer("seed", seed, 0)
-        self.dials = dict(dials)
+        self.parameters = dict(parameters)
 
     def __len__(self) -> int:
         return self._length
@@ -54,7 +59,7 @@ class ProceduralDataset(Dataset):
 
     def fingerprint(self) -> str:
         """The arguments and the first sample stand for all: who draws that one as before draws the others so."""
-        facts = (self.name, self.split, self._length, self.size, self.seed, sorted(self.dials.items()))
+        facts = (self.name, self.split, self._length, self.size, self.seed, sorted(self.parameters.items()))
         return fingerprint([self[0]] if len(self) else [], *facts)
 
     @abstractmethod
@@ -62,7 +67,7 @@ class ProceduralDataset(Dataset):
         """The sample that the generator's state stands for."""
 
 
-# Dials ------------------------------------------------------------------------------------------------------
+# Parameters ------------------------------------------------------------------------------------------------------
 
 
 def checked_integer(name: str, value: int, low: int) -> int:
@@ -105,7 +110,7 @@ def checked_number(name: str, value: float, low: float, high: float) -> float:
 def checked_range(
     name: str, value: float | tuple[float, float], low: float, high: float
 ) -> tuple[float, float]:
-    """A dial that is one number, or a pair (low, high) from which every image draws its own, as a pair.
+    """A parameter that is one number, or a pair (low, high) from which every image draws its own, as a pair.
 
     Raises:
         ValueError: if it is neither, lies outside `low..high`, or the pair is the wrong way round.

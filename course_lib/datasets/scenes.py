@@ -48,7 +48,7 @@ def scenes(
 ) -> Dataset:
     """Objects of six shapes over photographic texture: three channels, classes as in `CLASS_NAMES`.
 
-    A dial takes one number, or a pair `(low, high)` from which every image draws its own.
+    A parameter takes one number, or a pair `(low, high)` from which every image draws its own.
 
     Args:
         split: `"train"`, `"val"` or `"test"`: three streams of samples that share none.
@@ -92,7 +92,7 @@ def scenes(
     least, greatest = object_size
     if greatest is None and isinstance(least, (int, float)):
         greatest = max(min(height, width), least)
-    dials = {
+    parameters = {
         "objects": counts,
         "object_size": checked_range("object_size", (least, greatest), 4.0, 2.0 * max(height, width)),
         "occlusion": checked_range("occlusion", occlusion, 0.0, 1.0),
@@ -101,7 +101,7 @@ def scenes(
         "noise": checked_range("noise", noise, 0.0, 0.3),
         "imbalance": checked_number("imbalance", imbalance, 0.0, 0.95),
     }
-    return _Scenes(split, length, (height, width), seed, dials)
+    return _Scenes(split, length, (height, width), seed, parameters)
 
 
 class _Scenes(ProceduralDataset):
@@ -110,19 +110,19 @@ class _Scenes(ProceduralDataset):
     channels = 3
 
     def draw(self, rng: np.random.Generator, name: str) -> Sample:
-        low, high = self.dials["objects"]
+        low, high = self.parameters["objects"]
         count = low + int(rng.random() * (high - low + 1))
-        occlusion = rng.uniform(*self.dials["occlusion"])
-        thin = rng.uniform(*self.dials["thin"])
-        contrast = rng.uniform(*self.dials["contrast"])
-        noise = rng.uniform(*self.dials["noise"])
-        least, greatest = (log(length) for length in self.dials["object_size"])
+        occlusion = rng.uniform(*self.parameters["occlusion"])
+        thin = rng.uniform(*self.parameters["thin"])
+        contrast = rng.uniform(*self.parameters["contrast"])
+        noise = rng.uniform(*self.parameters["noise"])
+        least, greatest = (log(length) for length in self.parameters["object_size"])
         lengths = [exp(rng.uniform(least, greatest)) for _ in range(count)]
         # What is large tends to lie behind: else one object would often be all there is to see.
         lengths = [
             lengths[k] for k in np.argsort(-np.log(lengths) + 0.6 * rng.standard_normal(count), kind="stable")
         ]
-        weights = (1.0 - self.dials["imbalance"]) ** np.arange(len(CLASS_NAMES) - 1)
+        weights = (1.0 - self.parameters["imbalance"]) ** np.arange(len(CLASS_NAMES) - 1)
         classes = 1 + np.searchsorted(np.cumsum(weights) / weights.sum(), rng.random(count), side="right")
 
         stage = _Stage(self.size, rng)
@@ -150,7 +150,7 @@ def _outside(kind: int, points: np.ndarray, half: float, thin: float) -> np.ndar
         kind: the class id.
         points: complex, x + iy from the shape's centre.
         half: half of the shape's length in pixels.
-        thin: the dial, 0 to 1.
+        thin: the parameter, 0 to 1.
     """
     name = CLASS_NAMES[kind]
     x, y = points.real, points.imag
