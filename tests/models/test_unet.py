@@ -232,12 +232,3 @@ class TestOverlapTile:
 
 def test_skip_margin_of_the_paper():
     assert [skip_margin(level, 4) for level in (1, 2, 3, 4)] == [88, 40, 16, 4]
-
-
-def test_saved_and_loaded_again(tmp_path):
-    keras.utils.set_random_seed(3)
-    model = unet((32, 32, 1), 3, base_filters=4, depth=2, normalization="group", dropout=0.2)
-    model.save(tmp_path / "unet.keras")
-    image = np.random.default_rng(3).random((1, 32, 32, 1), np.float32)
-    again = keras.models.load_model(tmp_path / "unet.keras")
-    np.testing.assert_allclose(model.predict_on_batch(image), again.predict_on_batch(image), atol=1e-6)
