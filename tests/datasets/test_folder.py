@@ -427,7 +427,9 @@ def test_classes_in_the_order_asked_for(own):
     found = {data.class_names[kind] for sample in data for kind in sample.classes}
     assert found == names & {"star", "disc"}
     assert any("which class_names does not name" in note for note in data.report.notes)
-    with pytest.raises(ValueError, match="class_names has 'horse'; it must be a category of own.json, which has rod, ring"):
+    with pytest.raises(
+        ValueError, match="class_names has 'horse'; it must be a category of own.json, which has rod, ring"
+    ):
         coco("all", own(), ("background", "horse"))
 
 
