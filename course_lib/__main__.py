@@ -35,7 +35,14 @@ def _parser() -> argparse.ArgumentParser:
         dest="claims",
         metavar="ID",
         action="append",
-        help="measure this claim anew first, such as 4.1",
+        help="first make the missing runs of this claim, such as 4.1, or of all; then judge it by all there are",
+    )
+    claims.add_argument("--minutes", type=float, metavar="M", help="with --run: begin no run after M minutes")
+    claims.add_argument(
+        "--write", action="store_true", help="with --run: put the verdicts into data/results/"
+    )
+    claims.add_argument(
+        "--status", action="store_true", help="list the experiments: runs done, missing, stale, and minutes"
     )
     claims.set_defaults(run=run_claims)
 
@@ -88,24 +95,15 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def run_claims(options: argparse.Namespace) -> int:
-    """Print what was measured of the notes' claims: the effect with its 95 % interval, and the verdict."""
-    from dataclasses import asdict
+    """Print the ledger: each claim's verdict, its effect with a 95 % interval, the effect that the runs could have
+    detected, and the gate that its networks passed. Runs are kept one by one: --run goes on where it stopped."""
+    from course_lib.teaching import ledger
 
-    from course_lib.teaching import discovery, ledger
-
-    if unknown := [claim for claim in options.claims or () if claim not in discovery.claims()]:
-        raise ValueError(f"--run {unknown[0]}: there are experiments for {', '.join(discovery.claims())}.")
-    for claim in options.claims or ():
-        ledger.run(claim, lambda line: print(line, file=sys.stderr, flush=True))
-    results = [ledger.read(path.stem) for path in sorted(ledger.FOLDER.glob("[0-9].[0-9].json"))]
-    for result in results:
-        print(f"{result.claim}  {result.statement}\n     {result.verdict}: {result.teacher}")
-        if result.interval is None:
-            print(f"     demonstrated: {result.effect}")
-        else:
-            print(f"     {result.effect}: {result.interval}, {result.repetitions} runs")
+    found = ledger.command(options.claims or (), options.minutes, options.write, options.status)
+    for line in found.lines:
+        print(line)
     if options.json:
-        print(json.dumps({"claims": [asdict(result) for result in results]}))
+        print(json.dumps({"claims": found.claims, "experiments": found.experiments}))
     return 0
 
 

@@ -36,6 +36,7 @@ def unet(
     up: str = "transpose",
     normalization: str | None = None,
     dropout: float = 0.0,
+    filters: tuple[int, ...] | None = None,
     name: str = "unet",
 ) -> keras.Model:
     """A U-Net that returns one logit per class and pixel.
@@ -54,6 +55,8 @@ def unet(
         normalization: `None` (the paper), `"batch"` or `"group"` (groups of 8 channels) before each ReLU.
         dropout: fraction of the features dropped at the end of the encoder (the paper drops there, at a rate that it
             does not give).
+        filters: channels of each level from the first to the bottleneck, `depth + 1` numbers, in place of
+            `base_filters`: networks with different skips can so have the same number of parameters.
         name: name of the model.
 
     Returns:
@@ -70,18 +73,25 @@ def unet(
     one_of("padding", padding, ("same", "valid"))
     one_of("skip", skip, SKIPS)
     one_of("up", up, UPS)
-    widths = [base_filters * 2**level for level in range(depth + 1)]
-    uneven = any(filters % max(1, filters // 8) for filters in widths)
-    check_normalization(normalization, NORMALIZATIONS, **({"base_filters": base_filters} if uneven else {}))
+    given = {"base_filters": base_filters} if filters is None else {"filters": filters}
+    if filters is None:
+        filters = tuple(base_filters * 2**level for level in range(depth + 1))
+    if len(filters) != depth + 1 or not all(isinstance(one, int) and one >= 1 for one in filters):
+        raise ValueError(
+            f"filters is {filters!r}; it must be {depth + 1} whole numbers of at least 1: one for each of the {depth} "
+            "levels and one for the bottleneck."
+        )
+    uneven = any(channels % max(1, channels // 8) for channels in filters)
+    check_normalization(normalization, NORMALIZATIONS, **(given if uneven else {}))
     check_dropout(dropout)
     for side in input_shape[:2]:
         if side is not None:
             check_size(side, depth, padding)
 
-    def convolution(x, filters, name):
+    def convolution(x, channels, name):
         """3 × 3 convolution, normalization if any, ReLU; `name` is the name of what comes out."""
         x = layers.Conv2D(
-            filters,
+            channels,
             3,
             padding=padding,
             # He et al. (2015), as the paper asks: standard deviation sqrt(2 / incoming nodes) keeps the variance
@@ -93,18 +103,20 @@ def unet(
         if normalization == "batch":
             x = batch_normalization(f"{name}_norm")(x)
         elif normalization == "group":
-            x = layers.GroupNormalization(groups=max(1, filters // 8), name=f"{name}_norm")(x)
+            x = layers.GroupNormalization(groups=max(1, channels // 8), name=f"{name}_norm")(x)
         return layers.Activation("relu", name=name)(x)
 
-    def double_convolution(x, filters, name):
-        x = convolution(x, filters, f"{name}_a")
-        return convolution(x, filters, name)
+    def double_convolution(x, channels, name):
+        x = convolution(x, channels, f"{name}_a")
+        return convolution(x, channels, name)
 
-    def upsample(x, filters, name):
+    def upsample(x, channels, name):
         if up == "transpose":
-            return layers.Conv2DTranspose(filters, 2, strides=2, kernel_initializer="he_normal", name=name)(x)
+            return layers.Conv2DTranspose(channels, 2, strides=2, kernel_initializer="he_normal", name=name)(
+                x
+            )
         x = layers.UpSampling2D(2, interpolation="bilinear", name=f"{name}_bilinear")(x)
-        return layers.Conv2D(filters, 2, padding="same", kernel_initializer="he_normal", name=name)(x)
+        return layers.Conv2D(channels, 2, padding="same", kernel_initializer="he_normal", name=name)(x)
 
     inputs = keras.Input(input_shape, name="image")
     x = inputs
@@ -112,20 +124,20 @@ def unet(
     # Encoder: what is in the image. Size down, channels up.
     skips = []
     for level in range(1, depth + 1):
-        x = double_convolution(x, base_filters * 2 ** (level - 1), f"encoder_{level}")
+        x = double_convolution(x, filters[level - 1], f"encoder_{level}")
         skips.append(x)
         if dropout and level == depth:
             x = layers.Dropout(dropout, name=f"encoder_{level}_dropout")(x)
         x = layers.MaxPooling2D(2, name=f"encoder_{level}_pool")(x)
 
-    x = double_convolution(x, base_filters * 2**depth, "bottleneck")
+    x = double_convolution(x, filters[depth], "bottleneck")
     if dropout:
         x = layers.Dropout(dropout, name="bottleneck_dropout")(x)
 
     # Decoder: where it is. Size up, channels down, detail from across the U.
     for level in range(depth, 0, -1):
-        filters = base_filters * 2 ** (level - 1)
-        x = upsample(x, filters, f"decoder_{level}_up")
+        channels = filters[level - 1]
+        x = upsample(x, channels, f"decoder_{level}_up")
         if skip != "none":
             across = skips[level - 1]
             if padding == "valid":
@@ -135,7 +147,7 @@ def unet(
                 x = layers.Concatenate(name=f"decoder_{level}_skip")([across, x])
             else:
                 x = layers.Add(name=f"decoder_{level}_skip")([across, x])
-        x = double_convolution(x, filters, f"decoder_{level}")
+        x = double_convolution(x, channels, f"decoder_{level}")
 
     # float32 whatever the rest computes in: a softmax over half-precision logits loses the small probabilities.
     logits = layers.Conv2D(num_classes, 1, kernel_initializer="he_normal", dtype="float32", name="logits")(x)

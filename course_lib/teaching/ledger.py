@@ -1,58 +1,66 @@
-"""The claims of the notes, measured: one function per claim, one file of results per claim in `data/results`.
+"""The claims, measured: one function per claim, one file of results per claim in `data/results`.
 
-An experiment runs from fixed seeds, several times over, and gives an effect with a 95 % interval. What it says in the end
-is one of three verdicts: `holds`, `holds when …`, `not seen here`. A demonstration needs no statistics: it shows what is
-so, and a test holds it.
+A **demonstration** shows what is so by definition or geometry: it needs no statistics, and a test holds it. An
+**experiment** runs from fixed seeds and ends in one of five verdicts (see `statistics`): supported, supported
+when …, equivalent, contradicted, undecided. A claim that was measured before these rules is undecided until
+its runs are made; its old numbers stay as a table, and its effect says that they are the first edition's.
 """
 
 from __future__ import annotations
 
 import json
+import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any
-
-import numpy as np
-from scipy import stats
+from typing import Any, NamedTuple
 
 from course_lib import hardware, resources
 from course_lib.files import write_json
-from course_lib.teaching import discovery
+from course_lib.teaching import discovery, statistics
+from course_lib.teaching.experiments import Experiment, rounded
+from course_lib.teaching.statistics import Gate, Interval, Verdict, interval
+
+__all__ = [
+    "FOLDER",
+    "Interval",
+    "Result",
+    "demonstrated",
+    "experiments",
+    "interval",
+    "judged",
+    "read",
+    "run",
+    "status",
+    "waiting",
+]
 
 FOLDER = resources.DATA / "results"
-
+DEMONSTRATED = "demonstrated"
+FIRST_EDITION = "in the first edition, before the rules of this one: "
 NOT_YET: tuple[str, ...] = ()
 """Claims whose experiment stands here but whose result is still to be made."""
 
 
 @dataclass(frozen=True)
-class Interval:
-    """A mean over repetitions with its 95 % interval (Student's t), `low` ≤ `mean` ≤ `high`."""
-
-    mean: float
-    low: float
-    high: float
-
-    def __str__(self) -> str:
-        return f"{self.mean:.3f} [{self.low:.3f}, {self.high:.3f}]"
-
-
-@dataclass(frozen=True)
 class Result:
-    """What an experiment found.
+    """What an experiment found, or a demonstration showed.
 
     Attributes:
         claim: id in the list of claims, such as `"3.2"`.
         statement: the claim in the course's words.
         effect: what was measured to decide it, with its unit.
-        interval: the effect's mean and 95 % interval over the repetitions; `None` for a demonstration, which is no
-            measurement of chance but shows what is so.
-        verdict: `"holds"`, `"holds when …"` or `"not seen here"`.
-        teacher: the sentence a teacher would say.
+        interval: the effect's mean and 95 % interval in the setting that comes first; `None` for a demonstration.
+        verdict: `"demonstrated"`, or one of the five words of `statistics`.
+        teacher: the sentence a teacher would say; an experiment's is made from `comparisons`.
         repetitions: how many independent runs; 1 for a demonstration.
-        table: the numbers behind it, name → one value per repetition (or a nested table).
+        table: the numbers behind it.
+        comparisons: setting → what `statistics.compare` found there, and its own verdict.
+        gate: setting → whether the networks have learned their task, as `statistics.Gate` says it.
+        reason: why a verdict is undecided.
+        missing: runs that are still to be made.
+        left_out: seeds whose networks are below the gate and were replaced by further ones.
         recipe: digest of the recipe the runs vary, `""` where nothing was trained.
         seconds: how long it took.
         device: on what.
@@ -66,36 +74,236 @@ class Result:
     teacher: str
     repetitions: int
     table: dict[str, Any]
+    comparisons: dict[str, dict] = field(default_factory=dict)
+    gate: dict[str, dict] = field(default_factory=dict)
+    reason: str = ""
+    missing: int = 0
+    left_out: list[int] = field(default_factory=list)
     recipe: str = ""
     seconds: float = 0.0
     device: dict[str, str] = field(default_factory=dict)
 
+    @property
+    def is_demonstration(self) -> bool:
+        return self.verdict == DEMONSTRATED
 
-def interval(values: Sequence[float]) -> Interval:
-    """Mean and 95 % interval of independent repetitions, by Student's t distribution.
-
-    Raises:
-        ValueError: for fewer than three values: an interval from two says nothing.
-    """
-    values = np.asarray(values, float)
-    if values.ndim != 1 or len(values) < 3:
-        raise ValueError(f"values has shape {values.shape}; an interval needs at least 3 repetitions.")
-    half = stats.t.ppf(0.975, len(values) - 1) * values.std(ddof=1) / np.sqrt(len(values))
-    return Interval(float(values.mean()), float(values.mean() - half), float(values.mean() + half))
+    @property
+    def null(self) -> float:
+        """The effect that means none: 1 for a ratio."""
+        if self.comparisons:
+            return next(iter(self.comparisons.values()))["null"]
+        return 1.0 if "(1:" in self.effect else 0.0
 
 
-def run(claim: str, progress: Callable[[str], None] = print) -> Result:
-    """Measure a claim anew and write `data/results/<claim>.json`.
+def demonstrated(claim: str, statement: str, effect: str, teacher: str, table: dict) -> Result:
+    """The result of a demonstration."""
+    return Result(claim, statement, effect, None, DEMONSTRATED, teacher, 1, table)
+
+
+def judged(
+    claim: str,
+    statement: str,
+    effect: str,
+    verdict: Verdict,
+    table: dict,
+    gates: Gate | Mapping[str, Gate] | None = None,
+    missing: int = 0,
+    left_out: list[int] | tuple[int, ...] = (),
+) -> Result:
+    """The result of an experiment: the sentence and the interval are those of the verdict's comparisons."""
+    comparisons, reason = rounded(verdict.comparisons), verdict.reason
+    if missing and verdict.word == statistics.UNDECIDED:
+        reason = f"{missing} runs are missing"  # those of the tuning too, which the verdict does not know of
+    gates = gates if isinstance(gates, Mapping) else {} if gates is None else {"": gates}
+    first = next(iter(comparisons.values()), None)
+    return Result(
+        claim,
+        statement,
+        effect,
+        first and Interval(first["mean"], first["low"], first["high"]),
+        verdict.word,
+        statistics.sentence(effect, verdict.word, comparisons, reason),
+        max((one["runs"] for one in comparisons.values()), default=0),
+        rounded(table),
+        comparisons,
+        {name: rounded(asdict(gate) | {"passed": gate.passed}) for name, gate in gates.items()},
+        reason,
+        missing,
+        list(left_out),
+    )
+
+
+def waiting(
+    claim: str,
+    statement: str,
+    effect: str,
+    found: Interval,
+    repetitions: int,
+    table: dict,
+    reason: str,
+    missing: int,
+) -> Result:
+    """The result of a claim whose runs under the present rules are still to be made: undecided."""
+    reason = f"{reason}; {missing} runs are missing"
+    word = statistics.UNDECIDED
+    return Result(
+        claim,
+        statement,
+        FIRST_EDITION + effect,
+        found,
+        word,
+        statistics.sentence(effect, word, {}, reason),
+        repetitions,
+        table,
+        reason=reason,
+        missing=missing,
+    )
+
+
+def experiments(claim: str) -> tuple[Experiment, ...]:
+    """The experiments whose runs a claim is judged by; none for what is measured in one go."""
+    return getattr(discovery.module_of(claim), "EXPERIMENTS", ())
+
+
+def run(
+    claim: str,
+    progress: Callable[[str], None] = print,
+    minutes: float | None = None,
+    write: bool = False,
+    folder: Path | None = None,
+) -> Result:
+    """Make a claim's missing runs and judge it by all there are.
+
+    Args:
+        claim: its id.
+        progress: told each line of what is measured in one go.
+        minutes: begin no run after this time; 0 judges by the runs that are there.
+        write: put the result into the ledger. Single runs are kept in any case.
+        folder: of the ledger, by default `data/results`.
 
     Raises:
         ValueError: if there is no experiment for this claim.
     """
-    module = discovery.module_of(claim)
-    began = time.perf_counter()
+    module, began = discovery.module_of(claim), time.perf_counter()
+    for experiment in experiments(claim):
+        left = None if minutes is None else minutes - (time.perf_counter() - began) / 60
+        experiment.run(left)
     found: Result = getattr(module, f"claim_{claim.replace('.', '_')}")(progress)
-    content = asdict(found) | {"seconds": round(time.perf_counter() - began), "device": hardware.describe()}
-    write_json(FOLDER / f"{claim}.json", content)
-    return read(claim)
+    if write:
+        content = asdict(found) | {
+            "seconds": round(time.perf_counter() - began),
+            "device": hardware.describe(),
+        }
+        path = (folder or FOLDER) / f"{claim}.json"
+        if found.missing and path.is_file():
+            # Half an experiment has no table yet: readers keep the whole one of before, under an undecided verdict.
+            content["table"] = json.loads(path.read_text(encoding="utf8"))["table"] | found.table
+        write_json(path, content)
+        return read(claim, folder)
+    return found
+
+
+def run_all(minutes: float | None = None) -> int:
+    """Make missing runs of all experiments, the most valuable first; returns how many were made."""
+    began, made = time.perf_counter(), 0
+    for experiment in all_experiments():
+        left = None if minutes is None else minutes - (time.perf_counter() - began) / 60
+        if left is None or left > 0:
+            made += experiment.run(left)
+    return made
+
+
+def all_experiments() -> list[Experiment]:
+    """Each experiment once, the most valuable first."""
+    found = {one.name: one for claim in discovery.claims() for one in experiments(claim)}
+    return sorted(found.values(), key=lambda one: -one.worth)
+
+
+def status() -> list[dict[str, Any]]:
+    """For each experiment its claims and how many runs are done, missing and stale, with the minutes still needed."""
+    claims = {one.name: [c for c in discovery.claims() if one in experiments(c)] for one in all_experiments()}
+    return [one.status() | {"claims": claims[one.name]} for one in all_experiments()]
+
+
+class Report(NamedTuple):
+    """What `python -m course_lib claims` says: lines to print, and the same as plain values."""
+
+    lines: list[str]
+    claims: list[dict]
+    experiments: list[dict]
+
+
+def command(
+    wanted: Sequence[str] = (), minutes: float | None = None, write: bool = False, show_status: bool = False
+) -> Report:
+    """Make and judge runs as asked, then report on all claims, or on the experiments.
+
+    Args:
+        wanted: ids of claims whose missing runs are made first, or `"all"`.
+        minutes, write: as for `run`.
+        show_status: report on the experiments instead of the claims.
+
+    Raises:
+        ValueError: for a claim that is not measured here.
+    """
+    known = discovery.claims()
+    if unknown := [claim for claim in wanted if claim not in (*known, "all")]:
+        raise ValueError(f"--run is {unknown[0]}; it must be all or one of {', '.join(known)}.")
+    if minutes is not None and minutes < 0:
+        raise ValueError(f"--minutes is {minutes:g}; it must be 0 or more.")
+    fresh: dict[str, Result] = {}
+    if "all" in wanted:
+        run_all(minutes)
+        fresh = {claim: run(claim, minutes=0, write=write) for claim in known if experiments(claim)}
+    for claim in wanted:
+        if claim != "all":
+            fresh[claim] = run(claim, _to_stderr, minutes, write)
+    if show_status:
+        rows = status()
+        return Report([status_line(row) for row in rows], [], rows)
+    results = [
+        fresh.get(claim) or read(claim)
+        for claim in known
+        if claim in fresh or (FOLDER / f"{claim}.json").is_file()
+    ]
+    return Report([line for result in results for line in lines_of(result)], [asdict(r) for r in results], [])
+
+
+def _to_stderr(line: str) -> None:
+    print(line, file=sys.stderr, flush=True)
+
+
+def status_line(row: Mapping[str, Any]) -> str:
+    """An experiment's state in a line."""
+    time_left = "time unknown" if row["minutes"] is None else f"about {row['minutes']:g} minutes"
+    return (
+        f"{row['experiment']:<18} {row['done']} done, {row['missing']} missing, {row['stale']} of them stale; {time_left}; "
+        f"claims {', '.join(row['claims'])}"
+    )
+
+
+def lines_of(result: Result) -> list[str]:
+    """A claim's result as lines: verdict and sentence, the power, the gate."""
+    lines = [f"{result.claim}  {result.statement}"]
+    if result.is_demonstration:
+        return [*lines, f"     {result.verdict}: {result.teacher}", f"     shown: {result.effect}"]
+    lines.append(f"     {result.teacher}")
+    if result.comparisons:
+        powers = ", ".join(
+            f"{one['detectable']:.3f} ({name or 'all'})" for name, one in result.comparisons.items()
+        )
+        lines.append(f"     detectable with 80 % power: {powers}")
+    for name, gate in result.gate.items():
+        of = f" at {name}" if name else ""
+        lines.append(
+            f"     gate{of}: {gate['score']} {gate['reached']:.2f}, {'passed' if gate['passed'] else 'not passed'} "
+            f"(needed {gate['needed']:g}, constant prediction {gate['constant']:.2f})"
+        )
+    if result.left_out:
+        lines.append(f"     left out, below the gate: seeds {', '.join(map(str, result.left_out))}")
+    if not result.comparisons and result.interval:
+        lines.append(f"     {result.effect}: {result.interval}, {result.repetitions} runs")
+    return lines
 
 
 def read(claim: str, folder: Path | None = None) -> Result:
@@ -107,7 +315,7 @@ def read(claim: str, folder: Path | None = None) -> Result:
     path = (folder or FOLDER) / f"{claim}.json"
     if not path.is_file():
         raise FileNotFoundError(
-            f"claim {claim} has no result yet; measure it: python -m course_lib claims --run {claim}"
+            f"claim {claim} has no result yet; measure it: python -m course_lib claims --run {claim} --write"
         )
     content = json.loads(path.read_text(encoding="utf8"))
     found = content["interval"]

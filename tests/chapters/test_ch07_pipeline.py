@@ -89,8 +89,8 @@ def test_a_loss_that_is_not_finite_is_reported_in_words(monkeypatch):
     assert "loss_mask was not a finite number" in raised and "learning_rate" in raised
 
 
-@pytest.mark.parametrize(("silent", "verdict"), [(2, "holds"), (1, "holds"), (0, "not seen here")])
-def test_the_verdict(silent, verdict):
+@pytest.mark.parametrize("silent", [2, 1, 0])
+def test_the_sentence_counts_the_silent_faults(silent):
     def fault(ap, raised=""):
         return {"raised": raised, "symptoms": {"box_ap_50": ap, "mask_ap_50": ap}}
 
@@ -99,5 +99,5 @@ def test_the_verdict(silent, verdict):
         "a": fault(0.1 if silent else 0.7),
         "b": fault(0.1 if silent == 2 else 0.0, "" if silent == 2 else "stop"),
     }
-    found, teacher = pipeline.judge({"faults": faults, "settings": dict.fromkeys(range(20))})
-    assert found == verdict and f"{silent} raise nothing" in teacher
+    teacher = pipeline.silence({"faults": faults, "settings": dict.fromkeys(range(20))})
+    assert f"{silent} raise nothing" in teacher

@@ -5,7 +5,6 @@ import json
 import re
 
 import matplotlib
-import numpy as np
 import pytest
 
 from course_lib.chapters.ch10_revision import figures, revision
@@ -30,7 +29,7 @@ def no_figure_is_left():
     plt.close("all")
 
 
-def result(claim="9.9", mean=1.0, low=0.5, high=1.5, verdict="holds", repetitions=4, **more):
+def result(claim="9.9", mean=1.0, low=0.5, high=1.5, verdict="supported", repetitions=4, **more):
     parts = {"statement": "It is so.", "effect": "b minus a", "teacher": "So it is.", "table": {}} | more
     found = None if mean is None else Interval(mean, low, high)
     return Result(claim=claim, interval=found, verdict=verdict, repetitions=repetitions, **parts)
@@ -50,7 +49,8 @@ def test_the_ledger_holds_every_claim_in_order_with_the_result_of_its_file():
         if (ledger.FOLDER / f"{entry.claim}.json").is_file():
             found = ledger.read(entry.claim)
             assert entry.result == found and entry.verdict == found.verdict
-            assert entry.figure == (str(found.interval) if found.interval else "shown")
+            missing = "shown" if found.is_demonstration else f"{found.missing} runs are missing"
+            assert entry.figure == (str(found.interval) if found.interval else missing)
         else:
             assert entry.result is None and entry.kind == "not measured yet"
 
@@ -66,7 +66,10 @@ def test_a_claim_without_a_result_says_so_and_how_to_get_one(tmp_path):
 
 @pytest.mark.parametrize(
     ("verdict", "kind"),
-    [("holds", "holds"), ("holds when it rains", "holds when"), ("not seen here", "not seen here")],
+    [
+        *((kind, kind) for kind in ("demonstrated", "supported", "equivalent", "contradicted", "undecided")),
+        ("supported when it rains", "supported when"),
+    ],
 )
 def test_the_kind_of_a_verdict_is_told_from_its_condition(verdict, kind):
     assert entry(verdict=verdict).kind == kind and kind in revision.MARKS
@@ -81,9 +84,9 @@ def test_a_verdict_of_no_kind_is_one_sentence(tmp_path):
 
 def test_no_effect_is_one_for_a_ratio_and_zero_for_a_difference():
     ratio = entry(mean=1.2, low=0.9, high=1.5, effect="time of b over a (1: as long)")
-    assert ratio.neutral == 1 and not ratio.settled
-    assert entry().neutral == 0 and entry().settled
-    assert not entry(low=-0.5).settled and entry(mean=None).settled
+    assert ratio.neutral == 1 and entry().neutral == 0
+    assert entry().settled and entry(mean=None, verdict="demonstrated").settled
+    assert not entry(verdict="undecided").settled
     neutral = {entry.claim: entry.neutral for entry in MEASURED}
     assert neutral["2.3"] == neutral["6.3"] == 1 and neutral["1.2"] == neutral["7.2"] == 0
 
@@ -117,7 +120,7 @@ def test_the_drawn_interval_shows_where_it_lies_and_its_colour_whether_it_is_set
     svg, (none, low, high, mean) = drawn(entry())
     assert none == 8 < low < mean < high == 142 and (low + high) / 2 == pytest.approx(mean, abs=0.1)
     assert revision.COLOURS[0] in svg
-    svg, (none, low, high, mean) = drawn(entry(mean=-1, low=-1.5, high=0.5))
+    svg, (none, low, high, mean) = drawn(entry(mean=-1, low=-1.5, high=0.5, verdict="undecided"))
     assert low < mean < none < high and revision.COLOURS[5] in svg
     assert revision.interval_picture(entry(mean=None)) == ""
     assert 'alt="interval 1.000 [0.500, 1.500], no effect at 0"' in revision.interval_picture(entry())
@@ -193,37 +196,22 @@ def test_a_link_is_the_anchor_that_nbconvert_and_jupyterlab_make():
 # How sure
 
 
-def test_the_runs_that_would_settle_it_do_so_with_the_wanted_probability():
+def test_the_runs_that_find_what_matters_do_so_with_a_probability_of_80_percent():
     from scipy import stats
+    from statsmodels.stats.power import TTestPower
 
-    found, rng = result(mean=0.3, low=-0.2, high=0.8, repetitions=4), np.random.default_rng(0)
+    found = result(mean=0.3, low=-0.2, high=0.8, repetitions=4)
     scatter = 0.5 * 4**0.5 / stats.t.ppf(0.975, 3)
-    for power in (0.5, 0.8):
-        runs = revision.runs_to_settle(found, power=power)
-        values = rng.normal(0.3, scatter, (20_000, runs))
-        half = stats.t.ppf(0.975, runs - 1) * values.std(axis=1, ddof=1) / runs**0.5
-        assert power - 0.01 < np.mean(values.mean(axis=1) > half) < power + 0.08
-    assert revision.runs_to_settle(result(mean=5, low=4.9, high=5.1)) == 3
-    assert revision.runs_to_settle(result(mean=0, low=-1, high=1)) is None
-    assert revision.runs_to_settle(result(mean=1.0, low=0.5, high=1.5), neutral=1.0) is None
-
-
-def by_student(found):
-    """Whether an interval lies even around its mean; one by the bootstrap does not."""
-    return found is not None and abs(found.high + found.low - 2 * found.mean) < 1e-6
-
-
-@pytest.mark.parametrize(
-    "entry", [e for e in MEASURED if by_student(e.result.interval)], ids=lambda e: e.claim
-)
-def test_what_is_open_wants_more_runs_than_were_made(entry):
-    wanted = revision.runs_to_settle(entry.result, entry.neutral)
-    assert entry.settled or wanted is None or wanted > entry.result.repetitions
+    runs = revision.runs_to_settle(found, 0.2)
+    power = TTestPower()
+    assert power.power(0.2 / scatter, runs, 0.05) >= 0.8 > power.power(0.2 / scatter, runs - 1, 0.05)
+    assert revision.runs_to_settle(result(mean=5, low=4.9, high=5.1), 5) == 3
+    assert revision.runs_to_settle(found, 1e-3, most=1000) is None
 
 
 def test_a_demonstration_has_nothing_to_settle():
-    with pytest.raises(ValueError, match=r"claim 9\.9 is a demonstration"):
-        revision.runs_to_settle(result(mean=None))
+    with pytest.raises(ValueError, match=r"claim 9\.9 has no interval"):
+        revision.runs_to_settle(result(mean=None), 0.1)
 
 
 # The summary

@@ -118,6 +118,9 @@ def test_a_size_that_does_not_fit_is_refused_with_the_nearest_that_do():
         ({"input_shape": (64, 64)}, "input_shape is"),
         ({"base_filters": 28, "normalization": "group"}, "base_filters is 28; .*give a multiple of 8"),
         ({"base_filters": 7, "normalization": "group"}, "base_filters is 7; .*give a multiple of 8"),
+        ({"filters": (8, 17), "depth": 1, "normalization": "group"}, "filters .*; normalization='group'"),
+        ({"filters": (8, 16), "depth": 2}, r"filters is \(8, 16\); it must be 3 whole numbers"),
+        ({"filters": (8, 0), "depth": 1}, r"filters is \(8, 0\); it must be 2 whole numbers"),
     ],
 )
 def test_bad_arguments_are_named(arguments, message):
@@ -232,3 +235,27 @@ class TestOverlapTile:
 
 def test_skip_margin_of_the_paper():
     assert [skip_margin(level, 4) for level in (1, 2, 3, 4)] == [88, 40, 16, 4]
+
+
+def test_saved_and_loaded_again(tmp_path):
+    keras.utils.set_random_seed(3)
+    model = unet((32, 32, 1), 3, base_filters=4, depth=2, normalization="group", dropout=0.2)
+    model.save(tmp_path / "unet.keras")
+    image = np.random.default_rng(3).random((1, 32, 32, 1), np.float32)
+    again = keras.models.load_model(tmp_path / "unet.keras")
+    np.testing.assert_allclose(model.predict_on_batch(image), again.predict_on_batch(image), atol=1e-6)
+
+
+def test_filters_of_each_level_make_networks_with_different_skips_equally_large():
+    shape, depth = (None, None, 3), 3
+    sizes = {
+        skip: unet(shape, 5, depth=depth, filters=filters, skip=skip, normalization="batch").count_params()
+        for skip, filters in {
+            "concat": (8, 16, 32, 64),
+            "none": (8, 17, 34, 67),
+            "add": (8, 17, 34, 67),
+        }.items()
+    }
+    assert max(sizes.values()) / min(sizes.values()) < 1.02
+    doubled = unet(shape, 5, base_filters=8, depth=depth, normalization="batch").count_params()
+    assert sizes["concat"] == doubled

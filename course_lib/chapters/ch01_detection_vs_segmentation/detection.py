@@ -24,7 +24,7 @@ from course_lib.datasets import (
     scenes,
 )
 from course_lib.ops.boxes import box_iou
-from course_lib.teaching.ledger import Result, interval
+from course_lib.teaching.ledger import Result, demonstrated, interval
 
 SEEDS = tuple(range(10))
 ELONGATIONS = (1.0, 1.5, 2.0, 3.0, 4.0, 6.0, 8.0)
@@ -240,15 +240,12 @@ def claim_1_1(progress: Callable[[str], None] = print) -> Result:
     must(np.array_equal(boxes_from_instances(mask.astype(np.int32))[0], box), "the mask gives the box")
     must(not np.array_equal(as_mask(box, mask.shape), mask), "the box does not give the mask")
     must(box_bytes < min(sizes.values()), "box and class take fewer bytes than any form of the mask")
-    return Result(
+    return demonstrated(
         "1.1",
         "Detection answers with a box and a class, segmentation with a class for each pixel.",
         "shapes and bytes of both answers for one photograph, the cat",
-        None,
-        "holds",
         "A few numbers for each object, or one for each pixel. The mask gives the box for free; the box does not give "
         "the mask back.",
-        1,
         {
             "picture": {"name": "cat", "shape": list(cat.image.shape)},
             "detection": {
@@ -302,22 +299,17 @@ def claim_1_2(progress: Callable[[str], None] = print) -> Result:
 
     gain = scores["mask"] - scores["box"]
     gains = gain.mean((1, 2, 3))
-    effect = interval(gains)
     without = [
         [SHAPES[shape], ELONGATIONS[elongation], ROTATIONS[rotation]]
         for shape, elongation, rotation in np.ndindex(gain.shape[1:])
         if interval(gain[:, shape, elongation, rotation]).low <= NO_GAIN
     ]
-    verdict, teacher = _judged(effect.low, without, scores["box"].mean(0))
     geometry = np.array([[[formula(s, e, r) for r in ROTATIONS] for e in ELONGATIONS] for s in SHAPES])
-    return Result(
+    return demonstrated(
         "1.2",
         "A box is a coarse answer, a mask a fine one.",
         "IoU with the object itself, best mask minus tight box, mean over shapes, elongations and rotations",
-        effect,
-        verdict,
-        teacher,
-        len(SEEDS),
+        taught(scores["box"].mean(0)),
         {
             "mask_minus_box": gains.tolist(),
             "mask": scores["mask"].mean((1, 2, 3)).tolist(),
@@ -341,30 +333,11 @@ def claim_1_2(progress: Callable[[str], None] = print) -> Result:
     )
 
 
-def _judged(low: float, without: list[list], box: np.ndarray) -> tuple[str, str]:
-    """Verdict and teacher's sentence.
-
-    Args:
-        low: the effect's lower end.
-        without: the objects for which a mask is no better.
-        box: the box's IoU by shape, elongation and rotation.
-    """
-    if low <= NO_GAIN:
-        return "not seen here", "Over these objects, the box came as near to the object as the mask did."
-    if not without:
-        return (
-            "holds",
-            "Even the best box holds what is not the object; a mask of pixels follows the outline.",
-        )
-    if all(shape == "rectangle" and rotation % 90 == 0 for shape, _, rotation in without):
-        return (
-            "holds when the object is no rectangle along the picture's sides",
-            f"An upright rectangle fills its box. A disc fills {box[SHAPES.index('ellipse'), 0].mean():.0%} of it, a thing "
-            f"{ELONGATIONS[-1]:g} times as long as wide that lies askew {box[:, -1, ROTATIONS.index(45)].mean():.0%}.",
-        )
+def taught(box: np.ndarray) -> str:
+    """What the bounding box's IoU with the object says, by shape, elongation and rotation."""
     return (
-        "holds when the object does not happen to fill its box",
-        "For most objects the mask was nearer; the table lists those for which it was not.",
+        f"An upright rectangle fills its box. A disc fills {box[SHAPES.index('ellipse'), 0].mean():.0%} of it, a thing "
+        f"{ELONGATIONS[-1]:g} times as long as wide that lies askew {box[:, -1, ROTATIONS.index(45)].mean():.0%}."
     )
 
 
@@ -498,13 +471,10 @@ def claim_1_3(progress: Callable[[str], None] = print) -> Result:
         progress(f"without street scenes: {problem}")
         table["not shown"] = {"pedestrians, driving": "CamVid is not here: python -m course_lib data camvid"}
         teacher += " (Shown for faces and medicine alone: the street scenes were not here.)"
-    return Result(
+    return demonstrated(
         "1.3",
         "Detection serves faces and pedestrians, segmentation serves medicine and driving.",
         "for each use, its question put to a box and to a mask in real pictures",
-        None,
-        "holds",
         teacher,
-        1,
         table,
     )

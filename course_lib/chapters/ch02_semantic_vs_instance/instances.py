@@ -14,7 +14,8 @@ from course_lib.datasets import Sample, cells, scenes
 from course_lib.datasets.cells import SMALLEST_CELL
 from course_lib.datasets.targets import decode_three_classes, encode_three_classes
 from course_lib.metrics.instance import matching_scores
-from course_lib.teaching.ledger import Result, interval
+from course_lib.teaching.ledger import Result, judged
+from course_lib.teaching.statistics import judge
 
 SEEDS = tuple(range(8))
 TOUCHING = (0.0, 0.2, 0.4, 0.6, 0.8, 1.0)
@@ -287,47 +288,26 @@ def claim_2_1(progress: Callable[[str], None] = print) -> Result:
         table[f"{way}_full_minus_none"] = np.subtract(
             full[way]["count_error"], none[way]["count_error"]
         ).tolist()
-    return Result(
+    return merging(table)
+
+
+def merging(table: dict) -> Result:
+    """Claim 2.1, read off the table: what touching costs objects of one class, and objects of different classes."""
+    worlds = [entry for world in table["scenes"].values() for entry in world.values()]
+    merged, pairs = (
+        np.sum([entry["other_class"][count] for entry in worlds], axis=0) for count in ("merged", "pairs")
+    )
+    return judged(
         "2.1",
         "Semantic segmentation gives every pixel a class, and merges objects that touch.",
-        "share of the cells miscounted when the connected pieces of a perfect class map are counted, nearly all cells "
-        "touching minus none touching",
-        interval(table["components_full_minus_none"]),
-        *judge(table),
-        len(SEEDS),
+        "fraction of cells miscounted from a perfect label map, nearly all touching minus none touching; "
+        "of touching pairs of different classes, the fraction merged",
+        judge(
+            {
+                "objects of one class": table["components_full_minus_none"],
+                "objects of different classes": merged / np.maximum(1, pairs),
+            },
+            planned=len(SEEDS),
+        ),
         table,
     )
-
-
-def judge(table: Mapping) -> tuple[str, str]:
-    """The verdict on claim 2.1 and the teacher's sentence, from the numbers of `claim_2_1`."""
-    none, full = (table["cells"][f"{level:g}"] for level in (TOUCHING[0], TOUCHING[-1]))
-    if interval(table["components_full_minus_none"]).low <= 0:
-        return "not seen here", "Counting the pieces of a perfect class map went no worse where cells touch."
-    worlds = [entry for world in table["scenes"].values() for entry in world.values()]
-    pairs, merged = (
-        sum(sum(entry["other_class"][count]) for entry in worlds) for count in ("pairs", "merged")
-    )
-    share = np.mean(full["touching"])
-    free, packed = (np.mean(entry["components"]["count_error"]) for entry in (none, full))
-    cure = [np.mean(entry["watershed"]["count_error"]) for entry in (none, full)]
-    counting = (
-        f"Where nothing touches, the pieces of a perfect class map are the objects ({free:.0%} miscounted); where "
-        f"{share:.0%} of the cells touch another, {packed:.0%} are miscounted. "
-    )
-    # Two errors of the cure: what it fails to part, and what it cuts although nothing touched.
-    repair = (
-        f"A watershed on the shape of the mask brings that down to {cure[1]:.0%}"
-        if cure[1] < packed
-        else f"A watershed on the shape of the mask does not help ({cure[1]:.0%})"
-    ) + f", and miscounts {cure[0]:.0%} where there was nothing to part"
-    strange = np.mean(table["scenes"]["six_classes"][f"{OCCLUSION[0]:g}"]["watershed"]["count_error"])
-    repair += (
-        f"; on shapes that its depth was not chosen for, hardly any touching, it miscounts {strange:.0%}."
-    )
-    if pairs and not merged:
-        return (
-            "holds when the touching objects are of one class",
-            counting + "Touching objects of different classes stay apart. " + repair,
-        )
-    return "holds", counting + repair

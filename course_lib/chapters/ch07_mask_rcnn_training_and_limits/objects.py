@@ -29,7 +29,7 @@ from course_lib.chapters.ch07_mask_rcnn_training_and_limits.limits import (
 from course_lib.datasets.targets import drop_small
 from course_lib.metrics.instance import match
 from course_lib.segmenter import Segmenter
-from course_lib.teaching.ledger import Interval, Result, interval
+from course_lib.teaching.ledger import Interval, Result, interval, waiting
 
 METHODS = ("components", "watershed", "border", "mask_rcnn")
 """From a picture to objects: the U-Net's foreground and its connected pieces; the same, cut by a watershed; the U-Net with
@@ -248,42 +248,18 @@ def claim_2_2(progress: Callable[[str], None] = print) -> Result:
     for method in METHODS:
         means = {score: row[0] for score, row in table["methods"][method].items()}
         progress(f"{method}: " + ", ".join(f"{score} {mean:.3f}" for score, mean in means.items()))
-    return Result(
+    return waiting(
         "2.2",
         "Instance segmentation separates objects of one class.",
         "recall (IoU above 0.5) of nuclei that touch another: Mask R-CNN minus connected pieces of a U-Net's foreground; "
         "bootstrap over the pictures",
         of_table(table),
-        *judge_separation(table),
         len(val),
         table,
-        detector_recipe.digest,
+        "a bootstrap over the images of one training each, the U-Net with four views and the detector with one, thresholds "
+        "chosen on the reported images",
+        10,
     )
-
-
-def judge_separation(table: Mapping) -> tuple[str, str]:
-    """The verdict on claim 2.2 and the teacher's sentence, by the rule that `claim_2_2` states."""
-    gain = {method: Interval(*table["gain"][method]["recall_touching"]) for method in METHODS[:-1]}
-    recall = {method: table["methods"][method]["recall_touching"][0] for method in METHODS}
-    ap = {method: table["methods"][method]["ap_50"][0] for method in METHODS}
-    apart = Interval(*table["gain"]["border"]["ap_50"])
-    if apart.high < 0:
-        best = "here the U-Net that was taught the borders does best."
-    elif apart.low > 0:
-        best = "here the net that goes by boxes does best."
-    else:
-        best = "the pictures do not tell the last two apart."
-    teacher = (
-        f"Of {table['touching']} nuclei that touch another, connected pieces of a U-Net's foreground give back "
-        f"{recall['components']:.0%}, a watershed on it {recall['watershed']:.0%}, a U-Net with a border class "
-        f"{recall['border']:.0%} and our small Mask R-CNN {recall['mask_rcnn']:.0%}. Over all nuclei the AP at IoU 0.5 "
-        f"is {ap['components']:.2f}, {ap['watershed']:.2f}, {ap['border']:.2f} and {ap['mask_rcnn']:.2f}: {best}"
-    )
-    if gain["components"].low > 0 and gain["watershed"].low > 0:
-        return "holds", teacher
-    if gain["components"].low > 0:
-        return "holds when the class map is taken as it is: a watershed makes up for it", teacher
-    return "not seen here", teacher
 
 
 # What it takes (claim 2.3) -----------------------------------------------------------------------------------
@@ -346,8 +322,7 @@ def hyper_parameters(net: keras.Model) -> int:
 def claim_2_3(progress: Callable[[str], None] = print) -> Result:
     """Semantic segmentation is simpler, instance segmentation more complex: two small nets for nuclei, counted and timed.
 
-    The rounds are repetitions in one process on one machine. It holds if Mask R-CNN has the greater number in every row
-    (of the timed ones, the interval of the ratio above 1); `holds when …` names the rows in which it has.
+    The rounds are repetitions in one process on one machine.
 
     The table:
         unet, mask_rcnn: `parameters`, `multiply_adds` and `activation_bytes` (one picture of `side`²), `lines` of code,
@@ -374,15 +349,15 @@ def claim_2_3(progress: Callable[[str], None] = print) -> Result:
     for row in ROWS:
         table["ratio"][row] = np.divide(table["mask_rcnn"][row], table["unet"][row]).tolist()
     table["effect"] = table["ratio"]["train"]
-    return Result(
+    return waiting(
         "2.3",
         "Semantic segmentation is simpler, instance segmentation more complex.",
         f"time of a training step, {BATCH} pictures of {SIDE} × {SIDE}: Mask R-CNN over U-Net (1: as long)",
         interval(table["effect"]),
-        *judge_complexity(table),
         ROUNDS,
         table,
-        recipes.get(DETECTOR).digest,
+        "the networks timed are not those, with those views, whose accuracy 2.2 reports",
+        10,
     )
 
 
@@ -395,23 +370,3 @@ ROWS = {
     "parameters": "parameters",
 }
 """What is compared, in words."""
-
-
-def judge_complexity(table: Mapping) -> tuple[str, str]:
-    """The verdict on claim 2.3 and the teacher's sentence, by the rule that `claim_2_3` states."""
-    ratio = table["ratio"]
-    means = {row: float(np.mean(ratio[row])) for row in ROWS}
-    more = [
-        row for row in ROWS if (interval(ratio[row]).low if isinstance(ratio[row], list) else ratio[row]) > 1
-    ]
-    less = [row for row in ROWS if row not in more]
-    said = ", ".join(f"{means[row]:.2g} times in {ROWS[row]}" for row in ROWS)
-    teacher = (
-        f"Mask R-CNN beside U-Net, both small: {said}; and {table['mask_rcnn']['hyper_parameters']} settings of its own, "
-        "of which a U-Net has none."
-    )
-    if not less:
-        return "holds", teacher
-    if not more:
-        return "not seen here", teacher
-    return f"holds when one counts {', '.join(ROWS[row] for row in more)}", teacher

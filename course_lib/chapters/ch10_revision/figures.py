@@ -11,15 +11,15 @@ from course_lib.chapters.ch10_revision.revision import MARKS, SUMMARY, Entry
 from course_lib.plot import COLOURS
 from course_lib.teaching.ledger import Result, interval
 
-MARK_COLOURS = {
-    "●": COLOURS[0],
-    "◐": COLOURS[4],
-    "■": COLOURS[2],
-    "○": COLOURS[1],
-    "✗": COLOURS[5],
-    "–": "0.85",
+KIND_COLOURS = {
+    "demonstrated": "white",
+    "supported": COLOURS[0],
+    "supported when": COLOURS[4],
+    "equivalent": COLOURS[2],
+    "contradicted": COLOURS[1],
+    "undecided": "0.85",
+    "not measured yet": "0.95",
 }
-KIND_COLOURS = {kind: MARK_COLOURS[mark] for kind, mark in MARKS.items()}
 """The colour of each kind of verdict; its mark says the same without colour."""
 
 
@@ -42,7 +42,7 @@ def draw_verdicts(entries: Sequence[Entry], width: float = 12.0):
     for row, topic in enumerate(topics):
         axis.text(-0.1, row, SUMMARY[int(topic) - 1].topic, ha="right", va="center", fontsize=14)
         for column, entry in enumerate(entry for entry in entries if entry.claim[0] == topic):
-            dark = MARKS[entry.kind] in "●✗"
+            dark = entry.kind == "supported"
             axis.add_patch(
                 Rectangle(
                     (column + 0.03, row - 0.44),
@@ -64,7 +64,8 @@ def draw_verdicts(entries: Sequence[Entry], width: float = 12.0):
     counts = {kind: sum(entry.kind == kind for entry in entries) for kind in MARKS}
     shown = [kind for kind in MARKS if counts[kind]]
     handles = [Rectangle((0, 0), 1, 1, facecolor=KIND_COLOURS[kind], edgecolor="0.25") for kind in shown]
-    labels = [f"{MARKS[kind]} {kind}{' …' * kind.endswith('when')}: {counts[kind]}" for kind in shown]
+    words = {"supported when": "supported when …"}
+    labels = [f"{MARKS[kind]} {words.get(kind, kind)}: {counts[kind]}" for kind in shown]
     figure.legend(handles, labels, loc="outside lower center", ncols=len(shown), fontsize=14)
     axis.set(xlim=(-2.2, most + 0.02), ylim=(len(topics) - 0.5, -0.5))
     axis.axis("off")

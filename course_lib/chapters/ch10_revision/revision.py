@@ -22,24 +22,20 @@ from urllib.parse import quote
 from scipy import stats
 
 from course_lib.plot import COLOURS
-from course_lib.teaching import course_map, glossary, ledger, questions
+from course_lib.teaching import course_map, glossary, ledger, questions, statistics
 from course_lib.teaching.ledger import Result
 from course_lib.teaching.tables import Table, html_table
 
 MARKS = {
-    "holds": "●",
-    "holds when": "◐",
-    "not seen here": "○",
+    "demonstrated": "✓",
     "supported": "●",
     "supported when": "◐",
-    "shown": "■",
-    "undecided": "○",
-    "not supported": "○",
-    "contradicted": "✗",
-    "not testable": "–",
+    "equivalent": "=",
+    "contradicted": "○",
+    "undecided": "?",
     "not measured yet": "–",
 }
-"""The kinds of verdict, each with its mark; a verdict's own words may go on with its condition."""
+"""The kinds of verdict, each with its mark."""
 
 
 class Place(NamedTuple):
@@ -89,23 +85,24 @@ class Entry:
 
     @property
     def figure(self) -> str:
-        """Mean and 95 % interval, `shown` for a demonstration, or how to measure what is not."""
+        """Mean and 95 % interval, `shown` for a demonstration, how many runs are missing, or how to measure."""
         if self.result is None:
             return f"measure it: python -m course_lib claims --run {self.claim}"
-        return str(self.result.interval) if self.result.interval else "shown"
+        if self.result.is_demonstration:
+            return "shown"
+        return (
+            str(self.result.interval) if self.result.interval else f"{self.result.missing} runs are missing"
+        )
 
     @property
     def neutral(self) -> float:
-        """What the effect would be if there were none: 1 for a ratio, which says so in words, as `(1: as long)`, else 0."""
-        return 1.0 if self.result and "(1:" in self.result.effect else 0.0
+        """What the effect would be if there were none: 1 for a ratio, mostly 0 for a difference."""
+        return self.result.null if self.result else 0.0
 
     @property
     def settled(self) -> bool:
-        """Whether the interval leaves out the value that means no effect; a demonstration settles itself."""
-        if self.result is None:
-            return False
-        found = self.result.interval
-        return found is None or not found.low <= self.neutral <= found.high
+        """Whether the claim is decided: by a demonstration, or by a verdict other than undecided."""
+        return self.kind not in ("undecided", "not measured yet")
 
 
 def kind_of(verdict: str) -> str:
@@ -189,46 +186,32 @@ def headings(markdown: str) -> list[str]:
 # How sure
 
 
-def runs_to_settle(
-    result: Result, neutral: float = 0.0, most: int = 100_000, power: float = 0.8
-) -> int | None:
-    """How many repetitions a new experiment needs so that its interval excludes `neutral` with probability `power`.
+def runs_to_settle(result: Result, matters: float, most: int = 100_000) -> int | None:
+    """How many repetitions find an effect of a size that matters with a probability of 80 %, were the scatter to stay.
 
-    It takes the measured mean and scatter for the true ones, which a few repetitions know only roughly. It is for planning
-    the next experiment; adding runs until the interval suits is not an experiment.
+    Something to plan the next experiment by, before it is run; to go on until the interval suits is no experiment. The
+    effect that was measured is not what to plan with: its "observed power" repeats its own p-value.
 
     Args:
         result: of an experiment with repetitions.
-        neutral: the effect that means none.
+        matters: the smallest difference from no effect that would matter.
         most: where to give up.
         power: the wanted probability. At 0.5 the half-width of the interval is about as large as the effect.
 
     Returns:
-        The number of repetitions, at least 3; `None` if even `most` would not do.
+        The number of repetitions, at least 3; `None` if it is above `most`.
 
     Raises:
-        ValueError: if the result is a demonstration, which has no interval.
+        ValueError: if the result has no interval, as a demonstration.
     """
     if result.interval is None:
         raise ValueError(
-            f"claim {result.claim} is a demonstration; it must be an experiment with an interval."
+            f"claim {result.claim} has no interval; ask for one that was measured with repetitions."
         )
-    effect = abs(result.interval.mean - neutral)
     half = (result.interval.high - result.interval.low) / 2
     scatter = half * result.repetitions**0.5 / stats.t.ppf(0.975, result.repetitions - 1)
-
-    def settles(runs: int) -> bool:
-        if not scatter:
-            return effect > 0
-        return stats.nct.sf(stats.t.ppf(0.975, runs - 1), runs - 1, effect / scatter * runs**0.5) >= power
-
-    if not settles(most):
-        return None
-    low, high = 2, most  # 2 is never asked: an interval needs 3
-    while high - low > 1:
-        middle = (low + high) // 2
-        low, high = (low, middle) if settles(middle) else (middle, high)
-    return high
+    runs = statistics.runs_needed(matters, scatter) if scatter else 3
+    return runs if runs <= most else None
 
 
 # The summary
@@ -380,8 +363,8 @@ def _anchor(place: Place | None) -> str:
 def interval_picture(entry: Entry, width: int = 150, height: int = 20) -> str:
     """A claim's interval as a small drawing, an `<img>` that needs no other file; empty where there is none.
 
-    The dashed line is "no effect". Each image has its own scale, because effects have different units. The interval is blue
-    where it excludes the line, orange where it contains it.
+    The dashed line is "no effect". Each image has its own scale, for effects have different units. The interval is blue
+    where the claim is decided, orange where it is not.
     """
     found = entry.result.interval if entry.result else None
     if found is None:

@@ -1,0 +1,42 @@
+"""Claim 4.2: where the outline is, read off the decoder's levels, with the bottleneck's own resolution as the control."""
+
+from collections.abc import Callable
+
+import numpy as np
+
+from course_lib.chapters.ch03_unet_encoder import scenes_networks as networks
+from course_lib.chapters.ch03_unet_encoder.claim_4_1 import probe_table
+from course_lib.teaching.ledger import Result, judged
+from course_lib.teaching.statistics import judge
+
+EXPERIMENTS = (networks.EXPERIMENT, networks.SKIPS)
+
+
+def claim_4_2(progress: Callable[[str], None] = print) -> Result:
+    """How much better a probe finds the outline at the end of the decoder than in the bottleneck interpolated to full size.
+
+    The control is the point: block by block a coarse level must look worse, whatever it knows. Steps of the
+    decoder, and the decoder without skips, stand in the table.
+    """
+    runs, without = networks.runs("concat"), networks.runs("none")
+    table = probe_table(runs)
+    up = ("bottleneck", *networks.LEVELS[networks.DEPTH + 1 :])
+    for question in ("what", "where"):
+        table[f"{question}_decoder_1_minus_bottleneck"] = np.subtract(
+            table["decoder_1"][question], table["bottleneck"][question]
+        )
+    where = {level: np.array(table[level]["where_interpolated"]) for level in up}
+    table["steps"] = {f"{a} to {b}": where[b] - where[a] for a, b in zip(up, up[1:], strict=False)}
+    if without:
+        table["without_skips"] = probe_table(without)
+    gate = networks.gate(runs)
+    return judged(
+        "4.2",
+        "Each step of the decoder doubles the size; it refines where things are.",
+        "balanced accuracy of a linear probe for outline pixels, last decoder level minus the interpolated bottleneck",
+        judge({"": where["decoder_1"] - where["bottleneck"]}, gate, networks.NETWORKS),
+        table,
+        gate,
+        len(networks.EXPERIMENT.missing()),
+        networks.left_out(),
+    )
