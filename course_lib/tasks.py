@@ -413,7 +413,8 @@ def coco_scores(
         evaluator = COCOEvaluator(num_classes, kind, max_detections=most)
         for sample, found in zip(samples, detections, strict=True):
             ids = np.arange(1, len(sample.classes) + 1)[:, None, None]
-            masks = whole_masks(found) if "masks" in found else None
+            measured = "masks" in found and (kind == "masks" or sample.ignored.any())
+            masks = whole_masks(found) if measured else None
             kept = counted_detections(sample, found["boxes"], masks)
             # COCO knows no class for the background: class 1 is its 0.
             evaluator.update(

@@ -88,17 +88,13 @@ def folder_source(
     for part, left in ((images, other), (labels, other_labels)):
         if left:
             more = f" and {len(left) - 3} more" if len(left) > 3 else ""
-            reason = (
-                "no image"
-                if all(file.suffix.lower() not in ENDINGS for file in left)
-                else "no image of that name"
-            )
+            reason = "no image of that name" if any(map(_looks_like_an_image, left)) else "no image"
             notes.append(f"{part}/: not read, {reason}: {', '.join(file.name for file in left[:3])}{more}")
     if not found:
         problems.append(Problem(f"{images}/", "holds no image", f"Put files there: {', '.join(ENDINGS)}"))
     missing = [name for name in found if name not in masks]
     unused = [name for name in masks if name not in found]
-    candidates = [*unused, *(file.stem for file in other_labels if file.suffix.lower() in ENDINGS)]
+    candidates = [*unused, *(file.stem for file in other_labels if _looks_like_an_image(file))]
     hint = _pattern_hint(
         [name.split("/")[-1] for name in missing], [name.split("/")[-1] for name in candidates]
     )
@@ -106,9 +102,9 @@ def folder_source(
     entries = []
     for name, file in found.items():
         shown = file.relative_to(place).as_posix()
-        if name in missing:
+        if name not in masks:
             *parent, last = name.split("/")
-            wanted = "/".join([labels, *parent, label_names.format(last) + ".png"])
+            wanted = "/".join([labels, *parent, label_names.replace("{}", last) + ".png"])
             fix = (
                 hint or "Draw it, or move the image elsewhere; an image without objects has a label of zeros"
             )
@@ -122,7 +118,7 @@ def folder_source(
 
         entries.append(Entry(name, file, shown, masks[name].relative_to(place).as_posix(), read))
     for name in unused:
-        what = f"belongs to no image: there is no {image_names.format(name)!r} in {images}/"
+        what = f"belongs to no image: there is no {image_names.replace('{}', name)!r} in {images}/"
         fix = hint or "Name both alike, or move the label elsewhere"
         problems.append(Problem(masks[name].relative_to(place).as_posix(), what, fix))
     chosen, wrong = assign([entry.name for entry in entries], splits, group)
@@ -210,6 +206,10 @@ def _no_folder(place: Path, argument: str, part: str) -> None:
     raise ValueError(f"{argument} is {part!r}; {place.name} has no such folder (it has: {there}); {advice}.")
 
 
+def _looks_like_an_image(file: Path) -> bool:
+    return file.suffix.lower() in ENDINGS
+
+
 def _files(
     place: Path, part: str, other: str, pattern: str, other_pattern: str, problems: list[Problem]
 ) -> tuple[dict[str, Path], list[Path]]:
@@ -231,7 +231,7 @@ def _files(
             first, last = map(composed, other_pattern.split("{}"))
             if stem.startswith(first) and stem.endswith(last):
                 continue
-        if not file.is_file() or file.suffix.lower() not in ENDINGS or not fits:
+        if not file.is_file() or not _looks_like_an_image(file) or not fits:
             left.append(file)
             continue
         name = composed(inside.with_name(stem[len(before) : len(stem) - len(after)]).as_posix())
