@@ -1,6 +1,6 @@
 """What this machine has, and what therefore runs here: the real training, or the shipped weights.
 
-`hardware.train_here` is true with a GPU, or where `COURSE_TRAIN=1` says so; `COURSE_TRAIN=0` says no.
+`hardware.train_here()` is true with a GPU, or where `COURSE_TRAIN=1` says so; `COURSE_TRAIN=0` says no.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ def accelerators() -> list[str]:
     return [device for device in found if not device.startswith("cpu")]
 
 
-def wants_training() -> bool:
+def train_here() -> bool:
     """Whether notebooks train here; see the module's docstring.
 
     Raises:
@@ -59,15 +59,6 @@ def summary() -> str:
     """One line for a notebook: what is here and what it will do."""
     facts = describe()
     plan = (
-        "the real trainings run here"
-        if wants_training()
-        else "shipped weights stand in for the long trainings"
+        "the real trainings run here" if train_here() else "shipped weights stand in for the long trainings"
     )
     return f"Keras {facts['keras']} on {facts['backend']}, {facts['device']}: {plan}."
-
-
-def __getattr__(name: str):
-    # Asked for at each use, so that a learner may set COURSE_TRAIN in a running notebook.
-    if name == "train_here":
-        return wants_training()
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

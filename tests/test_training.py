@@ -285,16 +285,16 @@ class TestHardware:
     def test_the_wish_decides(self, monkeypatch):
         for wish, expected in (("1", True), ("0", False)):
             monkeypatch.setenv("COURSE_TRAIN", wish)
-            assert hardware.train_here is expected
+            assert hardware.train_here() is expected
         monkeypatch.setenv("COURSE_TRAIN", "yes")
         with pytest.raises(ValueError, match="COURSE_TRAIN is 'yes'; set it to 1"):
-            hardware.wants_training()
+            hardware.train_here()
 
     def test_without_a_wish_the_gpu_decides(self, monkeypatch):
         monkeypatch.delenv("COURSE_TRAIN", raising=False)
         for found in ([], ["gpu:0"]):
             monkeypatch.setattr(hardware, "accelerators", lambda found=found: found)
-            assert hardware.train_here is bool(found)
+            assert hardware.train_here() is bool(found)
 
     def test_summary(self):
         assert keras.backend.backend() in hardware.summary() and keras.__version__ in hardware.summary()

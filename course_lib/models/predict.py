@@ -17,6 +17,9 @@ AVERAGES = {
 }
 """Test-time augmentation: which quarter turns and left-right flips of the image are predicted and averaged."""
 
+VIEW_PIXELS = 2**19
+"""Pixels that go through a network together when views of an image are averaged."""
+
 
 def softmax(logits: np.ndarray) -> np.ndarray:
     """Probabilities from logits `(…, classes)`, one channel counting as the second of two classes; float32."""
@@ -76,30 +79,38 @@ def predict_probabilities(
     def predict(windows: np.ndarray) -> np.ndarray:
         return softmax(logits_of(model, windows))
 
-    def whole(view: np.ndarray) -> np.ndarray:
-        height, width = view.shape[:2]
+    def whole(views: np.ndarray) -> np.ndarray:
+        height, width = views.shape[1:3]
         if max(height, width) > largest:
-            return overlap_tile(predict, view, (tile, tile), margin)
+            return np.stack([overlap_tile(predict, view, (tile, tile), margin) for view in views])
         rows = reflect(np.arange(-(-height // multiple) * multiple), height)
         columns = reflect(np.arange(-(-width // multiple) * multiple), width)
-        window = view[np.ix_(rows, columns)]
-        probabilities = predict(window[None])[0]
-        if probabilities.shape[:2] != window.shape[:2]:
-            lost = (window.shape[0] - probabilities.shape[0]) // 2
+        windows = views[:, rows][:, :, columns]
+        probabilities = predict(windows)
+        if probabilities.shape[1:3] != windows.shape[1:3]:
+            lost = (windows.shape[1] - probabilities.shape[1]) // 2
             raise ValueError(
-                f"model returns a map of {probabilities.shape[:2]} for an image of {window.shape[:2]}; it must return "
+                f"model returns a map of {probabilities.shape[1:3]} for an image of {windows.shape[1:3]}; it must return "
                 "one of the same size. For an unpadded U-Net call course_lib.ops.tiles.overlap_tile with a window that "
                 f"fits, margin={lost}."
             )
-        return probabilities[:height, :width]
+        return probabilities[:, :height, :width]
 
+    views = [np.rot90(image, turns) for turns, _ in AVERAGES[tta]]
+    views = [view[:, ::-1] if flip else view for view, (_, flip) in zip(views, AVERAGES[tta], strict=True)]
+    found: list[np.ndarray] = [None] * len(views)
+    for shape in {view.shape[:2] for view in views}:
+        alike = [k for k, view in enumerate(views) if view.shape[:2] == shape]
+        # All views of a shape in one forward pass, as long as that is not too much for memory.
+        step = max(1, VIEW_PIXELS // (shape[0] * shape[1]))
+        for start in range(0, len(alike), step):
+            few = alike[start : start + step]
+            for k, one in zip(few, whole(np.stack([views[k] for k in few])), strict=True):
+                found[k] = one
     total = 0.0
-    for turns, flip in AVERAGES[tta]:
-        view = np.rot90(image, turns)
-        view = view[:, ::-1] if flip else view
-        probabilities = whole(np.ascontiguousarray(view))
-        total = total + np.rot90(probabilities[:, ::-1] if flip else probabilities, -turns)
-    return total / len(AVERAGES[tta])
+    for (turns, flip), one in zip(AVERAGES[tta], found, strict=True):
+        total = total + np.rot90(one[:, ::-1] if flip else one, -turns)
+    return total / len(views)
 
 
 def predict_classes_tiled(

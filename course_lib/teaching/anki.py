@@ -8,6 +8,7 @@ import io
 import zipfile
 from pathlib import Path
 
+from course_lib.files import write_atomically
 from course_lib.teaching import questions
 from course_lib.teaching.course_map import CHAPTERS
 
@@ -65,7 +66,7 @@ def write(path: Path) -> int:
     buffer = io.BytesIO()
     genanki.Package(decks).write_to_file(buffer, timestamp=TIMESTAMP)
     path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_bytes(_without_times(buffer.getvalue()))
+    write_atomically(path, _without_times(buffer.getvalue()))
     return count
 
 

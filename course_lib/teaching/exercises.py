@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from course_lib import resources
+from course_lib.files import write_atomically
 
 NOTEBOOKS = resources.NOTEBOOKS
 BEGIN, END = "# solution", "# end of solution"
@@ -111,7 +112,7 @@ def make(solution: Path) -> Path:
     path = exercise_path(solution)
     made = exercise_of(read(solution), read(path) if path.is_file() else None)
     path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(text_of(made), encoding="utf-8")
+    write_atomically(path, text_of(made))
     return path
 
 

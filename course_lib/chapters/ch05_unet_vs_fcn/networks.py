@@ -166,7 +166,9 @@ def trained(variants: Sequence[recipes.Recipe], progress: Callable[[str], None] 
     """
     first = variants[0]
     for other in variants:
-        if replace(other, seed=0, train_data={}, name="any") != replace(first, seed=0, train_data={}, name="any"):
+        if replace(other, seed=0, train_data={}, name="any") != replace(
+            first, seed=0, train_data={}, name="any"
+        ):
             raise ValueError(
                 f"variants: {other.name} differs from {first.name} in more than seed and training data; compile it apart."
             )

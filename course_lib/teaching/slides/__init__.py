@@ -23,6 +23,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from xml.etree import ElementTree
 
+from course_lib.files import write_atomically
 from course_lib.teaching.course_map import FOLDER
 
 HERE = Path(__file__).resolve().parent
@@ -140,10 +141,7 @@ def read(path: Path) -> Deck:
 
 def write(deck: Deck, path: Path) -> None:
     """Write the slides as one HTML file, whole or not at all; an existing file is replaced."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    unfinished = path.with_name(path.name + ".new")
-    unfinished.write_text(page(deck), encoding="utf-8")
-    unfinished.replace(path)
+    write_atomically(path, page(deck))
 
 
 def page(deck: Deck) -> str:
