@@ -121,8 +121,8 @@ def problems(notebook: dict, size: int = 0) -> list[str]:
         if source(cell).rstrip().endswith(";"):
             found.append(f"{where}: ends on ';', which nbval does not heed; assign the value to _ instead")
 
-    if cells and (share := sum(map(is_compared, cells)) / len(cells)) <= MIN_COMPARED:
-        found.append(f"nbval compares {share:.0%} of the code cells; it has to be over {MIN_COMPARED:.0%}")
+    if cells and (fraction := sum(map(is_compared, cells)) / len(cells)) <= MIN_COMPARED:
+        found.append(f"nbval compares {fraction:.0%} of the code cells; it has to be over {MIN_COMPARED:.0%}")
 
     for number, cell in enumerate(notebook["cells"], start=1):
         slide = cell["metadata"].get("slideshow", {}).get("slide_type")
