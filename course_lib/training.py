@@ -252,14 +252,15 @@ def compile_model(model: keras.Model, recipe: Recipe, jit: bool | str = "auto") 
 
 
 def start_again(model: keras.Model, recipe: Recipe) -> None:
-    """Give a compiled model the first weights of the recipe's seed and an optimizer that has seen nothing: several
-    trainings of one network compile once."""
+    """Give a compiled model the first weights of the recipe's seed and the optimizer the state that it had when this was
+    first called, so before any training: several trainings of one network compile once."""
     for variable, first in zip(model.variables, recipe.model(recipe.crop).variables, strict=True):
         variable.assign(first)
-    model.optimizer.build(model.trainable_variables)
-    fresh = keras.optimizers.deserialize(keras.optimizers.serialize(model.optimizer))
-    fresh.build(model.trainable_variables)
-    for variable, first in zip(model.optimizer.variables, fresh.variables, strict=True):
+    optimizer = model.optimizer
+    if not hasattr(optimizer, "first_state"):
+        optimizer.build(model.trainable_variables)
+        optimizer.first_state = tuple(checkpoints.keras_numpy(variable) for variable in optimizer.variables)
+    for variable, first in zip(optimizer.variables, optimizer.first_state, strict=True):
         variable.assign(first)
 
 

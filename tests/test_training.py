@@ -3,22 +3,27 @@
 import dataclasses
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
 import time
+import zipfile
 from pathlib import Path
 
+import imageio.v3 as imageio
 import keras
 import numpy as np
 import pytest
 
 from course_lib import checkpoints, files, hardware, recipes, training
+from course_lib.datasets import cells
 from course_lib.datasets.augmentation import Augmentation
 from course_lib.losses import CrossEntropy, Dice
 from course_lib.schedules import CosineCycles
 from course_lib.segmenter import Segmenter
-from course_lib.tasks import Borders, Objects
+from course_lib.segmenter import load as segmenter_load
+from course_lib.tasks import Borders, Objects, Semantic
 
 pytestmark = pytest.mark.backend
 
@@ -213,6 +218,287 @@ class TestTraining:
         assert any(line.startswith("epoch 1/1: loss") for line in lines) and not any(
             "\r" in line for line in lines
         )
+
+
+def unnamed(input_shape, num_classes):
+    """A network whose layers have no names of their own."""
+    inputs = keras.Input(input_shape)
+    x = keras.layers.Conv2D(4, 3, padding="same", activation="relu")(inputs)
+    x = keras.layers.BatchNormalization()(x)
+    return keras.Model(inputs, keras.layers.Conv2D(num_classes, 1)(x))
+
+
+PLAIN = dataclasses.replace(
+    TINY, name="plain", network=unnamed, network_arguments={}, task=Semantic(), loss=CrossEntropy(), epochs=6
+)
+
+
+@pytest.fixture
+def quick(monkeypatch):
+    """Without XLA, whose compiling takes longer than these trainings."""
+    monkeypatch.setattr(training, "JIT", False)
+
+
+def write_folder(folder, labels=255):
+    """Eight images of cells and their labels, which anybody may mend."""
+    for part in ("images", "labels"):
+        (folder / part).mkdir(parents=True, exist_ok=True)
+    for k, sample in enumerate(cells("train", 8, 32, seed=1)):
+        imageio.imwrite(folder / "images" / f"c{k}.png", (sample.image[..., 0] * 255).astype(np.uint8))
+        imageio.imwrite(
+            folder / "labels" / f"c{k}.png", (sample.semantic == (labels == 255)).astype(np.uint8)
+        )
+    lists = {"train": [f"c{k}" for k in range(6)], "val": ["c6", "c7"]}
+    data = {"path": folder, "class_names": ("background", "cell"), "channels": 1, "splits": lists}
+    return dataclasses.replace(PLAIN, name="own", dataset="folder", train_data=data, val_data=None, epochs=2)
+
+
+@pytest.mark.usefixtures("quick")
+class TestStateBelongsToTheData:
+    def test_other_labels_are_trained_on_anew(self, tmp_path, capsys):
+        recipe = write_folder(tmp_path / "mine")
+        first = training.train(recipe, runs=tmp_path, root=tmp_path / "ck", progress=False)
+        model = recipe.model()
+        checkpoints.load(recipe, model, tmp_path / "ck")
+        assert "has changed" not in capsys.readouterr().out
+        assert write_folder(tmp_path / "mine", labels=0).digest == recipe.digest
+        checkpoints.load(recipe, model, tmp_path / "ck")
+        assert "training data of own has changed since these weights were trained" in capsys.readouterr().out
+        again = training.train(recipe, runs=tmp_path, root=tmp_path / "ck", progress=False)
+        assert "the data has changed since this run began; it begins anew" in capsys.readouterr().err
+        assert again["history"] != first["history"] and again["data"] != first["data"]
+
+    def test_an_interrupted_run_does_not_go_on_with_other_images(self, tmp_path):
+        recipe = write_folder(tmp_path / "mine")
+        with pytest.raises(training.Interrupted, match="after epoch 1 of 2"):
+            training.train(recipe, runs=tmp_path, root=tmp_path, minutes=1e-9, progress=False)
+        imageio.imwrite(tmp_path / "mine" / "images" / "c0.png", np.zeros((32, 32), np.uint8))
+        with pytest.raises(training.Interrupted, match="after epoch 1 of 2"):
+            training.train(recipe, runs=tmp_path, root=tmp_path, minutes=1e-9, progress=False)
+
+    def test_a_name_alone_is_no_change(self, tmp_path):
+        one, other = (cells("train", 3, 32, seed=1, density=density).fingerprint() for density in (0.2, 0.3))
+        assert one != other and one == cells("train", 3, 32, seed=1, density=0.2).fingerprint()
+
+
+@pytest.mark.usefixtures("quick")
+class TestTheEndOfATraining:
+    def train(self, tmp_path, *callbacks, recipe=PLAIN, **more):
+        return training.train(
+            recipe, tmp_path / "runs", tmp_path, callbacks=callbacks, progress=False, **more
+        )
+
+    def test_early_stopping_ends_it_well(self, tmp_path):
+        stopping = keras.callbacks.EarlyStopping("val_loss", patience=1, min_delta=100)
+        assert self.train(tmp_path, stopping)["epochs"] == 2
+        assert self.train(tmp_path, stopping)["epochs"] == 2  # and is not gone on with
+        assert Segmenter.of(PLAIN).fit(runs=tmp_path / "runs", root=tmp_path, progress=False)["epochs"] == 2
+
+    def test_the_best_weights_are_those_that_are_kept(self, tmp_path):
+        kept = {}
+
+        class Best(keras.callbacks.Callback):
+            def on_train_end(self, logs=None):
+                kept["weights"] = [np.zeros_like(one) for one in self.model.get_weights()]
+                self.model.set_weights(kept["weights"])
+
+        for _ in range(2):  # the second time from what is kept of the finished run
+            self.train(tmp_path, Best())
+            (tmp_path / "plain" / "card.json").unlink()
+            with np.load(tmp_path / "plain" / "weights.npz") as file:
+                assert not any(file[name].any() for name in file.files)
+
+    @pytest.mark.parametrize("one", ["CSVLogger", "ModelCheckpoint", "TerminateOnNaN", "LambdaCallback"])
+    def test_other_callbacks(self, tmp_path, one):
+        arguments = {"CSVLogger": (tmp_path / "log.csv",), "ModelCheckpoint": (tmp_path / "best.keras",)}
+        callback = getattr(keras.callbacks, one)(*arguments.get(one, ()))
+        recipe = dataclasses.replace(PLAIN, epochs=1)
+        assert self.train(tmp_path, callback, recipe=recipe)["epochs"] == 1
+
+    @pytest.mark.parametrize(
+        ("callback", "message"),
+        [("stop", "callbacks holds 'stop'"), (keras.callbacks.ReduceLROnPlateau(), "sets the learning rate")],
+    )
+    def test_callbacks_that_cannot_be(self, tmp_path, callback, message):
+        with pytest.raises((TypeError, ValueError), match=message):
+            self.train(tmp_path, callback)
+
+    def test_the_dtype_policy_is_given_back(self, tmp_path, monkeypatch):
+        monkeypatch.setattr(hardware, "accelerators", lambda: ["gpu:0"])
+        seen = []
+        watch = keras.callbacks.LambdaCallback(on_epoch_end=lambda *_: seen.append(watch.model.compute_dtype))
+        with pytest.raises(training.Interrupted):
+            self.train(tmp_path, watch, minutes=1e-9)
+        assert keras.config.dtype_policy().name == "float32" and seen == ["float16"]
+        keras.config.set_dtype_policy("mixed_bfloat16")
+        try:
+            with pytest.raises(training.Interrupted):
+                self.train(tmp_path / "own", minutes=1e-9)
+            assert keras.config.dtype_policy().name == "mixed_bfloat16"
+        finally:
+            keras.config.set_dtype_policy("float32")
+
+    def test_one_batch_that_is_not_finite_is_left_out_and_counted(self, tmp_path):
+        clean = training.train(PLAIN, tmp_path / "a", tmp_path / "a", progress=False)
+        model = PLAIN.model(PLAIN.crop)
+        training.compile_model(model, PLAIN, jit=False)
+        batches = PLAIN.batches("train")
+        count = iter(range(100))
+        batches.transform = lambda images, labels, weights: (
+            np.where(next(count) == 4, np.nan, 1).astype("float32") * images, labels
+        )  # fmt: skip
+        fitted = training.fit(model, batches, PLAIN.epochs)
+        assert fitted.skipped == 1 and fitted.epochs == 6 and np.isfinite(fitted.history["loss"]).all()
+        assert fitted.history["loss"][-1] == pytest.approx(clean["history"]["loss"][-1], rel=0.5)
+        assert all(np.isfinite(one).all() for one in model.trainable_variables)
+
+    def test_too_many_end_it(self, tmp_path):
+        model = PLAIN.model(PLAIN.crop)
+        training.compile_model(model, PLAIN, jit=False)
+        batches = PLAIN.batches("train")
+        batches.transform = lambda images, labels, weights: (np.full_like(images, np.nan), labels)
+        with pytest.raises(
+            training.Diverged, match="plain: in epoch 1 .* 3 steps were left out so far, 1 may be"
+        ):
+            training.fit(model, batches, PLAIN.epochs, tmp_path / "run", name="plain")
+        assert not list(tmp_path.rglob("*.weights.h5"))
+
+    def test_several_trainings_compile_once(self, tmp_path):
+        model = PLAIN.model(PLAIN.crop)
+        training.compile_model(model, PLAIN, jit=False)
+        losses = []
+        for seed in (0, 1, 0):
+            recipe = dataclasses.replace(PLAIN, seed=seed)
+            training.start_again(model, recipe)
+            losses.append(training.fit(model, recipe.batches("train"), 2).history["loss"])
+        assert losses[0] == pytest.approx(losses[2], rel=1e-4) and losses[0] != pytest.approx(
+            losses[1], rel=1e-4
+        )
+
+    @pytest.mark.parametrize(
+        "damage", ["", "{}", "[]", "<html>", '{"weights": "x.weights.h5", "epoch": 1}', "cut", "gone"]
+    )
+    def test_a_damaged_state_names_the_folder_to_delete(self, tmp_path, damage):
+        with pytest.raises(training.Interrupted):
+            self.train(tmp_path, minutes=1e-9)
+        folder = tmp_path / "runs" / f"plain-{PLAIN.digest}"
+        (weights,) = folder.glob("*.weights.h5")
+        if damage == "cut":
+            weights.write_bytes(weights.read_bytes()[:500])
+        elif damage == "gone":
+            weights.unlink()
+        else:
+            (folder / "state.json").write_text(damage)
+        with pytest.raises(
+            training.DamagedState, match=f"{folder.name} holds .* cannot be read .*; delete this folder"
+        ):
+            self.train(tmp_path)
+
+    @pytest.mark.slow
+    def test_a_second_process_waits(self, tmp_path):
+        """Twice the same training at once: both end, and one says that it waits."""
+        script = tmp_path / "run.py"
+        script.write_text(
+            f"import sys; sys.path[:0] = {[str(Path(__file__).parent), str(Path(training.__file__).parents[1])]!r}\n"
+            "import time, keras, dataclasses\nfrom test_training import PLAIN, training\ntraining.JIT = False\n"
+            "slow = keras.callbacks.LambdaCallback(on_epoch_end=lambda epoch, logs: time.sleep(2))\n"
+            f"card = training.train(PLAIN, {str(tmp_path / 'runs')!r}, {str(tmp_path)!r}, callbacks=slow, progress=False)\n"
+            "print('done', card['epochs'])\n"
+        )
+        both = [
+            subprocess.Popen(
+                [sys.executable, script], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+            )
+            for _ in range(2)
+        ]
+        said = [process.communicate(timeout=300) for process in both]
+        assert [out.strip() for out, _ in said] == ["done 6"] * 2, said
+        assert sum("waiting for another process" in err for _, err in said) == 1
+
+
+class TestWeights:
+    def test_layers_without_names_are_loaded_by_their_place(self, tmp_path):
+        model = PLAIN.model()
+        sha256 = checkpoints.save_weights(model, tmp_path / "w.npz")
+        again = PLAIN.model()  # Keras has counted on: conv2d_2, conv2d_3 …
+        assert again.layers[-1].name != model.layers[-1].name
+        checkpoints.load_weights(again, tmp_path / "w.npz", sha256)
+        for a, b in zip(model.get_weights(), again.get_weights()):
+            np.testing.assert_allclose(a, b, atol=1e-3)
+
+    def test_what_is_not_finite_is_neither_written_nor_read(self, tmp_path):
+        model = PLAIN.model()
+        checkpoints.save_weights(model, tmp_path / "w.npz")
+        with np.load(tmp_path / "w.npz") as file:
+            arrays = {name: file[name] for name in file.files}
+        for value in (np.nan, np.inf):
+            next(iter(arrays.values())).flat[0] = value
+            np.savez(tmp_path / "bad.npz", **arrays)
+            with pytest.raises(checkpoints.CheckpointError, match="bad.npz is damaged: .* not finite"):
+                checkpoints.load_weights(model, tmp_path / "bad.npz")
+        model.set_weights([np.full_like(one, np.nan) for one in model.get_weights()])
+        with pytest.raises(checkpoints.CheckpointError, match="nothing is saved"):
+            checkpoints.save_weights(model, tmp_path / "nan.npz")
+        assert not (tmp_path / "nan.npz").exists()
+
+    @pytest.mark.parametrize(
+        "content",
+        [b"", b"version https://git-lfs", b"<html>", b"PK\x03\x04", "npy", "pickle", "huge", "header"],
+    )
+    def test_a_file_of_another_kind_is_named(self, tmp_path, content):
+        path = tmp_path / "weights.npz"
+        model = PLAIN.model()
+        if content == "npy":
+            with open(path, "wb") as file:
+                np.save(file, np.zeros(3))
+        elif content == "pickle":
+            np.savez(path, **{name: np.array([{}], object) for name in checkpoints._variables(model)})
+        elif content in ("huge", "header"):
+            shape = "(100000000000,)" if content == "huge" else "(((("
+            header = f"{{'descr': '<f4', 'fortran_order': False, 'shape': {shape}, }}".ljust(117) + "\n"
+            member = b"\x93NUMPY\x01\x00" + len(header).to_bytes(2, "little") + header.encode()
+            with zipfile.ZipFile(path, "w") as archive:
+                for name in checkpoints._variables(model):
+                    archive.writestr(f"{name}.npy", member)
+        else:
+            path.write_bytes(content)
+        with pytest.raises(checkpoints.CheckpointError, match="weights.npz "):
+            checkpoints.load_weights(model, path)
+
+    @pytest.mark.parametrize(
+        "content", ["", "{", "<html>", "\ufeff{}", "[]", "null", "{}", '{"digest": 3}', "\udcff"]
+    )
+    def test_a_card_of_another_kind_is_named(self, trained, tmp_path, content):
+        shutil.copytree(trained[0] / "tiny", tmp_path / "tiny")
+        (tmp_path / "tiny" / "card.json").write_bytes(content.encode("utf8", "surrogateescape"))
+        for use in (checkpoints.card, segmenter_load):
+            with pytest.raises(checkpoints.CheckpointError, match="card.json"):
+                use(TINY, tmp_path)
+        assert checkpoints.is_missing(TINY, tmp_path)
+
+    @pytest.mark.parametrize("lacking", ["digest", "thresholds", "weights", "recipe"])
+    def test_a_card_that_lacks_something(self, trained, tmp_path, lacking):
+        shutil.copytree(trained[0] / "tiny", tmp_path / "tiny")
+        card = json.loads((tmp_path / "tiny" / "card.json").read_text())
+        for change in ({}, {lacking: None}):
+            rest = {name: value for name, value in card.items() if name != lacking} | change
+            (tmp_path / "tiny" / "card.json").write_text(json.dumps(rest))
+            with pytest.raises(
+                checkpoints.CheckpointError, match=f"card.json is damaged: it lacks {lacking!r}"
+            ):
+                checkpoints.card(TINY, tmp_path)
+
+    def test_altered_weights_are_refused(self, trained, tmp_path):
+        shutil.copytree(trained[0] / "tiny", tmp_path / "tiny")
+        model = TINY.model()
+        checkpoints.load_weights(model, tmp_path / "tiny" / "weights.npz")
+        first = model.trainable_variables[0]
+        first.assign(first + 0.1)
+        checkpoints.save_weights(model, tmp_path / "tiny" / "weights.npz")
+        with pytest.raises(
+            checkpoints.CheckpointError, match="is not the file that its card.json was written for"
+        ):
+            segmenter_load(TINY, tmp_path)
 
 
 class TestCheckpoint:

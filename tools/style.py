@@ -22,13 +22,13 @@ COMMANDS = {
 # A word that the field does not use in that sense → what it says instead. The number is how often the word may stand in
 # all texts together, in a sense that is meant (to share, a net of edges); it only ever falls.
 WORDS = {
-    r"pictures?": ("image", 450),
-    r"nets?": ("network, model", 260),
-    r"shares?": ("fraction, percentage (as a noun)", 110),
-    r"truth": ("ground truth", 30),
-    r"answers?": ("prediction, output (of a network)", 180),
-    r"dials?|screws?|timid|summits?": ("parameter, under-confident, peak", 22),
-    r"the notes|the notes'": ("the claim itself, or 'textbook claim'", 30),
+    r"pictures?": ("image", 5),
+    r"nets?": ("network, model", 5),
+    r"shares?": ("fraction, percentage (as a noun)", 15),
+    r"truth": ("ground truth", 3),
+    r"answers?": ("prediction, output (of a network)", 35),
+    r"dials?|screws?|timid|summits?": ("parameter, under-confident, peak", 2),
+    r"the notes|the notes'": ("the claim itself, or 'textbook claim'", 2),
 }
 NOT_COUNTED = re.compile(r"ground[ -]truth|u-net|`[^`]*`|https?://\S+", re.I)
 

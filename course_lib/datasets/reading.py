@@ -245,19 +245,10 @@ LIBTIFF = (2, 3, 4, 5, 6, 7, 50000)
 """Further ones that Pillow can decode: CCITT, LZW, JPEG, Zstandard."""
 
 FOREIGN = {
-    b"%PDF": "a PDF",
-    b"\x93NUMPY": "a NumPy array",
-    b"PK\3\4": "a zip archive",
-    b"\x89HDF": "an HDF5 file",
-    b"ZISRAWFILE": "a CZI file of ZEN",
-    b"8BPS": "a Photoshop file",
-    b"SIMPLE  =": "a FITS file",
-    b"v/1\1": "an OpenEXR file",
-    b"\xff\n": "a JPEG XL",
-    b"\0\0\0\x0cJXL ": "a JPEG XL",
-    b"<": "a text in XML, HTML or SVG",
-    b"{": "a text in JSON",
-}
+    b"%PDF": "a PDF", b"\x93NUMPY": "a NumPy array", b"PK\3\4": "a zip archive", b"\x89HDF": "an HDF5 file",
+    b"ZISRAWFILE": "a CZI file of ZEN", b"8BPS": "a Photoshop file", b"SIMPLE  =": "a FITS file", b"{": "a text in JSON",
+    b"v/1\1": "an OpenEXR file", b"\xff\n": "a JPEG XL", b"\0\0\0\x0cJXL ": "a JPEG XL", b"<": "a text in XML, HTML or SVG",
+}  # fmt: skip
 """First bytes of files that people take for images."""
 
 
@@ -446,7 +437,7 @@ def _load_other(path: Path, dtype: type, in_windows: bool = False):
     with _pillow(path, OTHERS) as file:
         file.load()
         turn = TURNS.get(_orientation(file))
-        image = file.copy() if turn is None else file.transpose(turn)
+        image = file if turn is None else file.transpose(turn)
     if image.mode == "YCbCr":
         image = image.convert("RGB")
     return _Decoded(image) if in_windows else np.asarray(image).astype(dtype, copy=False)
@@ -488,14 +479,11 @@ def _not_read(path: Path, head: bytes) -> Unusable:
     """What a file is that is none of the formats."""
     if head.startswith(b"version https://git-lfs"):
         return Unusable("is a pointer of Git LFS, not the file itself", "Fetch it: git lfs pull")
-    start = head.removeprefix(b"\xef\xbb\xbf").lstrip()
-    name = next(
-        (name for first, name in FOREIGN.items() if head.startswith(first) or start.startswith(first)), ""
-    )
+    starts = head, head.removeprefix(b"\xef\xbb\xbf").lstrip()
+    name = next((name for first, name in FOREIGN.items() if any(one.startswith(first) for one in starts)), "")
     if head[4:8] == b"ftyp":
-        name = (
-            "an HEIC or AVIF photograph" if head[8:12] in (b"heic", b"heix", b"mif1", b"avif") else "a film"
-        )
+        photograph = head[8:12] in (b"heic", b"heix", b"mif1", b"avif")
+        name = "an HEIC or AVIF photograph" if photograph else "a film"
     elif head[128:132] == b"DICM":
         name = "a DICOM file"
     if not name:
@@ -527,137 +515,117 @@ def _turned(samples: np.ndarray, orientation: int) -> np.ndarray:
     return samples
 
 
+def _whole_page(file: tifffile.TiffFile) -> tuple[int, Any]:
+    """The one image in a TIFF, besides smaller copies (subfile type 1) and masks (4), and where it stands."""
+    whole = [k for k, page in enumerate(file.pages) if not page.subfiletype & 5]
+    if len(whole) != 1:
+        raise _several(len(whole))
+    page = file.pages[whole[0]]
+    stack = file.series[0].size // max(page.size, 1) if file.is_imagej else 1
+    if stack > 1 or page.imagedepth > 1:  # of a large stack ImageJ describes the first image alone
+        raise _several(max(stack, page.imagedepth))
+    end = max(
+        [start + count for start, count in zip(page.dataoffsets, page.databytecounts, strict=False)],
+        default=0,
+    )
+    if not 0 < end <= file.filehandle.size:
+        raise Unusable(f"is cut short: {file.filehandle.size} of {end} bytes are there", COPY_AGAIN)
+    return whole[0], page
+
+
 def _open_tiff(path: Path) -> _Opened:
     with tifffile.TiffFile(path) as file:
-        whole = [
-            k for k, page in enumerate(file.pages) if not page.subfiletype & 5
-        ]  # 1: a smaller copy, 4: a mask
-        if len(whole) != 1:
-            raise _several(len(whole))
-        page = file.pages[whole[0]]
-        stack = file.series[0].size // max(page.size, 1) if file.is_imagej else 1
-        if stack > 1 or page.imagedepth > 1:  # of a large stack ImageJ describes the first image alone
-            raise _several(max(stack, page.imagedepth))
-        ends = [start + count for start, count in zip(page.dataoffsets, page.databytecounts, strict=False)]
-        if not ends or max(ends) > file.filehandle.size:
-            raise Unusable(
-                f"is cut short: {file.filehandle.size} of {max(ends, default=0)} bytes are there", COPY_AGAIN
-            )
-        bits, samples = page.bitspersample, page.samplesperpixel
+        index, page = _whole_page(file)
+        bits, samples, kind = page.bitspersample, page.samplesperpixel, page.sampleformat
         photometric = page.photometric if 262 in page.tags else {1: 1, 3: 2}.get(samples, 1)
-        if photometric not in PHOTOMETRIC:
-            name = getattr(page.photometric, "name", page.photometric)
-            raise Unusable(f"holds colours as {name}", "Save it as RGB")
+        inks = photometric == 5 and page.tags.valueof(332, 1) != 1
+        if photometric not in PHOTOMETRIC or inks or (photometric == 6 and bits != 8):
+            name = "inks of its own" if inks else getattr(page.photometric, "name", page.photometric)
+            raise Unusable(f"holds colours as {name}", "Save it as RGB with 8 bits")
         if page.dtype is None:
-            raise Unusable(f"holds samples of {bits} bits in the format {page.sampleformat}", RESCALE)
+            raise Unusable(f"holds samples of {bits} bits in the format {kind}", RESCALE)
         meaning, colours = PHOTOMETRIC[photometric]
-        extras = [int(extra) for extra in page.extrasamples] + [0] * samples
-        more = samples - colours
+        more, extras = samples - colours, [*map(int, page.extrasamples), 0]
         if more < 0 or (more and meaning in ("grey", "palette") and (more > 1 or extras[0] not in (1, 2))):
-            raise Unusable(
-                f"holds {samples} bands and does not say that they are colours",
-                "Save the band that matters, or three of them as RGB",
-            )
-        if page.compression not in LOSSLESS:
-            no_labels = _lossy(f"a TIFF with {_compression(page)} compression")
-        else:
-            no_labels = None
+            fix = "Save the band that matters, or three of them as RGB"
+            raise Unusable(f"holds {samples} bands and does not say that they are colours", fix)
         palette = None
         if meaning == "palette":
             if page.colormap is None:
                 raise Unusable("has a palette without colours", "Save it as RGB, or as grey")
             high = page.colormap.max() > 255  # some programs write 8 bits where 16 should be
             palette = (page.colormap >> (8 if high else 0)).astype(np.uint8).T
-        orientation = page.tags.valueof(ORIENTATION, 1)
-        size = page.imagelength, page.imagewidth
-        dtype = np.dtype(page.dtype)
-        described = {
-            "index": whole[0],
-            "bits": bits,
-            "inverted": photometric == 0,
-            "orientation": orientation,
-        }
-        simple = bits in (1, 2, 4, 8) or (bits == 16 and samples == 1)
-        by_pillow = extras[0] != 1 and (
-            (simple and page.sampleformat == 1)
-            or (bits == 32 and samples == 1 and page.sampleformat in (2, 3) and file.byteorder == "<")
-        )
-        ways = [_tiff_by_tifffile]
+        by_pillow = page.compression in LIBTIFF and extras[0] != 1
+        if bits == 32:  # of other byte orders Pillow reads wrong numbers
+            by_pillow &= samples == 1 and kind in (2, 3) and file.byteorder == "<"
+        else:
+            by_pillow &= kind == 1 and (bits in (1, 2, 4, 8) or (bits == 16 and samples == 1))
+        ways = [_tiff_by_pillow, _tiff_by_tifffile] if by_pillow else [_tiff_by_tifffile]
         if photometric == 6:  # tifffile makes colours of YCbCr only while it decodes JPEG
-            ways = [_tiff_by_pillow] + ways * (page.compression == 7)
-        elif by_pillow and page.compression in LIBTIFF:
-            ways.insert(0, _tiff_by_pillow)
-        notes = ()
-        if meaning in ("rgb", "cmyk") and more and 0 in extras[:more]:
-            notes = (
-                f"of {samples} bands the first {colours} are read, as the file says that they are colours",
-            )
+            ways = [_tiff_by_pillow, _tiff_by_tifffile][: 2 if page.compression == 7 else 1]
+        compression = getattr(page.compression, "name", str(page.compression))
+        notes = (f"of {samples} bands the first {colours} are read, which the file calls colours",)
+        plan = _Plan(
+            path, index, bits, photometric == 0, page.tags.valueof(ORIENTATION, 1), tuple(ways),
+            "" if page.compression in BUILT_IN else compression,
+        )  # fmt: skip
         return _Opened(
-            size,
-            partial(
-                _load_tiff,
-                path,
-                ways,
-                described,
-                _compression(page) if page.compression not in BUILT_IN else "",
-            ),
-            meaning,
-            None if dtype.kind == "f" else 2**bits - 1,
-            dtype,
-            samples,
-            meaning.upper(),
-            palette,
-            photometric == 0,
-            bool(more) and extras[0] == 1,
-            no_labels=no_labels,
-            notes=notes,
-        )
+            (page.imagelength, page.imagewidth), plan.load, meaning,
+            None if kind == 3 else 2**bits - 1, np.dtype(page.dtype), samples, meaning.upper(), palette,
+            inverted=photometric == 0,
+            premultiplied=more > 0 and extras[0] == 1,
+            no_labels=None if page.compression in LOSSLESS else _lossy(f"a TIFF with {compression} compression"),
+            notes=notes if meaning in ("rgb", "cmyk") and more and (0 in extras[:more]) else (),
+        )  # fmt: skip
 
 
-def _compression(page) -> str:
-    return getattr(page.compression, "name", str(page.compression))
+@dataclass(frozen=True)
+class _Plan:
+    """How the samples of a TIFF are read: its image, what it says, and the decoders in their order."""
+
+    path: Path
+    index: int
+    bits: int
+    inverted: bool
+    orientation: int
+    ways: tuple[Callable, ...]
+    compression: str
+
+    def load(self, in_windows: bool = False):
+        """The samples by the first way that works, or what is missing for it."""
+        for way in self.ways:
+            try:
+                return way(self, in_windows)
+            except Exception as error:  # decoders raise what they like
+                failed = error
+        what = f" as a TIFF with {self.compression} compression" if self.compression else ""
+        if what and imagecodecs is None:
+            fix = "Install it: pip install imagecodecs; or save the file without compression"
+            raise Unusable(f"is{what[3:]}, for which a package is missing", fix)
+        fix = f"{COPY_AGAIN}, or save it without compression"
+        raise Unusable(f"cannot be decoded{what} ({_short(failed)})", fix)
 
 
-def _load_tiff(path: Path, ways, described: dict, compression: str, in_windows: bool = False):
-    """The samples by the first way that works, or what is missing for it."""
-    for way in ways:
-        try:
-            return way(path, described, in_windows)
-        except Exception as error:  # decoders raise what they like
-            failed = error
-    if compression and imagecodecs is None:
-        raise Unusable(
-            f"is a TIFF with {compression} compression, for which a package is missing",
-            "Install it: pip install imagecodecs; or save the file without compression",
-        )
-    what = f" as a TIFF with {compression} compression" if compression else ""
-    raise Unusable(
-        f"cannot be decoded{what} ({_short(failed)})", f"{COPY_AGAIN}, or save it without compression"
-    )
-
-
-def _tiff_by_tifffile(path: Path, described: dict, in_windows: bool):
-    with tifffile.TiffFile(path) as file:
-        page = file.pages[described["index"]]
+def _tiff_by_tifffile(plan: _Plan, in_windows: bool):
+    with tifffile.TiffFile(plan.path) as file:
+        page = file.pages[plan.index]
         planes_first = page.planarconfig == 2 and page.samplesperpixel > 1
         if in_windows and page.is_memmappable and not planes_first:
-            return _Mapped(tifffile.memmap(path, page=described["index"], mode="r"), described["orientation"])
+            return _Mapped(tifffile.memmap(plan.path, page=plan.index, mode="r"), plan.orientation)
         samples = page.asarray()
-    if planes_first:
-        samples = np.moveaxis(samples, 0, -1)
-    return _turned(samples, described["orientation"])
+    return _turned(np.moveaxis(samples, 0, -1) if planes_first else samples, plan.orientation)
 
 
-def _tiff_by_pillow(path: Path, described: dict, in_windows: bool) -> np.ndarray:
+def _tiff_by_pillow(plan: _Plan, in_windows: bool) -> np.ndarray:
     """The stored numbers: Pillow turns an image itself, and undoes MinIsWhite up to 8 bits."""
-    with _pillow(path, ("TIFF",)) as file:
-        file.seek(described["index"])
+    with _pillow(plan.path, ("TIFF",)) as file:
+        file.seek(plan.index)
         image = file.convert("RGB") if file.mode == "YCbCr" else file
         samples = np.asarray(image)
-    if described["inverted"] and samples.dtype.itemsize == 1:
+    if plan.inverted and samples.dtype.itemsize == 1:
         samples = ~samples
-    if samples.dtype == np.uint8 and described["bits"] < 8 and image.mode == "L":
-        samples = samples // (255 // (2 ** described["bits"] - 1))
+    if samples.dtype == np.uint8 and plan.bits < 8 and image.mode == "L":
+        samples = samples // (255 // (2**plan.bits - 1))
     return samples
 
 

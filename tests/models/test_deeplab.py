@@ -146,16 +146,6 @@ def test_logits_are_float32_in_mixed_precision():
     assert net.get_layer("decoder_up").compute_dtype == "float16"
 
 
-def test_saved_and_loaded_again(tmp_path):
-    sizes = TINY | {"widths": (8, 8, 8, 8), "aspp_filters": 8, "decoder_filters": (8, 8)}
-    net = deeplab((None, None, 3), 2, **sizes, normalization="group", output_stride=8, multi_grid=(2,))
-    net.save(tmp_path / "deeplab.keras")
-    again = keras.models.load_model(tmp_path / "deeplab.keras")
-    x = picture(40, 33, 3)
-    assert run(net, x).any()
-    np.testing.assert_allclose(run(again, x), run(net, x), atol=1e-5)
-
-
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [

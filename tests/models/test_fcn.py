@@ -236,16 +236,6 @@ def test_logits_are_float32_in_mixed_precision():
     assert model.get_layer("fc7").compute_dtype == "float16"
 
 
-def test_saved_and_loaded_again(tmp_path):
-    model = fcn((None, None, 3), 2, 8, **TINY, score_initializer="he_normal")
-    model.save(tmp_path / "fcn.keras")
-    again = keras.models.load_model(tmp_path / "fcn.keras")
-    x = picture(40, 33, 3)
-    assert run(model, x).any()
-    np.testing.assert_allclose(run(again, x), run(model, x), atol=1e-5)
-    assert count(again.trainable_weights) == count(model.trainable_weights) < model.count_params()
-
-
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [

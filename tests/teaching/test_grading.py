@@ -15,6 +15,7 @@ from course_lib import resources
 from course_lib.__main__ import main
 from course_lib.teaching import checker, grading
 from course_lib.teaching import exercises as notebooks
+from course_lib.teaching.grading import judging, learner, pages, selection
 
 PROJECT = Path(__file__).resolve().parents[2]
 SOLUTION = next(path for path in notebooks.solutions() if path.name.startswith("01"))
@@ -45,9 +46,9 @@ def with_body(number, body, path=SOLUTION):
 
 def verdict(number, cells, **limits):
     """What one exercise gets; this process judges."""
-    parsed = [grading.parsed(f"cell {k}", source) for k, source in enumerate(cells, start=1)]
-    with grading.copied_library() as library:
-        return grading.judged(checker.find(number), parsed, library, LIMITS | limits, {})
+    parsed = [selection.parsed(f"cell {k}", source) for k, source in enumerate(cells, start=1)]
+    with judging.copied_library() as library:
+        return judging.judged(checker.find(number), parsed, library, LIMITS | limits, {})
 
 
 UNWRITTEN = sources(EXERCISE)
@@ -74,10 +75,10 @@ def test_a_wrong_function_is_told_why():
 def test_one_error_costs_one_exercise():
     """01.4 and 01.6 call 01.2, here wrong: they are judged with a right one."""
     cells = with_body("01.2", "return 0.5")
-    parsed = [grading.parsed("cell", source) for source in cells]
-    ours = grading.right_sources("01")
-    with grading.copied_library() as library:
-        calls = grading.judged(checker.find("01.4"), parsed, library, LIMITS, ours)
+    parsed = [selection.parsed("cell", source) for source in cells]
+    ours = judging.right_sources("01")
+    with judging.copied_library() as library:
+        calls = judging.judged(checker.find("01.4"), parsed, library, LIMITS, ours)
     right_one = f"judged with a right {checker.find('01.2').name}"
     assert calls.state == "right" and right_one in calls.text
 
@@ -101,7 +102,7 @@ def test_what_an_exercise_does_not_need_does_not_run(spoilt):
 def test_deleted_checks_and_a_renamed_function():
     without_checks = [source for source in sources() if "check(" not in source]
     assert verdict("01.3", without_checks).state == "right"
-    assert grading.chapter_of([grading.parsed("cell", source) for source in without_checks]) == "01"
+    assert selection.chapter_of([selection.parsed("cell", source) for source in without_checks]) == "01"
     renamed = [source.replace(SHARE, "my_share") for source in sources()]
     assert verdict("01.3", renamed).state == "right", "its check names the function"
     lost = verdict("01.3", [source for source in renamed if "check(" not in source])
@@ -208,10 +209,10 @@ def test_nothing_hostile_is_right(body, capfd):
 
 def live_verdict(cells, monkeypatch):
     """What 01.3 gets where its check runs beside the learner's code, as for a Keras model."""
-    monkeypatch.setattr(grading, "is_live", lambda exercise: True)
-    parsed = [grading.parsed(f"cell {k}", source) for k, source in enumerate(cells, start=1)]
-    with grading.copied_library(whole=True) as library:
-        return grading.judged(checker.find("01.3"), parsed, library, LIMITS, {})
+    monkeypatch.setattr(judging, "is_live", lambda exercise: True)
+    parsed = [selection.parsed(f"cell {k}", source) for k, source in enumerate(cells, start=1)]
+    with judging.copied_library(whole=True) as library:
+        return judging.judged(checker.find("01.3"), parsed, library, LIMITS, {})
 
 
 def test_a_live_exercise_is_judged_beside_the_learners_code(monkeypatch):
@@ -237,16 +238,16 @@ def test_a_live_check_that_was_changed_is_no_verdict(cheat, monkeypatch):
 
 
 def test_what_the_process_says_can_be_anything():
-    assert grading.decoded(["array", "<f8", [2], "AAAAAAAAAAAAAAAAAAAAAA=="]).tolist() == [0, 0]
+    assert learner.decoded(["array", "<f8", [2], "AAAAAAAAAAAAAAAAAAAAAA=="]).tolist() == [0, 0]
     for odd in (
         None, 3, [], ["array", "O", [1], ""], ["array", "<f8", [10**12], "AAAA"], ["array", "<f8", ["x"], ""],
         ["plain", [1]], ["float", "x"], ["constant", "rm"], ["nothing"],
     ):  # fmt: skip
-        assert type(grading.decoded(odd)).__name__ == "malformed"
-    assert isinstance(grading.decoded(["other", "dict"]), dict)
+        assert type(learner.decoded(odd)).__name__ == "malformed"
+    assert isinstance(learner.decoded(["other", "dict"]), dict)
     argument = np.zeros(3)
     with pytest.raises(ValueError):
-        grading.change(argument, ["array", "<f8", [2], "AAAAAAAAAAAAAAAAAAAAAA=="])
+        learner.change(argument, ["array", "<f8", [2], "AAAAAAAAAAAAAAAAAAAAAA=="])
 
 
 # A class
@@ -354,9 +355,9 @@ def test_the_class_gets_pages_and_tables(graded):
 
 @pytest.mark.parametrize("text", ["=1+1", "+1", "-1", "@SUM(A1)", "\t=1", " =1", "\r=1"])
 def test_no_text_is_a_formula(text):
-    [[cell]] = csv.reader(io.StringIO(grading.as_csv([[text]]), newline=""))
+    [[cell]] = csv.reader(io.StringIO(pages.as_csv([[text]]), newline=""))
     assert cell == f"'{text}"
-    assert grading.as_csv([["anna", -1.5]]) == "anna,-1.5\r\n"
+    assert pages.as_csv([["anna", -1.5]]) == "anna,-1.5\r\n"
 
 
 def test_nothing_is_written_among_the_hand_ins(tmp_path):
@@ -395,7 +396,7 @@ def test_hidden_inputs_are_tried_too(tmp_path):
     file.write_text(
         "from course_lib.teaching.exercise import Case\nCASES = {'01.3': [Case('a hidden one', 3.0, 1.0, 17.0)]}"
     )
-    exercise = grading.with_cases(checker.find("01.3"), grading.hidden_cases(str(file))["01.3"])
+    exercise = judging.with_cases(checker.find("01.3"), judging.hidden_cases(str(file))["01.3"])
     cases = exercise.cases
     assert cases[-1].words == "a hidden one"
 
