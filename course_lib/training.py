@@ -14,6 +14,7 @@ import keras
 
 from course_lib import checkpoints, hardware, resources
 from course_lib.datasets.disk import locked
+from course_lib.datasets.sample import fingerprint
 from course_lib.files import replacing, write_json
 from course_lib.models.mask_rcnn.optimizer import FiniteMean, finite_steps
 from course_lib.recipes import Recipe
@@ -386,7 +387,8 @@ def train(
         DataUnavailable: if the data is not here.
     """
     data, val = recipe.data("train"), recipe.data("val")
-    fingerprint = data.fingerprint()
+    # A list of samples will do as a data set; it is read once more.
+    content = data.fingerprint() if hasattr(data, "fingerprint") else fingerprint(data)
     with _half_precision():
         model = recipe.model(recipe.crop)
         compile_model(model, recipe, jit=DETECTOR_JIT if isinstance(recipe.task, Objects) else JIT)
@@ -400,14 +402,14 @@ def train(
         minutes=minutes,
         progress=progress,
         name=recipe.name,
-        data=fingerprint,
+        data=content,
     )
     if not fitted.finished:
         raise Interrupted(
             f"{recipe.name}: stopped after epoch {fitted.epochs} of {recipe.epochs}, as asked; "
             "the same command goes on from there."
         )
-    return finish(recipe, model, fitted, val, root, progress, fingerprint)
+    return finish(recipe, model, fitted, val, root, progress, content)
 
 
 def finish(
