@@ -27,6 +27,7 @@ import warnings
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from importlib import import_module
 from pathlib import Path
 from typing import Any
@@ -184,13 +185,13 @@ def _judged(exercise: Exercise, function: Any) -> tuple[str, str]:
             "wrong",
             f"check needs the function itself, without brackets after its name: {call}. This is {kind}.",
         )
-    if words := _wrong_parameters(function, cases[0]):
+    if words := _wrong_parameters(function, exercise):
         return "wrong", words
 
     deadline = time.monotonic() + exercise.seconds
     tried: list[Attempt] = []
     for case in cases:
-        tried.append(attempt(function, case, deadline))
+        tried.append(attempt(exercise, function, case, deadline))
         if isinstance(tried[-1].value, Late):
             text = f"{_input(cases, len(tried) - 1)}: your function was still running after {exercise.seconds:g} seconds"
             return (
@@ -209,7 +210,7 @@ def _judged(exercise: Exercise, function: Any) -> tuple[str, str]:
         )
         return "wrong", f"{everywhere} returns nothing (None). Is a return missing{shown}?"
 
-    answers = [attempt(exercise.answer, case).value for case in cases]
+    answers = [_ours(exercise, exercise.answer, k) for k in range(len(cases))]
     wrong = [k for k in range(len(cases)) if not agrees(form, tried[k].value, answers[k])]
     if wrong:
         given, first = [one.value for one in tried], wrong[0]
@@ -274,14 +275,29 @@ class _Stop(SystemExit):
     """Raised in a thread whose time is up. (A thread may end with a `SystemExit` without a word.)"""
 
 
-def attempt(function: Callable, case: Case, deadline: float = np.inf) -> Attempt:
-    """Call a function on a copy of a case's arguments."""
-    given = copy.deepcopy(case.arguments)
-    value = run(lambda: as_array(function(*given)), (), deadline)
+def attempt(exercise: Exercise, function: Callable, case: Case, deadline: float = np.inf) -> Attempt:
+    """Call a function on a copy of a case's arguments, or measure what it does."""
+    given, call = copy.deepcopy(case.arguments), function
+    if exercise.measure:
+        call = partial(exercise.measure, function)
+    value = run(lambda: as_array(call(*given)), (), deadline)
     if isinstance(value, Failed) and isinstance(value.error, NotImplementedError):
         value = NotWritten(announced=True)
     changed = any(not _equal(old, new) for old, new in zip(case.arguments, given, strict=True))
     return Attempt(value, changed)
+
+
+_measured: dict[tuple, Any] = {}
+
+
+def _ours(exercise: Exercise, function: Callable, k: int) -> Any:
+    """What a function of the exercise itself gives for a case; what takes long to measure is measured once."""
+    if not exercise.measure:
+        return attempt(exercise, function, exercise.cases[k]).value
+    key = exercise.number, function, k
+    if key not in _measured:
+        _measured[key] = attempt(exercise, function, exercise.cases[k]).value
+    return _measured[key]
 
 
 def run(function: Callable, arguments: tuple, deadline: float = np.inf) -> Any:
@@ -403,7 +419,7 @@ def _is_empty(function: Any) -> bool:
     return code is not None and {step.opname for step in dis.get_instructions(code)} <= idle
 
 
-def _wrong_parameters(function: Callable, case: Case) -> str | None:
+def _wrong_parameters(function: Callable, exercise: Exercise) -> str | None:
     try:
         signature = inspect.signature(function)
     except (TypeError, ValueError):  # some built-in functions have none
@@ -411,9 +427,12 @@ def _wrong_parameters(function: Callable, case: Case) -> str | None:
     positional = [one for one in signature.parameters.values() if one.kind is not one.KEYWORD_ONLY]
     signature = signature.replace(parameters=positional, return_annotation=signature.empty)
     try:
-        signature.bind(*case.arguments)
+        count = len(exercise.cases[0].arguments)
+        if exercise.measure:
+            asked = inspect.signature(exercise.answer).parameters.values()
+            count = sum(one.default is one.empty for one in asked)
+        signature.bind(*range(count))
     except TypeError:
-        count = len(case.arguments)
         them = f"{count} argument{'s' if count > 1 else ''}"
         return f"Your function is called with {them}; it is written for {signature}. Keep the parameters as given."
     return None
@@ -458,7 +477,7 @@ def recognised(exercise: Exercise, given: list, wrong: list[int]) -> str | None:
     best, found = 0, None
     for sentence, ways in exercise.mistakes.items():
         for way in ways if isinstance(ways, tuple) else (ways,):
-            theirs = [attempt(way, case).value for case in exercise.cases]
+            theirs = [_ours(exercise, way, k) for k in range(len(exercise.cases))]
             alike = [_alike(exercise.form, a, b) for a, b in zip(given, theirs, strict=True)]
             # A mistake that explains every wrong answer; of several, the one that is like the function on most inputs.
             if all(alike[k] for k in wrong) and sum(alike) > best:

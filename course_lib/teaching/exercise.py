@@ -79,6 +79,8 @@ class Exercise:
             mistake; where two fit equally well, the first is named.
         hints: unfold one at a time, from a nudge to nearly the answer.
         probe: looks at a function whose answers were all right; returns what is still wrong with it, or nothing.
+        measure: for a function that does not return the numbers to compare: gets the function and a case's arguments, and
+            returns what the function does as numbers.
         seconds: how long all calls together may take.
         passed: what a right answer is told, if not that it is right on all inputs.
         live: whether what the function returns cannot be sent to another process, such as a Keras model: then grading runs
@@ -93,6 +95,7 @@ class Exercise:
     mistakes: dict[str, Callable[..., Any] | tuple[Callable[..., Any], ...]]
     hints: Sequence[str]
     probe: Callable[[Callable[..., Any]], str | None] | None = None
+    measure: Callable[..., Any] | None = None
     seconds: float = 8.0
     passed: str = ""
     live: bool = False

@@ -1698,4 +1698,4 @@ def test_a_wrong_function_is_refused_with_its_own_sentence(number):
 
 
 def test_every_exercise_is_tried():
-    assert list(TRIED) == [exercise.number for exercise in exercises()]
+    assert list(TRIED) == [exercise.number for exercise in exercises() if not exercise.measure]

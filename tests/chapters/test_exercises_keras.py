@@ -3,12 +3,14 @@
 import keras
 import numpy as np
 import pytest
+from test_exercises import but, solution
 
+from course_lib.losses import Dice
 from course_lib.models.backbone import small_resnet
 from course_lib.models.fcn import fcn
 from course_lib.models.unet import unet
 from course_lib.ops import anchors, masks, matching, nms
-from course_lib.teaching.checker import find
+from course_lib.teaching.checker import find, judge
 
 pytestmark = pytest.mark.backend
 
@@ -109,3 +111,74 @@ def test_the_matcher_is_that_of_the_library_on_random_overlaps():
         ious = (rng.random((objects, 50)) * (rng.random((objects, 50)) < 0.7)).round(1).astype("float32")
         right = numpy(matching.match(ious, 0.7, 0.3, True))
         np.testing.assert_array_equal(find("07.2").answer(ious, high, low), right)
+
+
+# The exercises about Keras models and pipelines: the course's own solution with slips in it, as in `test_exercises`.
+
+RELU = 'padding="same", activation="relu")'
+FLIP = "image, labels = image[:, ::-1], labels[:, ::-1]"
+TURN = "return np.rot90(image, quarters), np.rot90(labels, quarters)"
+SUMS = "ops.sum(p * y, axis=(0, 1, 2)), ops.sum(p + y, axis=(0, 1, 2))"
+LOSS = "1 - ops.mean((2 * both + 1) / (whole + 1))"
+SLIPS = {
+    "04.7": [
+        (but("Concatenate", "Add"), "You add the skip"),
+        (but("x = keras.layers.Concatenate()([skip, x])", ""), "your function stopped"),
+        (but("range(2)", "range(1)"), "Only one convolution follows"),
+        (but(RELU, 'padding="same")'), "Your convolutions have no ReLU"),
+        (but("Conv2DTranspose(filters, 2, strides=2)", "UpSampling2D()"), "Your upsampling has no weights"),
+        (but('padding="same", ', ""), "Your convolutions lose a frame"),
+    ],
+    "04.8": [
+        (but(FLIP, "image = image[:, ::-1]"), "% still have the label"),
+        (but(TURN, "return np.rot90(image, quarters), labels"), "% still have the label"),
+        (but(TURN, "return image, labels"), "You flip, but never rotate"),
+        (but("rng.random() < 0.5", "False"), "You rotate, but never flip"),
+        (
+            but("    flip,", "    rng = np.random.default_rng(3)\n    flip,"),
+            "Your function always does the same",
+        ),
+        (
+            but("np.rot90(labels, quarters)", "np.rot90(labels, quarters).astype(float)"),
+            "The labels come back as floats",
+        ),
+    ],
+    "08.7": [
+        (but("1 - ops.mean", "ops.mean"), "That is the score"),
+        (but("ops.softmax(logits, axis=-1)", "logits"), "The softmax is missing"),
+        (
+            but("ops.softmax(logits, axis=-1)", "ops.one_hot(ops.argmax(logits, -1), logits.shape[-1])"),
+            "You decide first",
+        ),
+        (but("axis=-1) * counted", "axis=-1)"), "Ignored pixels count as predictions"),
+        (but("axis=(0, 1, 2)", "axis=(1, 2)"), "You sum within each image"),
+        (but(LOSS, "1 - ops.mean(2 * both / (whole + 1))"), "smooth is missing in the numerator"),
+        (but("ops.sum(p + y,", "ops.sum(p**2 + y,"), "You square the probabilities"),
+        (but("softmax(logits, axis=-1)", "sigmoid(logits)"), "You take a sigmoid"),
+    ],
+    "08.8": [
+        (but("Conv2D(2, 1)", 'Conv2D(2, 1, activation="softmax")'), "The outputs do not fit the loss"),
+        (
+            but("images[order], masks[order]", "images[order], masks"),
+            "do images and masks still belong together",
+        ),
+        (but("Adam(0.01)", "Adam(10.0)"), "The learning rate is far"),
+    ],
+}
+QUICK = [pytest.param(n, marks=pytest.mark.slow if find(n).live else ()) for n in SLIPS]
+
+
+@pytest.mark.parametrize("number", QUICK)
+def test_the_solution_passes_and_each_slip_is_named(number):
+    report = judge(find(number), solution(number))
+    assert report.state == "right", report
+    for slips, sentence in SLIPS[number]:
+        report = judge(find(number), solution(number, slips))
+        assert report.state == "wrong" and sentence in report.text, (slips, report)
+
+
+def test_the_dice_loss_is_the_library_s():
+    for case in find("08.7").cases:
+        labels, logits = case.arguments
+        found = float(numpy(Dice()(labels, logits.astype("float32"))))
+        assert find("08.7").answer(labels, logits) == pytest.approx(found, abs=1e-5)

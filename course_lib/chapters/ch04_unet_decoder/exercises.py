@@ -1,4 +1,4 @@
-"""Exercises of chapter 04: transposed convolution, aligned skips, border weights, tiles, the margin of a tile."""
+"""Exercises of chapter 04: transposed convolution, aligned skips, border weights, tiles, an up-block, augmentation."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from functools import partial
 import numpy as np
 from scipy import ndimage
 
-from course_lib.teaching.exercise import Case, Exercise, array, number
+from course_lib.teaching.exercise import Case, Exercise, Form, array, number
 
 # 04.1
 
@@ -364,4 +364,212 @@ SMALLEST_MARGIN = Exercise(
     ],
 )
 
-EXERCISES = (UPSAMPLED_SIZE, TRANSPOSED, CROP_AND_CONCATENATE, BORDER_WEIGHTS, BY_TILES, SMALLEST_MARGIN)
+# 04.7, with Keras
+
+
+def up_block(
+    x,
+    skip,
+    filters,
+    up=lambda layers, filters: layers.Conv2DTranspose(filters, 2, strides=2),
+    join=lambda layers, a, b: layers.Concatenate()([a, b]),
+    convolutions=2,
+    activation="relu",
+    padding="same",
+):
+    from keras import layers
+
+    x = join(layers, skip, up(layers, filters)(x)) if skip is not None else up(layers, filters)(x)
+    for _ in range(convolutions):
+        x = layers.Conv2D(filters, 3, padding=padding, activation=activation)(x)
+    return x
+
+
+def _block_behaviour(block, size, channels, filters):
+    """Shape, parameters, whether the output is never negative, and how many inputs and weights change it."""
+    import keras
+
+    keras.utils.set_random_seed(0)
+    inputs = [keras.Input((size, size, channels)), keras.Input((2 * size, 2 * size, filters))]
+    out = block(*inputs, filters)
+    if out is None or out is ...:
+        return None
+    model, rng = keras.Model(inputs, out), np.random.default_rng(0)
+    given = [rng.normal(size=(1, *one.shape[1:])).astype("float32") for one in inputs]
+
+    def predicted(arrays):
+        return keras.ops.convert_to_numpy(model(arrays))
+
+    before, live = predicted(given), 0
+    for k in (0, 1):
+        live += not np.allclose(predicted([one + (j == k) for j, one in enumerate(given)]), before)
+    for weight in model.trainable_variables:
+        value = keras.ops.convert_to_numpy(weight)
+        weight.assign(value + 0.5)
+        live += not np.allclose(predicted(given), before)
+        weight.assign(value)
+    return [*before.shape[1:], model.count_params(), before.min() >= 0, live]
+
+
+def _blocks(given, right):
+    words = (
+        "height",
+        "width",
+        "channels",
+        "parameters",
+        "a ReLU at the end (1: yes)",
+        "inputs and weights that count",
+    )
+    apart = [k for k in range(6) if given[k] != right[k]]
+    return ", ".join(f"{words[k]}: expected {right[k]:g}, got {given[k]:g}" for k in apart)
+
+
+UP_BLOCK = Exercise(
+    number="04.7",
+    name="up_block",
+    form=Form("a Keras tensor", lambda a, b: bool(np.array_equal(a, b)), contrast=_blocks),
+    answer=up_block,
+    measure=_block_behaviour,
+    live=True,
+    seconds=40.0,
+    cases=[
+        Case("features of 4 × 4 × 8 and a skip of 8 × 8 × 4", 4, 8, 4),
+        Case("features of 3 × 3 × 6 and a skip of 6 × 6 × 3", 3, 6, 3),
+    ],
+    mistakes={
+        "You add the skip; U-Net concatenates, so that the first convolution sees the channels of both.": partial(
+            up_block, join=lambda layers, a, b: layers.Add()([a, b])
+        ),
+        "The skip is not used: concatenate it with the upsampled features.": (
+            partial(up_block, join=lambda layers, a, b: b),
+            lambda x, skip, filters: up_block(x, None, filters),
+        ),
+        "Only one convolution follows the concatenation; there are two.": partial(up_block, convolutions=1),
+        "Your convolutions have no ReLU.": partial(up_block, activation=None),
+        "Your convolutions lose a frame of one pixel each; padding='same' keeps the size.": partial(
+            up_block, padding="valid"
+        ),
+        "Your upsampling has no weights; here it is a transposed convolution, which has.": partial(
+            up_block, up=lambda layers, filters: layers.UpSampling2D(2)
+        ),
+        "Your transposed convolution has another kernel; here it is 2 × 2 with stride 2.": partial(
+            up_block, up=lambda layers, filters: layers.Conv2DTranspose(filters, 3, strides=2, padding="same")
+        ),
+        "Your transposed convolution keeps the number of channels; it has to halve it, to filters.": partial(
+            up_block, up=lambda layers, filters: layers.Conv2DTranspose(2 * filters, 2, strides=2)
+        ),
+    },
+    hints=[
+        "keras.layers.Conv2DTranspose(filters, 2, strides=2)(x) doubles the size.",
+        "keras.layers.Concatenate()([skip, x]), then two Conv2D(filters, 3, padding='same', activation='relu').",
+    ],
+)
+
+# 04.8, a pipeline
+
+
+def augment(
+    image,
+    labels,
+    rng,
+    turn=lambda array, flip, quarters: np.rot90(array[:, ::-1] if flip else array, quarters),
+):
+    flip, quarters = rng.random() < 0.5, rng.integers(4)
+    return turn(image, flip, quarters), turn(labels, flip, quarters)
+
+
+def _with_float_labels(*given):
+    image, labels = augment(*given)
+    return image, labels.astype(float)
+
+
+def _augmented_separately(image, labels, rng):
+    return augment(image, image, rng)[0], augment(labels, labels, rng)[0]
+
+
+def _augmentation_behaviour(function, image, labels):
+    """Fraction of aligned pixels, number of new labels and of results over 100 seeds, whether labels stay whole."""
+    code = dict(zip(labels.ravel().tolist(), image.ravel().tolist(), strict=True))
+    aligned, new, kinds, whole = [], 0, set(), True
+    for seed in range(100):
+        found = function(image.copy(), labels.copy(), np.random.default_rng(seed))
+        if found is None or found is ...:
+            return None
+        one, other = (np.asarray(part) for part in found)
+        if one.shape != image.shape or other.shape != labels.shape:
+            return [0, 0, 0, 0]
+        aligned.append(
+            np.mean([abs(code.get(k, np.inf) - v) < 1e-6 for k, v in zip(other.flat, one.flat, strict=True)])
+        )
+        new = max(new, len(set(other.ravel().tolist()) - set(code)))
+        kinds.add(other.tobytes())
+        whole &= other.dtype.kind in "iub"
+    return [np.mean(aligned), new, len(kinds), whole]
+
+
+def _augmentations(given, right):
+    return (
+        f"of the pixels, {given[0]:.0%} still have the label of their object (100 % expected), {given[1]:g} "
+        "labels are new (0), "
+        f"100 seeds give {given[2]:g} different results (8)"
+    )
+
+
+def _smoothed(image, labels, rng):
+    angle = rng.uniform(0, 360)
+    return tuple(ndimage.rotate(one.astype(float), angle, reshape=False, order=1) for one in (image, labels))
+
+
+_MAP = np.arange(36).reshape(6, 6) // 3
+
+AUGMENT = Exercise(
+    number="04.8",
+    name="augment",
+    form=Form(
+        "an image and its labels", lambda a, b: bool(np.allclose(a, b, atol=0.02)), contrast=_augmentations
+    ),
+    answer=augment,
+    measure=_augmentation_behaviour,
+    cases=[
+        Case("an image of 6 × 6 whose values tell its labels", 0.1 + _MAP / 20, _MAP),
+        Case(
+            "an image of 4 × 4 with the labels 0, 5 and 9",
+            [[0.9, 0.1, 0.1, 0.1]] * 2 + [[0.1] * 4, [0.5] + [0.1] * 3],
+            [[9, 0, 0, 0]] * 2 + [[0] * 4, [5, 0, 0, 0]],
+        ),
+    ],
+    mistakes={
+        "Only the image is changed; its labels have to move with it.": lambda image, labels, rng: (
+            augment(image, labels, rng)[0],
+            labels,
+        ),
+        "Image and labels are changed by two random draws; draw once and apply it to both.": _augmented_separately,
+        "You flip, but never rotate: over many draws there are eight different results, not two.": partial(
+            augment, turn=lambda array, flip, quarters: array[:, ::-1] if flip else array
+        ),
+        "You rotate, but never flip: over many draws there are eight different results, not four.": partial(
+            augment, turn=lambda array, flip, quarters: np.rot90(array, quarters)
+        ),
+        "Your labels are interpolated: between two ids there is none. Move pixels as whole ones.": _smoothed,
+        "Your function always does the same, or nothing; draw from the rng that is passed in.": (
+            lambda image, labels, rng: augment(image, labels, np.random.default_rng(3)),
+            lambda image, labels, rng: (image, labels),
+        ),
+        "The labels come back as floats; they are class ids, so keep whole numbers.": _with_float_labels,
+    },
+    hints=[
+        "Draw first: flip = rng.random() < 0.5, quarters = rng.integers(4). Then do the same to both arrays.",
+        "array[:, ::-1] flips, np.rot90(array, quarters) rotates by quarter turns.",
+    ],
+)
+
+EXERCISES = (
+    UPSAMPLED_SIZE,
+    TRANSPOSED,
+    CROP_AND_CONCATENATE,
+    BORDER_WEIGHTS,
+    BY_TILES,
+    SMALLEST_MARGIN,
+    UP_BLOCK,
+    AUGMENT,
+)

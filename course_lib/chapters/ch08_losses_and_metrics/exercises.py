@@ -1,4 +1,4 @@
-"""Exercises of chapter 08: IoU and Dice, mean IoU, all pixels together, cross-entropy, soft Dice, the threshold."""
+"""Exercises of chapter 08: IoU and Dice, mean IoU, all pixels together, cross-entropy, soft Dice, thresholds, training."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from functools import partial
 import numpy as np
 from scipy.special import expit, log_softmax, softmax
 
-from course_lib.teaching.exercise import Case, Exercise, array, number
+from course_lib.teaching.exercise import Case, Exercise, Form, array, number
 
 
 def _counts(true, predicted):
@@ -487,4 +487,187 @@ BEST_THRESHOLD = Exercise(
     ],
 )
 
-EXERCISES = (IOU_AND_DICE, MEAN_IOU, POOLED_IOU, CROSS_ENTROPY, SOFT_DICE, BEST_THRESHOLD)
+# 08.7, with Keras
+
+
+def dice_loss(
+    labels,
+    logits,
+    probabilities=lambda logits: softmax(logits, axis=-1),
+    ignore=True,
+    axes=(0, 1, 2),
+    classes=slice(None),
+    smooth=(1.0, 1.0),
+    power=1,
+    pooled=False,
+):
+    y = (labels[..., None] == np.arange(logits.shape[-1]))[..., classes].astype(float)
+    p = probabilities(logits)[..., classes] * ((labels != -1)[..., None] if ignore else 1)
+    both, whole = np.sum(y * p, axes), np.sum(y, axes) + np.sum(p**power, axes)
+    if pooled:
+        both, whole = both.sum(), whole.sum()
+    return np.mean(1 - (2 * both + smooth[0]) / (whole + smooth[1]))
+
+
+def _dice_like(**how):
+    return partial(dice_loss, **how)
+
+
+def _value_and_slope(function, labels, logits, step=0.01):
+    """The loss, and how it changes along a direction; a loss of decisions does not change at all."""
+    direction = np.random.default_rng(7).normal(size=logits.shape)
+
+    def value(shift):
+        found = function(labels, (logits + shift * direction).astype("float32"))
+        if found is None or found is ...:
+            raise NotImplementedError
+        return float(np.asarray(found))
+
+    return [value(0.0), (value(step) - value(-step)) / (2 * step)]
+
+
+DICE_LOSS = Exercise(
+    number="08.7",
+    name="dice_loss",
+    form=Form(
+        "a scalar tensor, the loss",
+        lambda a, b: bool(np.allclose(a, b, atol=2e-3)),
+        contrast=lambda given, right: (
+            f"expected {right[0]:.4f} with a slope of {right[1]:.4f}; got {given[0]:.4f} with a slope of {given[1]:.4f}"
+        ),
+    ),
+    answer=dice_loss,
+    measure=_value_and_slope,
+    seconds=40.0,
+    cases=[
+        Case("two images of three classes", _CLASSES, _LOGITS),
+        Case("labels with pixels to ignore (-1)", np.where(_CLASSES == 1, -1, _CLASSES), _LOGITS),
+        Case(
+            "two images of which one has no object",
+            np.array([[[0, 1], [1, 1]], [[0, 0], [0, 0]]]),
+            3 * _LOGITS[:, :2, :2, :2],
+        ),
+        Case(
+            "a class that neither labels nor prediction have",
+            np.zeros((1, 2, 2), int),
+            np.array([9.0, 0, -60]) * np.ones((1, 2, 2, 1)),
+        ),
+    ],
+    mistakes={
+        "That is the score; the loss is 1 minus it.": lambda *given: 1 - dice_loss(*given),
+        "The softmax is missing: logits are not probabilities.": _dice_like(probabilities=lambda z: z),
+        "You decide first (argmax, rounding): the loss then has no slope to learn from. Use the probabilities.": _dice_like(
+            probabilities=lambda z: np.eye(z.shape[-1])[z.argmax(-1)]
+        ),
+        "Ignored pixels count as predictions: set their probabilities to 0, too.": _dice_like(ignore=False),
+        "You sum within each image and average over images; here all pixels of the batch are summed.": _dice_like(
+            axes=(1, 2)
+        ),
+        "You leave out the background; it is a class like the others.": _dice_like(classes=slice(1, None)),
+        "smooth is missing in the numerator: an absent class then costs 1.": _dice_like(smooth=(0.0, 1.0)),
+        "You square the probabilities in the denominator, as Milletari et al. do; here it is the plain sum.": _dice_like(
+            power=2
+        ),
+        "You take one ratio for all classes together; take one for each class, then their mean.": _dice_like(
+            pooled=True
+        ),
+        "You take a sigmoid of each logit; the classes exclude each other, so use a softmax.": _dice_like(
+            probabilities=expit
+        ),
+    },
+    hints=[
+        "keras.ops.softmax(logits), keras.ops.one_hot(labels, classes); one_hot of -1 is 0 everywhere.",
+        "Multiply the probabilities by keras.ops.cast(labels != -1, 'float32')[..., None].",
+        "Sum over axes (0, 1, 2): a ratio for each class, then 1 - the mean.",
+    ],
+)
+
+# 08.8, three planted bugs
+
+
+def disc_images(count, seed):
+    """Noisy images of bright discs `(count, 32, 32, 1)` and their masks."""
+    rng = np.random.default_rng(seed)
+    y, x = np.mgrid[:32, :32]
+    centres, radii = rng.uniform(8, 24, (2, count, 1, 1)), rng.uniform(4, 8, (count, 1, 1))
+    masks = (np.hypot(y - centres[0], x - centres[1]) < radii).astype("int32")
+    return (0.5 * masks + rng.normal(0.25, 0.2, masks.shape)).astype("float32")[..., None], masks
+
+
+def mended_training(images, masks, rate=0.01, last=None, shuffle=False):
+    import keras
+
+    if shuffle:
+        images = np.random.default_rng(0).permutation(images)
+    hidden = [keras.layers.Conv2D(8, 3, padding="same", activation="relu") for _ in range(2)]
+    model = keras.Sequential(
+        [keras.Input(images.shape[1:]), *hidden, keras.layers.Conv2D(2, 1, activation=last)]
+    )
+    loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
+    model.compile(optimizer=keras.optimizers.Adam(rate), loss=loss)
+    model.fit(images, masks, batch_size=8, epochs=15, verbose=0)
+    return model
+
+
+def _model_behaviour(train, count):
+    """Whether the model finds discs in other images, the learning rate is fit for Adam, and the outputs fit the loss."""
+    import keras
+
+    keras.utils.set_random_seed(0)
+    model = train(*disc_images(count, 1))
+    if model is None or model is ...:
+        return None
+    images, masks = disc_images(32, 99)
+    out = keras.ops.convert_to_numpy(model(images))
+    found, rate = out.argmax(-1), float(np.asarray(model.optimizer.learning_rate))
+    iou = np.sum(found & masks) / max(np.sum(found | masks), 1)
+    probabilities = out.min() >= 0 and np.allclose(out.sum(-1), 1, atol=1e-3)
+    from_logits = model.loss.get_config().get("from_logits", True)
+    return [iou > 0.8, 1e-4 <= rate <= 0.1, bool(from_logits) != probabilities]
+
+
+BUGS = Exercise(
+    number="08.8",
+    name="mended_training",
+    form=Form(
+        "a trained Keras model",
+        lambda a, b: bool(np.array_equal(a, b)),
+        contrast=lambda given, right: (
+            f"the IoU on other images is {'above' if given[0] else 'below'} 0.8; the learning rate is "
+            f"{'fit' if given[1] else 'not fit'} for Adam; the outputs {'fit' if given[2] else 'do not fit'} the loss"
+        ),
+    ),
+    answer=mended_training,
+    measure=_model_behaviour,
+    live=True,
+    seconds=90.0,
+    cases=[Case("64 images of discs", 64)],
+    mistakes={
+        "The outputs do not fit the loss: from_logits=True expects logits, so the last layer must have no "
+        "softmax.": partial(mended_training, last="softmax"),
+        "The model does not learn although learning rate and outputs are fine: do images and masks still belong "
+        "together?": (partial(mended_training, shuffle=True)),
+        "The learning rate is far from what Adam needs, about 0.001 to 0.01.": (
+            partial(mended_training, rate=10.0),
+            partial(mended_training, rate=1e-7),
+        ),
+    },
+    hints=[
+        "Check three things in this order: do images and masks still belong together, do the outputs fit the "
+        "loss, is the step "
+        "size sensible?",
+        "rng.permutation(images) shuffles the images and leaves the masks where they are.",
+        "from_logits=True means that the loss applies the softmax; a learning rate of 10 is a thousand times too large.",
+    ],
+)
+
+EXERCISES = (
+    IOU_AND_DICE,
+    MEAN_IOU,
+    POOLED_IOU,
+    CROSS_ENTROPY,
+    SOFT_DICE,
+    BEST_THRESHOLD,
+    DICE_LOSS,
+    BUGS,
+)
