@@ -50,12 +50,11 @@ def interval(values: Sequence[float]) -> Interval:
     values = np.asarray(values, float)
     if values.ndim != 1 or len(values) < 3:
         raise ValueError(f"values has shape {values.shape}; an interval needs at least 3 repetitions.")
-    low, high = stats.ttest_1samp(values, 0.0).confidence_interval(1 - LEVEL)
-    return (
-        Interval(float(values.mean()), float(low), float(high))
-        if np.ptp(values)
-        else Interval(*[float(values[0])] * 3)
-    )
+    mean = float(values.mean())
+    if not np.ptp(values):
+        return Interval(mean, mean, mean)
+    low, high = stats.t.interval(1 - LEVEL, len(values) - 1, loc=mean, scale=stats.sem(values))
+    return Interval(mean, float(low), float(high))
 
 
 def bootstrap(
