@@ -19,6 +19,7 @@ The prompt and the empty function stand in the chapter's notebook in `notebooks/
 
 from __future__ import annotations
 
+import inspect
 import sys
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
@@ -173,6 +174,10 @@ def without(case: Case, names: Collection[str], packages: tuple[str, ...], sente
 
     def probe(function: Callable) -> str | None:
         used = calls(function, *case.arguments)
-        return sentence if any(m.startswith(packages) and name in names for m, name in used) else None
+        if any(module.startswith(packages) and name in names for module, name in used):
+            return sentence
+        # Where the function runs in another process, as in grading, its names are all that can be seen of it.
+        named = set(getattr(getattr(inspect.unwrap(function), "__code__", None), "co_names", ()))
+        return sentence if named & set(names) and named & {*packages, "ndimage", "measure"} else None
 
     return probe

@@ -641,6 +641,7 @@ BUGS = Exercise(
     measure=_model_behaviour,
     live=True,
     seconds=90.0,
+    passed="right: the model finds the discs in other images.",
     cases=[Case("64 images of discs", 64)],
     mistakes={
         "The outputs do not fit the loss: from_logits=True expects logits, so the last layer must have no "
