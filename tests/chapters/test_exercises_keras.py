@@ -123,7 +123,7 @@ LOSS = "1 - ops.mean((2 * both + 1) / (whole + 1))"
 SLIPS = {
     "04.7": [
         (but("Concatenate", "Add"), "You add the skip"),
-        (but("x = keras.layers.Concatenate()([skip, x])", ""), "your function stopped"),
+        (but("x = keras.layers.Concatenate()([skip, x])", ""), "The skip is not used"),
         (but("range(2)", "range(1)"), "Only one convolution follows"),
         (but(RELU, 'padding="same")'), "Your convolutions have no ReLU"),
         (but("Conv2DTranspose(filters, 2, strides=2)", "UpSampling2D()"), "Your upsampling has no weights"),
