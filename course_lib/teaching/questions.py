@@ -381,7 +381,7 @@ def _for_jupyterquiz(question: Question) -> dict[str, Any]:
     return {"question": text, "type": "numeric", "answers": answers}
 
 
-# Both packages can load MathJax from the net where a page has half of it. We write no formulas, so that is taken out.
+# Both packages can load MathJax from the network where a page has half of it. We write no formulas, so that is taken out.
 NET = "https://cdn.jsdelivr.net/npm/mathjax@3/es5/tex-svg.js"
 # JupyterLab has half of it: they then replace the page's own MathJax by one without a version, and stop with an error when
 # they ask for it. Inside of this they find none, and leave the page's alone.

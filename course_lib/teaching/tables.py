@@ -27,11 +27,11 @@ def html_table(columns: dict[str, int], rows: Iterable[Sequence[str]]) -> str:
     """Rows of cells that are HTML already, aligned to read.
 
     Args:
-        columns: the name of each and its share of the width in percent.
+        columns: the name of each and its percentage of the width.
         rows: with a cell for each column.
     """
     head = "".join(
-        f'<th style="{CELL};width:{share}%">{html.escape(name)}</th>' for name, share in columns.items()
+        f'<th style="{CELL};width:{percent}%">{html.escape(name)}</th>' for name, percent in columns.items()
     )
     body = "".join(
         "<tr>" + "".join(f'<td style="{CELL}">{cell}</td>' for cell in row) + "</tr>" for row in rows
