@@ -206,9 +206,9 @@ def _judged(exercise: Exercise, function: Any) -> tuple[str, str]:
             "Your function" if len(nothing) == len(cases) else f"{_input(cases, nothing[0])}: your function"
         )
         shown = (
-            "; print shows a value, but does not return it" if _names(function) & {"print", "display"} else ""
+            " print shows a value, but does not return it." if _names(function) & {"print", "display"} else ""
         )
-        return "wrong", f"{everywhere} returns nothing (None). Is a return missing{shown}?"
+        return "wrong", f"{everywhere} returns nothing (None). Is a return missing?{shown}"
 
     answers = [_ours(exercise, exercise.answer, k) for k in range(len(cases))]
     wrong = [k for k in range(len(cases)) if not agrees(form, tried[k].value, answers[k])]
