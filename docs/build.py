@@ -132,13 +132,13 @@ def ledger_page() -> str:
     rows = []
     for path in sorted((ROOT / "data" / "results").glob("[0-9].[0-9].json")):
         result = ledger.read(path.stem)
-        measured = "demonstration" if result.interval is None else str(result.interval)
+        measured = "demonstration" if result.is_demonstration else result.interval or f"{result.missing} runs are missing"
         cells = (result.claim, result.statement, result.effect, measured, result.verdict)
         rows.append("* - " + "\n  - ".join(str(cell).replace("\n", " ") for cell in cells))
     head = "* - Claim\n  - Statement\n  - What was measured\n  - Mean [95 % interval]\n  - Verdict"
     return (
         "# What was measured\n\nEach textbook claim of the course, with what was measured and what follows from it. "
-        "The command `python -m course_lib claims` prints this table; `--run 7.4` measures a claim again.\n\n"
+        "The command `python -m course_lib claims` prints this table; `--run 7.4` makes the runs that are missing.\n\n"
         "```{list-table}\n:header-rows: 1\n:widths: 6 30 30 18 16\n\n" + "\n".join([head, *rows]) + "\n```\n"
     )
 

@@ -1,0 +1,42 @@
+"""Claim 5.4: FCN and DeepLab as the general-purpose networks, by the mean IoU of classes."""
+
+from collections.abc import Callable
+
+from course_lib.chapters.ch05_unet_vs_fcn import five_networks
+from course_lib.teaching.ledger import Result, judged
+from course_lib.teaching.statistics import Gate, judge
+
+EXPERIMENTS = (five_networks.EXPERIMENT,)
+
+
+def claim_5_4(progress: Callable[[str], None] = print) -> Result:
+    """FCN-8s and DeepLabV3+ against U-Net on scenes; street scenes (CamVid) are still to be made and count as missing."""
+    of_network = {name: five_networks.results(name) for name in five_networks.NETWORKS}
+    settings: dict[str, list[float]] = {}
+    for name in ("FCN-8s", "DeepLabV3+"):
+        ours, theirs = of_network["U-Net"], of_network[name]
+        settings[f"{name} on scenes"] = [
+            theirs[seed]["whole"]["mean_class_iou"] - ours[seed]["whole"]["mean_class_iou"]
+            for seed in five_networks.SEEDS
+            if seed in ours and seed in theirs
+        ]
+        settings[f"{name} on street scenes"] = []
+    lowest = {
+        name: min(min(run["class_iou"]) for run in runs.values()) for name, runs in of_network.items() if runs
+    }
+    gate = Gate("lowest IoU of a class, best network", 0.5, max(lowest.values()), 0.0) if lowest else None
+    done = five_networks.EXPERIMENT.results()
+    lacking = max(0, five_networks.EXPERIMENT.total - len(done)) + 3 * len(five_networks.SEEDS)
+    table = {
+        name: [run["whole"] | {"class_iou": run["class_iou"]} for run in runs.values()]
+        for name, runs in of_network.items()
+    }
+    return judged(
+        "5.4",
+        "FCN and DeepLab are the more general-purpose networks.",
+        "mean IoU of the classes minus that of U-Net, equal parameters",
+        judge(settings, gate, len(five_networks.SEEDS)),
+        table,
+        gate,
+        lacking,
+    )

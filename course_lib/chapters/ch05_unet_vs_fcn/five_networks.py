@@ -1,0 +1,117 @@
+"""Five networks on scenes of four classes that they can learn: evidence of claim 5.4, and of 5.2 and 5.3 in part.
+
+Fixed before the first run: images, labels and schedule are those of `scenes_networks` (48 × 48 pixels, 1,200
+steps of 16 images); the numbers of trainable parameters agree within 2 %; each network tries three learning
+rates on a tuning seed that is not reported, judged by the mean IoU on validation images; five seeds are
+reported, each with its own images and initial weights, shared by all networks; gate: the best network reaches
+an IoU of 0.5 for every class.
+"""
+
+from __future__ import annotations
+
+from functools import lru_cache
+
+import numpy as np
+
+from course_lib import losses, models
+from course_lib.chapters.ch03_unet_encoder import scenes_networks as scenes
+from course_lib.teaching.experiments import Experiment, Trainee, key
+
+SEEDS = (0, 1, 2, 3, 4)
+TUNING_SEED = 100
+RATES = (6e-3, 2e-3, 2e-2)
+NETWORKS = ("U-Net", "FCN-8s", "DeepLabV3+", "FCN-16s", "FCN-32s")
+
+
+def build(network: str):
+    """A network with 121,213 trainable parameters, within 2 %."""
+    shape, classes = (scenes.SIDE, scenes.SIDE, 3), len(scenes.CLASSES) + 1
+    if network == "U-Net":
+        return models.unet(
+            shape, classes, depth=scenes.DEPTH, filters=scenes.FILTERS["concat"], normalization="batch"
+        )
+    if network == "DeepLabV3+":
+        return models.deeplab(
+            shape,
+            classes,
+            backbone="small",
+            output_stride=8,
+            widths=(7, 14, 28, 56),
+            aspp_filters=26,
+            decoder_filters=(14, 26),
+            rates=(1, 2, 3),
+            dropout=0.0,
+        )
+    return models.fcn(
+        shape,
+        classes,
+        stride=int(network.removeprefix("FCN-").removesuffix("s")),
+        backbone="small",
+        widths=(6, 12, 24, 48, 48),
+        head_filters=74,
+        normalization="batch",
+        dropout=0.0,
+    )
+
+
+@lru_cache(maxsize=5)
+def trainee(network: str) -> Trainee:
+    """One compiled network of each kind."""
+    return Trainee(lambda: build(network), losses.CrossEntropy())
+
+
+def measure(network: str, rate: float, seed: int) -> dict:
+    """Train one network; the IoU of each class, and area, outline and class of the objects as `scenes.scores` has them."""
+    images, labels, _ = scenes.images_of("train", seed)
+    val_images, val_labels, _ = scenes.images_of("val", seed)
+    test_images, test_labels, _ = scenes.images_of("test", seed)
+    one = trainee(network)
+    one.start(seed)
+
+    def on_val() -> float:
+        return float(np.mean(scenes.class_ious(one.logits(val_images).argmax(-1), val_labels)))
+
+    try:
+        curve = one.train(images, labels, scenes.STEPS, scenes.BATCH_SIZE, rate, seed, on_val)
+    except FloatingPointError as error:
+        return {"diverged": str(error), "val": 0.0}
+    found = one.logits(test_images).argmax(-1)
+    return {
+        "parameters": sum(int(np.prod(variable.shape)) for variable in one.model.trainable_variables),
+        "curve": curve,
+        "val": on_val(),
+        "class_iou": scenes.class_ious(found, test_labels),
+        "whole": scenes.scores(found, test_labels),
+    }
+
+
+def reported(network: str, done) -> list[dict]:
+    """The reported runs' arguments, as soon as the learning rate is chosen."""
+    runs = [{"network": network, "rate": rate, "seed": TUNING_SEED} for rate in RATES]
+    if any(key(run) not in done for run in runs):
+        return []
+    best = max(runs, key=lambda run: done[key(run)]["val"])
+    return [best | {"seed": seed} for seed in SEEDS]
+
+
+def plan(done) -> list[dict]:
+    """The tuning of all networks, then network by network the reported seeds."""
+    tuning = [{"network": name, "rate": rate, "seed": TUNING_SEED} for name in NETWORKS for rate in RATES]
+    return tuning + [run for name in NETWORKS for run in reported(name, done)]
+
+
+def results(network: str) -> dict[int, dict]:
+    """Seed → what a reported run measured, as far as it is there."""
+    done = EXPERIMENT.results()
+    return {run["seed"]: done[key(run)] for run in reported(network, done) if key(run) in done}
+
+
+EXPERIMENT = Experiment(
+    "five-networks",
+    1,
+    measure,
+    plan,
+    scenes.data_fingerprint,
+    worth=7,
+    total=len(NETWORKS) * (len(RATES) + len(SEEDS)),
+)
