@@ -33,8 +33,12 @@ def claim_4_2(progress: Callable[[str], None] = print) -> Result:
     return judged(
         "4.2",
         "Each step of the decoder doubles the size; it refines where things are.",
-        "balanced accuracy of a linear probe for outline pixels, last decoder level minus the interpolated bottleneck",
-        judge({"": where["decoder_1"] - where["bottleneck"]}, gate, networks.NETWORKS),
+        "balanced accuracy of a linear probe for outline pixels, later minus earlier level, both interpolated to full size",
+        judge(
+            {"whole decoder": where["decoder_1"] - where["bottleneck"]} | table["steps"],
+            gate,
+            networks.NETWORKS,
+        ),
         table,
         gate,
         len(networks.EXPERIMENT.missing()),
