@@ -15,8 +15,8 @@ EXPERIMENTS = (networks.EXPERIMENT, networks.SKIPS)
 def claim_4_2(progress: Callable[[str], None] = print) -> Result:
     """How much better a probe finds the outline at the end of the decoder than in the bottleneck interpolated to full size.
 
-    The control is the point: block by block a coarse level must look worse, whatever it knows. Steps of the
-    decoder, and the decoder without skips, stand in the table.
+    The control is the point: block by block a coarse level must look worse, whatever it knows. The claim speaks of each
+    step, so each is tested beside the whole; the decoder without skips stands in the table.
     """
     runs, without = networks.runs("concat"), networks.runs("none")
     table = probe_table(runs)
