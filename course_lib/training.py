@@ -62,6 +62,7 @@ class StopWhenDiverged(keras.callbacks.Callback):
     def __init__(self, name: str, steps: int, skipped: int = 0):
         super().__init__()
         self.name, self.allowed, self.skipped = name, max(1, int(SKIPPED * steps)), skipped
+        self._steps, self._applied = 0, None
 
     def on_epoch_begin(self, epoch, logs=None):
         self._steps, self._applied = 0, self._count()
