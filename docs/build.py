@@ -132,7 +132,11 @@ def ledger_page() -> str:
     rows = []
     for path in sorted((ROOT / "data" / "results").glob("[0-9].[0-9].json")):
         result = ledger.read(path.stem)
-        measured = "demonstration" if result.is_demonstration else result.interval or f"{result.missing} runs are missing"
+        measured = (
+            "demonstration"
+            if result.is_demonstration
+            else result.interval or f"{result.missing} runs are missing"
+        )
         cells = (result.claim, result.statement, result.effect, measured, result.verdict)
         rows.append("* - " + "\n  - ".join(str(cell).replace("\n", " ") for cell in cells))
     head = "* - Claim\n  - Statement\n  - What was measured\n  - Mean [95 % interval]\n  - Verdict"

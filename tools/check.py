@@ -122,7 +122,9 @@ def counted(closing: str) -> dict[str, int]:
 def main() -> int:
     stages = os.environ.get("STAGES", "").split() or STAGES
     if unknown := set(stages) - {*STAGES, QUICK}:
-        print(f"STAGES: there is no stage {', '.join(sorted(unknown))}; choose from {' '.join((*STAGES, QUICK))}.")
+        print(
+            f"STAGES: there is no stage {', '.join(sorted(unknown))}; choose from {' '.join((*STAGES, QUICK))}."
+        )
         return 2
 
     summary, failed, total = [], [], {"passed": 0, "failed": 0, "skipped": 0}
