@@ -61,7 +61,7 @@ def test_an_unknown_benchmark_is_named(shared, monkeypatch, capsys):
     monkeypatch.setenv("BENCH", "nms speed")
     assert bench.main() == 2
     said = capsys.readouterr().out
-    assert said.startswith("BENCH: there is no nms, speed; choose from coco ") and "unet_step" in said
+    assert said.startswith("BENCH: there is no nms, speed; choose from course ") and "unet_step" in said
 
 
 @pytest.mark.parametrize(

@@ -92,7 +92,7 @@ def test_predict_on_a_split(tmp_path, capsys):
     [
         (["evaluate", "unet-cats"], "recipe is 'unet-cats'; there are unet-cells"),
         (["train"], "no RECIPE given"),
-        (["claims", "--run", "9.9"], "--run 9.9: there are experiments for 1.1, 1.2"),
+        (["claims", "--run", "9.9"], "--run is 9.9; it must be all or one of 1.1, 1.2"),
         (["predict", "unet-cells", "--out", "x"], "give either IMAGE files or --split"),
         (["predict", "unet-cells", "--out", "x", "missing.png"], "missing.png: there is no such file"),
         (["predict", "unet-cells", "--out", "x", "."], ". is a folder; name the image files in it"),
