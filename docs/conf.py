@@ -36,6 +36,7 @@ suppress_warnings = ["mystnb.unknown_mime_type", "myst.header", "misc.highlighti
 myst_enable_extensions = ["amsmath", "dollarmath", "colon_fence", "html_image", "attrs_inline"]
 myst_heading_anchors = 3
 autodoc_typehints = "signature"
+autodoc_inherit_docstrings = False
 autodoc_member_order = "bysource"
 napoleon_google_docstring = True
 napoleon_numpy_docstring = False
