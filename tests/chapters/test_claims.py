@@ -283,8 +283,7 @@ class TestLedger:
     @pytest.mark.parametrize("claim", [c for c in discovery.claims() if ledger.experiments(c)])
     def test_the_ledger_is_what_the_committed_runs_say(self, claim):
         now, written = ledger.run(claim, minutes=0), ledger.read(claim)
-        if now.missing < written.missing:
-            pytest.skip("runs were made since; python -m course_lib claims --run all --minutes 0 --write")
+        # Where this fails, runs were made since: python -m course_lib claims --run all --minutes 0 --write
         for name in ("verdict", "teacher", "comparisons", "gate", "missing", "reason"):
             assert getattr(now, name) == getattr(written, name), name
         if now.missing == 0:
