@@ -292,7 +292,12 @@ def pillow(image, kind, **options):
 
 
 def tiff(array, **options):
-    return lambda path: tifffile.imwrite(path, array, **options)
+    def write(path):
+        if {"compression", "bitspersample"} & set(options):  # tifffile cannot write these by itself
+            pytest.importorskip("imagecodecs")
+        tifffile.imwrite(path, array, **options)
+
+    return write
 
 
 def coded(data):
@@ -616,7 +621,7 @@ def test_without_imagecodecs_pillow_decodes_or_the_package_is_named(tmp_path):
 def test_sixteen_bits_of_a_colour_png_are_all_read(tmp_path):
     deep = RNG.integers(0, 65536, (6, 5, 3), np.uint16)
     path = save(tmp_path, coded(raw_png(16, 2, [row.astype(">u2").tobytes() for row in deep], 5)))
-    assert reading.imagecodecs is not None
+    pytest.importorskip("imagecodecs")
     np.testing.assert_allclose(read_image(path, 3), deep / 65535, atol=1e-6)
 
 
