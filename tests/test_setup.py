@@ -175,7 +175,7 @@ def course(setup, monkeypatch, tmp_path):
 
 def test_a_set_up_runs_once_and_again_after_a_change_or_an_interruption(setup, course, monkeypatch, capsys):
     setup.make_environment(course.root, "", "cpu", "lab")
-    assert course.installs == [".[cpu,lab,scale,site,test]"]
+    assert course.installs == [".[cpu,formats,lab,scale,site,test]"]
     capsys.readouterr()
 
     setup.make_environment(course.root, "", "", "lab")
