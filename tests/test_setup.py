@@ -193,7 +193,7 @@ def test_a_set_up_runs_once_and_again_after_a_change_or_an_interruption(setup, c
         patch.setattr(setup, "install", interrupted)
         setup.make_environment(course.root, "", "cpu,torch", "lab")
     setup.make_environment(course.root, "", "cpu,torch", "lab")
-    assert course.installs[2:] == [".[cpu,torch,lab,scale,site,test]"]
+    assert course.installs[2:] == [".[cpu,torch,formats,lab,scale,site,test]"]
     assert "left unfinished" in capsys.readouterr().out
 
 
