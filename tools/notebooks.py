@@ -46,6 +46,20 @@ START_UP = re.compile(
     r"^(WARNING: All log messages before absl::|[IWE]0000 00:00:|To enable the following instructions:).*\n?",
     re.M,
 )
+# The second cell of every chapter: one click on Colab is enough to begin, and at home it is silent.
+COLAB = """# On Colab this cell installs the course beside Colab's own Keras. Elsewhere it does nothing.
+import sys
+
+if "google.colab" in sys.modules:
+    %pip install -q "segmentation-course[notebook]=={version}"
+    from course_lib.hardware import summary
+
+    print(summary())"""
+COLAB_METADATA = {
+    "jupyter": {"source_hidden": True},
+    "slideshow": {"slide_type": "skip"},
+    "tags": ["hide-input", "remove-cell"],
+}
 WIDGET_VIEW = "application/vnd.jupyter.widget-view+json"
 NOT_COMPARED_TAGS = {"nbval-ignore-output", "nbval-skip"}
 NOT_COMPARED_WORDS = ("NBVAL_IGNORE_OUTPUT", "NBVAL_SKIP", "PYTEST_VALIDATE_IGNORE_OUTPUT")
@@ -143,6 +157,44 @@ def problems(notebook: dict, size: int = 0) -> list[str]:
     return found
 
 
+def version() -> str:
+    """The course's version, read without importing it."""
+    text = (ROOT / "course_lib" / "__init__.py").read_text(encoding="utf-8")
+    return re.search(r'__version__ = "(.+?)"', text).group(1)
+
+
+def put_colab_cell(notebook: dict) -> None:
+    """Make the second cell the one for Colab, in place. It prints nothing, so it counts as run."""
+    import nbformat
+
+    cells = [cell for cell in notebook["cells"] if cell.get("id") != "colab"]
+    cell = nbformat.v4.new_code_cell(
+        COLAB.replace("{version}", version()), metadata=copy.deepcopy(COLAB_METADATA)
+    )
+    cell["id"], cell["execution_count"] = "colab", 1
+    was_there = len(cells) < len(notebook["cells"])
+    if not was_there:
+        for other in code_cells({"cells": cells}):
+            if other.get("execution_count"):
+                other["execution_count"] += 1
+                for output in other.get("outputs", []):
+                    if output.get("execution_count"):
+                        output["execution_count"] += 1
+    notebook["cells"] = [*cells[:1], cell, *cells[1:]]
+
+
+def has_colab_cell(notebook: dict) -> bool:
+    """Whether the second cell is the one for Colab, at this version."""
+    return len(notebook["cells"]) > 1 and source(notebook["cells"][1]) == COLAB.replace(
+        "{version}", version()
+    )
+
+
+def is_chapter(path: Path) -> bool:
+    """Whether this is a chapter, and no sheet of exercises."""
+    return path.parent == ROOT / "notebooks"
+
+
 def clean(notebook: dict) -> dict:
     """The notebook without what differs between two honest runs; changed in place and returned."""
     notebook["metadata"] = copy.deepcopy(METADATA)
@@ -232,6 +284,8 @@ def main(arguments: list[str]) -> int:
     for path in paths:
         start = time.monotonic()
         notebook = read(path)
+        if action != "check" and is_chapter(path):
+            put_colab_cell(notebook)
         if action == "run":
             print(f"Running {path.name} …", flush=True)
             try:
@@ -243,6 +297,8 @@ def main(arguments: list[str]) -> int:
         if action != "check":
             write(clean(notebook), path)
         found = problems(notebook, path.stat().st_size)
+        if is_chapter(path) and not has_colab_cell(notebook):
+            found.append("its second cell is not the one for Colab; `tools/notebooks.py clean` writes it")
         failed += bool(found)
         verdict = f"{len(found)} problems" if found else "good"
         print(f"{path.name}: {verdict} ({time.monotonic() - start:.0f} s)")

@@ -17,7 +17,6 @@ from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from course_lib.datasets import reading
 from course_lib.datasets.reading import LUMINANCE, LargeImage, Unusable, pixel_count, read_image, read_labels
 
 Image.init()
