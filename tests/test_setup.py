@@ -122,7 +122,15 @@ def test_an_environment_that_cannot_be_made_is_one_sentence(setup, tmp_path):
 def test_an_extra_that_does_not_exist_is_one_sentence(setup):
     with pytest.raises(setup.SetupError, match=r"EXTRA=gpuu: there is no 'gpuu'; choose from cpu, gpu, jax"):
         setup.checked_extras(PROJECT, "gpuu")
-    assert setup.checked_extras(PROJECT, "cpu,torch") == ["cpu", "torch", "formats", "lab", "scale", "site", "test"]
+    assert setup.checked_extras(PROJECT, "cpu,torch") == [
+        "cpu",
+        "torch",
+        "formats",
+        "lab",
+        "scale",
+        "site",
+        "test",
+    ]
 
 
 def test_the_set_up_file_starts_on_a_python_too_old_for_the_course():
