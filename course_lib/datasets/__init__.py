@@ -1,7 +1,7 @@
 """Data sets: made by the course itself (cells, scenes), real (nuclei, membranes, camvid), photographs, and one's own
 (folder, coco)."""
 
-from course_lib.datasets import photographs
+from course_lib.datasets import collage, photographs
 from course_lib.datasets.archive import DataError, DataUnavailable, SplitUnavailable
 from course_lib.datasets.cells import CLASS_NAMES as CELL_CLASSES
 from course_lib.datasets.cells import cells
@@ -38,6 +38,7 @@ __all__ = [
     "check_folder",
     "class_names",
     "coco",
+    "collage",
     "folder",
     "membranes",
     "nuclei",

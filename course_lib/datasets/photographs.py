@@ -101,9 +101,10 @@ def _photograph(name: str, source: str) -> Sample:
     image = bundled_image(source)
     instances = np.zeros(image.shape[:2], np.int32)
     classes = []
-    for outlined in _outlines(source):
-        classes.append(CLASS_NAMES[name].index(outlined["class"]))
-        instances[filled(outlined["polygon"], instances.shape)] = len(classes)
+    for outlined in outlines(source):
+        if outlined["class"] in CLASS_NAMES[name]:
+            classes.append(CLASS_NAMES[name].index(outlined["class"]))
+            instances[filled(outlined["polygon"], instances.shape)] = len(classes)
     classes = np.asarray(classes, np.int32)
     return Sample(
         image=(image / 255.0).astype(np.float32),
@@ -133,8 +134,12 @@ def bundled_image(source: str) -> np.ndarray:
     return image[..., None] if image.ndim == 2 else image
 
 
-def _outlines(source: str) -> list[dict]:
-    """The objects in an image's polygon file."""
+def outlines(source: str) -> list[dict]:
+    """The objects in an image's polygon file, each with its `"class"` and its corners, `"polygon"`.
+
+    Raises:
+        DataUnavailable: if the file cannot be read.
+    """
     path = POLYGONS / f"{source}.json"
     try:
         return json.loads(path.read_text(encoding="utf-8"))["objects"]

@@ -8,7 +8,7 @@ import pytest
 from scipy import ndimage
 from skimage.draw import polygon2mask
 
-from course_lib.datasets import DataUnavailable, boxes_from_instances, photographs
+from course_lib.datasets import DataUnavailable, boxes_from_instances, collage, photographs
 
 SHAPES = {
     "cat": (300, 451, 3),
@@ -75,7 +75,7 @@ def test_the_outlines_lie_where_the_things_are():
 def test_polygon_files_are_well_formed(path):
     content = json.loads(path.read_text(encoding="utf-8"))
     assert content["image"] == path.stem and content["note"]
-    names = {name for names in photographs.CLASS_NAMES.values() for name in names}
+    names = {name for names in photographs.CLASS_NAMES.values() for name in names} | set(collage.CLASS_NAMES)
     for outlined in content["objects"]:
         assert outlined["class"] in names
         corners = np.asarray(outlined["polygon"])
