@@ -149,9 +149,8 @@ def test_the_check_finds_what_is_wrong():
     ]
 
 
-@pytest.mark.parametrize("every", [False, True])
 @pytest.mark.parametrize("depth", [1, 2, 3, 4, 5])
-def test_nothing_is_in_the_way_on_a_unet(depth, every):
+def test_nothing_is_in_the_way_on_a_unet(depth):
     plot.style()  # as a notebook draws
     size = 2**depth * 24
     for more in (
@@ -164,7 +163,7 @@ def test_nothing_is_in_the_way_on_a_unet(depth, every):
             side = next(side for side in range(400, 800) if unet_fits(side, depth))
             more["input_shape"] = (side, side, 1)
         plan = drawings.unet_plan(**more, depth=depth, base_filters=64)
-        assert what_is_in_the_way(drawings.draw_unet(plan, every=every)) == []
+        assert what_is_in_the_way(drawings.draw_unet(plan)) == []
 
 
 def unet_fits(side, depth):
@@ -266,7 +265,7 @@ def test_a_plan_refuses_what_unet_refuses(arguments, message):
 
 
 def test_the_published_unet_is_the_papers_figure():
-    drawn = words(drawings.draw_unet(drawings.unet_plan((572, 572, 1), 2, padding="valid"), every=True))
+    drawn = words(drawings.draw_unet(drawings.unet_plan((572, 572, 1), 2, padding="valid")))
     assert "31,030,658 parameters" in drawn
     for side in (572, 570, 568, 284, 282, 280, 140, 138, 136, 68, 66, 64, 32, 30, 28, 56, 54, 52, 104, 102, 100, 200, 198,
                  196, 392, 390, 388):  # fmt: skip
@@ -274,9 +273,21 @@ def test_the_published_unet_is_the_papers_figure():
     assert "cropped to 392²" in drawn
 
 
+def test_you_are_here_colours_the_maps_that_are_meant():
+    def colours(*here):
+        return [tuple(patch.get_facecolor()) for patch in drawings.draw_unet_here(*here).axes[0].patches
+                if type(patch).__name__ == "Rectangle"]  # fmt: skip
+
+    everything, pooled, logits = colours("*"), colours("encoder_?_pool"), colours("logits")
+    assert len(everything) == len(pooled) == 32
+    assert sum(a == b for a, b in zip(everything, pooled)) == 4 and everything[-1] == logits[-1]
+    with pytest.raises(ValueError, match="here holds 'pool'; it must fit one of image, encoder_1_a"):
+        drawings.draw_unet_here("pool")
+
+
 def test_every_map_changes_with_the_depth_and_the_skip():
     def drawn(**arguments):
-        return words(drawings.draw_unet(unet((64, 64, 1), 3, 4, **arguments), every=True)).splitlines()
+        return words(drawings.draw_unet(unet((64, 64, 1), 3, 4, **arguments))).splitlines()
 
     for depth in (1, 2, 3):
         lines = drawn(depth=depth)

@@ -242,7 +242,7 @@ def test_a_side_that_does_not_fit_is_refused_with_those_that_do():
     answer = unet_answer(500, 4, "valid", 64, "concat")
     assert answer.numbers == {"fits": False}
     assert "492 or 508" in answer.words
-    assert (answer.drawing.width, answer.drawing.height) == (900, 558)
+    assert (answer.drawing.width, answer.drawing.height) == (900, 527)
     assert pixels(answer).shape == pixels(unet_answer(508, 4, "valid", 64, "concat")).shape
 
 

@@ -11,7 +11,7 @@ from course_lib.teaching.drawings.canvas import Level, to_pdf, to_svg
 from course_lib.teaching.drawings.deeplab import DeepLabPlan, draw_deeplab, read_deeplab
 from course_lib.teaching.drawings.fcn import FCNPlan, draw_fcn, read_fcn
 from course_lib.teaching.drawings.mask_rcnn import MaskRCNNPlan, draw_mask_rcnn, read_mask_rcnn
-from course_lib.teaching.drawings.unet import UNetPlan, draw_unet, read_unet, u_levels, unet_plan
+from course_lib.teaching.drawings.unet import UNetPlan, draw_unet, draw_unet_here, read_unet, unet_plan
 
 __all__ = [
     "DeepLabPlan",
@@ -23,12 +23,12 @@ __all__ = [
     "draw_fcn",
     "draw_mask_rcnn",
     "draw_unet",
+    "draw_unet_here",
     "read_deeplab",
     "read_fcn",
     "read_mask_rcnn",
     "read_unet",
     "to_pdf",
     "to_svg",
-    "u_levels",
     "unet_plan",
 ]

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import fnmatch
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
 
-from course_lib.plot import COLOURS
 from course_lib.teaching.drawings.canvas import (
     ANSWER,
     CLIMB,
@@ -28,8 +29,8 @@ from course_lib.teaching.drawings.canvas import (
 if TYPE_CHECKING:
     import keras
 
-STEP = 1.25
-"""Distance between two rows of blocks, in the drawing's own unit: a full block is 0.74 high."""
+FADED = Look("0.93")
+"""Maps that are not meant, where only some are."""
 
 
 @dataclass(frozen=True)
@@ -59,18 +60,8 @@ class UNetPlan:
         return sum(name.startswith("encoder_") and name.endswith("_pool") for name in self.maps)
 
     @property
-    def encoder(self) -> list[Level]:
-        """What each level of the encoder gives, from the top down."""
-        return [self.maps[f"encoder_{k}"] for k in range(1, self.depth + 1)]
-
-    @property
     def bottleneck(self) -> Level:
         return self.maps["bottleneck"]
-
-    @property
-    def decoder(self) -> list[Level]:
-        """What each level of the decoder gives, from the top down."""
-        return [self.maps[f"decoder_{k}"] for k in range(1, self.depth + 1)]
 
 
 KINDS = {
@@ -205,25 +196,14 @@ def unet_plan(
     return UNetPlan(name, maps, skip, up, normalization, parameters)
 
 
-def u_levels(model: keras.Model) -> tuple[list[Level], Level, list[Level]]:
-    """The levels of a U-Net, read off the model: encoder from the top down, bottleneck, decoder from the top down.
-
-    Raises:
-        ValueError: if the model has no layers named as `models.unet` names them.
-    """
-    plan = read_unet(model)
-    return plan.encoder, plan.bottleneck, plan.decoder
-
-
-def draw_unet(model: keras.Model | UNetPlan, width: float = 12.0, every: bool = False):
-    """The U of a U-Net: a block for each level with its size and channels, arrows down, up, and across the skips.
+def draw_unet(model: keras.Model | UNetPlan, width: float = 12.0):
+    """The U of a U-Net with every map, as the paper's figure 1 shows it, and the arrows explained below.
 
     Heights stand for the depth in the U, widths for the channels on a logarithmic scale.
 
     Args:
         model: as `models.unet` builds it, or its plan (`unet_plan`, `read_unet`), which is drawn at once.
         width: of the figure in inches.
-        every: draw every map, as the paper's figure 1 does, with the arrows explained below.
 
     Returns:
         The Matplotlib figure.
@@ -232,8 +212,6 @@ def draw_unet(model: keras.Model | UNetPlan, width: float = 12.0, every: bool = 
         ValueError: if `model` is no U-Net of `models.unet`.
     """
     plan = model if isinstance(model, UNetPlan) else read_unet(model)
-    if not every:
-        return _draw_levels(plan, width)
     across, height = unet_page(plan)
     canvas = new_canvas(width, height + TITLE, across)
     canvas.text(across / 2, TITLE / 2, f"{plan.name}: {plan.parameters:,} parameters", 14)
@@ -241,59 +219,28 @@ def draw_unet(model: keras.Model | UNetPlan, width: float = 12.0, every: bool = 
     return canvas.figure
 
 
-def _draw_levels(plan: UNetPlan, width: float):
-    import matplotlib.pyplot as plt
-    from matplotlib.patches import Rectangle
+def draw_unet_here(*here: str, width: float = 6.0):
+    """You are here: the published U-Net small and without numbers, in colour only the maps that are meant.
 
-    encoder, bottleneck, decoder = plan.encoder, plan.bottleneck, plan.decoder
-    depth = len(encoder)
-    # Placed by hand: a layout engine would draw everything twice, and a slider waits for it.
-    figure = plt.figure(figsize=(width, 0.62 * width), layout="none")
-    axis = figure.add_axes((0.005, 0.005, 0.99, 0.95), xticks=[], yticks=[])
-    scale = width / 12
-    most = max(level.channels for level in (*encoder, bottleneck, *decoder))
+    Args:
+        *here: names of maps, as in `UNetPlan.maps`, or patterns of names such as `"encoder_?_pool"`.
+        width: of the figure in inches.
 
-    def block(level: Level, x: float, row: int, colour: str) -> tuple[float, float]:
-        wide, tall = 0.18 + 0.55 * np.log2(level.channels + 1) / np.log2(most + 1), height(row)
-        y = -STEP * row
-        axis.add_patch(
-            Rectangle((x - wide / 2, y - tall / 2), wide, tall, facecolor=colour, edgecolor="black", lw=1)
-        )
-        axis.text(x, y - tall / 2 - 0.04, str(level), ha="center", va="top", fontsize=13 * scale)
-        return wide / 2, tall / 2
+    Returns:
+        The Matplotlib figure.
 
-    def height(row: int) -> float:
-        return 0.74 - 0.42 * row / (depth + 1)
-
-    def arrow(start: tuple[float, float], end: tuple[float, float], **style) -> None:
-        axis.annotate("", end, start, arrowprops={"arrowstyle": "-|>", "lw": 2, "color": "black"} | style)
-
-    column = np.linspace(-2.6, -0.6, depth) if depth > 1 else np.array([-1.6])
-    for row, (down, up, x) in enumerate(zip(encoder, decoder, column, strict=True)):
-        y = -STEP * row
-        half_down, _ = block(down, x, row, COLOURS[4])
-        half_up, _ = block(up, -x, row, COLOURS[1])
-        if plan.skip != "none":
-            arrow((x + half_down + 0.05, y), (-x - half_up - 0.05, y), color=COLOURS[0], lw=2.5)
-            if row == 0:
-                words = f"skip: {SKIP_WORDS[plan.skip]}"
-                axis.text(0, 0.07, words, ha="center", va="bottom", fontsize=13 * scale, color=COLOURS[0])
-        # From under this block's label to the top of the block below.
-        bottom, top = y - height(row) / 2 - 0.27, y - STEP + height(row + 1) / 2 + 0.03
-        below = -0.15 if row + 1 == depth else column[row + 1]
-        arrow((x + 0.05, bottom), (below, top))
-        arrow((-below, top), (-x - 0.05, bottom))
-    block(bottleneck, 0.0, depth, COLOURS[2])
-    floor = -STEP * depth
-    axis.text(-3.1, floor, "encoder: pooling halves the side", fontsize=13 * scale, ha="left")
-    axis.text(3.1, floor, "decoder: up-convolution doubles it", fontsize=13 * scale, ha="right")
-    classes = plan.maps["logits"].channels
-    axis.text(3.1, 0.5, f"1 × 1 convolution: {classes} logits", ha="right", fontsize=13 * scale)
-    axis.text(-3.1, 0.5, "image", ha="left", fontsize=13 * scale)
-    axis.set(xlim=(-3.2, 3.2), ylim=(floor - 0.55, 0.75))
-    axis.axis("off")
-    axis.set_title(f"{plan.name}: {plan.parameters:,} parameters")
-    return figure
+    Raises:
+        ValueError: if a pattern fits no map.
+    """
+    plan = unet_plan((572, 572, 1), 2, padding="valid")
+    for pattern in here:
+        if not fnmatch.filter(plan.maps, pattern):
+            raise ValueError(f"here holds {pattern!r}; it must fit one of {', '.join(plan.maps)}.")
+    across, height = unet_page(plan)
+    canvas = new_canvas(width, height - LEGEND - 0.5, across)
+    canvas.text(0.4, height - LEGEND - 0.9, "you are here: in colour", 11 / canvas.scale, ha="left")
+    paint_unet(canvas, plan, -0.15, here)
+    return canvas.figure
 
 
 # Every map, as in the paper's figure 1
@@ -317,8 +264,11 @@ def _row(plan: UNetPlan) -> float:
     return ROW + (0.2 if " × " in plan.maps["image"].size else 0)
 
 
-def paint_unet(canvas: Canvas, plan: UNetPlan, top: float = 0.0) -> None:
-    """Every map of a U-Net, on a page of the size that `unet_page` says, from `top` inches below its top."""
+def paint_unet(canvas: Canvas, plan: UNetPlan, top: float = 0.0, here: Sequence[str] = ()) -> None:
+    """Every map of a U-Net, on a page of the size that `unet_page` says, from `top` inches below its top.
+
+    With `here`, patterns of names, only these maps are in colour, and there are no words.
+    """
     depth, maps = plan.depth, plan.maps
     columns = 4 * depth + 4
     pitch = min(1.25, (canvas.width - 1.1) / (columns - 1))
@@ -335,22 +285,32 @@ def paint_unet(canvas: Canvas, plan: UNetPlan, top: float = 0.0) -> None:
     def wide(channels: int) -> float:
         return min(pitch, 0.6) * (0.14 + 0.5 * np.log2(channels + 1) / most)
 
+    def lit(name: str) -> bool:
+        return not here or any(fnmatch.fnmatch(name, pattern) for pattern in here)
+
+    def arrow(name: str, *points: tuple[float, float], **style) -> None:
+        """One that leads to a map."""
+        canvas.arrow(*points, **style | ({} if lit(name) else {"color": "0.8"}))
+
     def bar(name: str, column: int, row: int, *parts: tuple[Look, int]) -> tuple[float, float]:
         """A map, of one part or of several side by side; returns where its left and its right edge are."""
         x, y = place(column, row)
         widths = [wide(channels) * (1 if len(parts) == 1 else 0.72) for _, channels in parts]
         start = edge = x - sum(widths) / 2
         for (look, _), width in zip(parts, widths, strict=True):
-            canvas.block(edge, y - tall(row) / 2, width, tall(row), look)
+            painted = (look, {}) if lit(name) else (FADED, {"edgecolor": "0.7"})
+            canvas.block(edge, y - tall(row) / 2, width, tall(row), painted[0], **painted[1])
             edge += width
+        if here:
+            return start, edge
         canvas.text(x, y - tall(row) / 2 - 0.05, str(maps[name].channels), 10, va="bottom")
         size = maps[name].size.replace(" × ", " ×\n")
         canvas.text(x, y + tall(row) / 2 + 0.05, size, 10, va="top", linespacing=1.0)
         return start, edge
 
-    def convolve(right: float, left: float, row: int, **style) -> None:
+    def convolve(name: str, right: float, left: float, row: int, **style) -> None:
         y = place(0, row)[1]
-        canvas.arrow((right + 0.03, y), (left - 0.03, y), **(CONVOLUTION | style))
+        arrow(name, (right + 0.03, y), (left - 0.03, y), **(CONVOLUTION | style))
 
     def lines(*names: str) -> float:
         """Height of the words under maps of these names."""
@@ -366,10 +326,10 @@ def paint_unet(canvas: Canvas, plan: UNetPlan, top: float = 0.0) -> None:
             _, right = bar(pooled, 2 * row, row, (DOWN, maps[pooled].channels))
             x, y = place(2 * row, row)
             above = y - step_down + tall(row - 1) / 2 + 0.08 + lines(pooled)
-            canvas.arrow((x, above), (x, y - tall(row) / 2 - 0.24), **POOL | SHORT)
+            arrow(pooled, (x, above), (x, y - tall(row) / 2 - 0.24), **POOL | SHORT)
         for step, part in enumerate(("_a", ""), start=1):
             start, end = bar(name + part, 2 * row + step, row, (look, maps[name].channels))
-            convolve(right, start, row)
+            convolve(name + part, right, start, row)
             right = end
         ends[row] = right
     for row in reversed(range(depth)):
@@ -383,25 +343,26 @@ def paint_unet(canvas: Canvas, plan: UNetPlan, top: float = 0.0) -> None:
         start, right = bar(joined, column, row, *parts)
         x, y = place(column, row)
         below = y + step_down - tall(row + 1) / 2 - 0.24
-        canvas.arrow((x, below), (x, y + tall(row) / 2 + 0.08 + lines(joined)), **CLIMB | SHORT)
+        arrow(joined, (x, below), (x, y + tall(row) / 2 + 0.08 + lines(joined)), **CLIMB | SHORT)
         if plan.skip != "none":
             stop = start
             if plan.skip == "add":
                 stop -= 0.2
                 canvas.plus(stop + 0.07, y, 0.085)
-            canvas.arrow((ends[row] + 0.04, y), (stop - 0.03, y), **SKIP)
-            if f"{name}_crop" in maps:
+            arrow(joined, (ends[row] + 0.04, y), (stop - 0.03, y), **SKIP)
+            if f"{name}_crop" in maps and not here:
                 crop = maps[f"{name}_crop"].size
                 words = f"cropped to {crop}" if stop - ends[row] > 1.6 else f"to {crop}"
                 if len(words) < 11 * (stop - ends[row]):
                     canvas.text((ends[row] + stop) / 2, y - 0.07, words, 10, va="bottom")
         for step, part in enumerate(("_a", ""), start=1):
             start, end = bar(name + part, column + step, row, (UP, maps[name].channels))
-            convolve(right, start, row)
+            convolve(name + part, right, start, row)
             right = end
     start, _ = bar("logits", columns - 1, 0, (ANSWER, maps["logits"].channels))
-    convolve(right, start, 0, **POINTWISE)
-    _explain_unet(canvas, plan, top + step_down * depth + 1.18)
+    convolve("logits", right, start, 0, **POINTWISE)
+    if not here:
+        _explain_unet(canvas, plan, top + step_down * depth + 1.18)
 
 
 def _explain_unet(canvas: Canvas, plan: UNetPlan, top: float) -> None:

@@ -282,7 +282,7 @@ def unet_shapes(
         "skip": widgets.Dropdown(value=skip, options=list(SKIPS), **_labelled("skip")),
     }
     return Live(
-        unet_answer, controls, "A U-Net's levels as blocks with side and channels, and arrows between them."
+        unet_answer, controls, "Every map of a U-Net with its side and channels, and arrows between them."
     )
 
 

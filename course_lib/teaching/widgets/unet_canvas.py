@@ -10,7 +10,7 @@ import textwrap
 from course_lib.teaching import drawings
 from course_lib.teaching.widgets.canvas import DARK, ORANGE, SCALE, Answer, Canvas
 
-WIDTH, HEIGHT = 900, 558
+WIDTH, HEIGHT = 900, 527
 
 
 class Figure:
@@ -67,7 +67,7 @@ def unet_answer(side: int, depth: int, padding: str, base_filters: int, skip: st
         else "padded convolutions keep the size"
     )
     words = (
-        f"{side} × {side} pixels become {bottom.rows} × {bottom.rows} positions with {bottom.channels:,} channels at the "
+        f"{side} × {side} pixels become {bottom.rows} × {bottom.rows} locations with {bottom.channels:,} channels at the "
         f"bottom, and {output} × {output} logits: {frame}. {plan.parameters:,} parameters."
     )
     return Answer(numbers, words, Figure(_closed(drawings.draw_unet(plan))))
