@@ -7,11 +7,13 @@ import io
 import re
 import time
 
+import keras
 import numpy as np
 import pytest
 from PIL import Image
 
 from course_lib import metrics
+from course_lib.models.analysis import receptive_field
 from course_lib.models.unet import unet
 from course_lib.ops.anchors import pyramid_anchors
 from course_lib.ops.boxes import box_giou, box_iou
@@ -19,6 +21,8 @@ from course_lib.ops.roi import roi_align, roi_pool
 from course_lib.teaching import widgets
 from course_lib.teaching.widgets.boxes_canvas import anchors_answer, boxes_answer
 from course_lib.teaching.widgets.canvas import SCALE, Canvas, Plane, rgb
+from course_lib.teaching.widgets.convolution_canvas import KERNELS, convolution_answer, corner
+from course_lib.teaching.widgets.field_canvas import Field, field_answer, grown_fields, half_side
 from course_lib.teaching.widgets.masks_canvas import (
     corrupted,
     example,
@@ -31,7 +35,29 @@ from course_lib.teaching.widgets.masks_canvas import (
 from course_lib.teaching.widgets.regions_canvas import roi_answer, slope
 from course_lib.teaching.widgets.unet_canvas import unet_answer
 
-ALL = ["boxes", "mask_metrics", "threshold", "anchors", "roi_align", "unet_shapes"]
+
+def probes():
+    """The widget of the probes with scores that anybody can recompute."""
+    labels = np.full((16, 16), -1)
+    labels[2:9, 3:12], labels[10:15, 1:6] = 0, 1
+    shares = np.stack([labels == 0, labels == 1], -1).astype(float)
+    scores = {f"level_{s}": shares.reshape(16 // s, s, 16 // s, s, 2).mean((1, 3)) for s in (1, 2, 4)}
+    return widgets.probes((labels[..., None] + 1) / 2, scores, labels, ["disc", "ring"])
+
+
+ALL = {
+    name: getattr(widgets, name)
+    for name in (
+        "boxes",
+        "mask_metrics",
+        "threshold",
+        "anchors",
+        "roi_align",
+        "unet_shapes",
+        "convolution",
+        "receptive_field",
+    )
+} | {"probes": probes}
 
 
 def pixels(answer):
@@ -256,6 +282,87 @@ def test_no_figure_is_left_open_that_the_notebook_would_show_a_second_time():
     assert plt.get_fignums() == before
 
 
+# A kernel that slides
+
+
+@pytest.mark.parametrize("rate", [1, 2, 3])
+@pytest.mark.parametrize("kernel", KERNELS)
+def test_the_full_feature_map_is_the_convolution_of_keras(kernel, rate):
+    image = np.random.default_rng(0).normal(size=(8, 10))
+    numbers = convolution_answer(image, KERNELS, kernel, rate, 10**6).numbers
+    weights = KERNELS[kernel][..., None, None].astype("float32")
+    wanted = keras.ops.conv(image[None, ..., None].astype("float32"), weights, dilation_rate=rate)
+    assert np.allclose(numbers["map"], keras.ops.convert_to_numpy(wanted)[0, ..., 0], atol=1e-5)
+
+
+def test_product_by_product_a_sum_grows_and_then_the_kernel_moves_on():
+    sums = [
+        convolution_answer(corner(), KERNELS, "edge: dark to bright", 1, k).numbers
+        for k in range(1, 9 * 35 + 1)
+    ]
+    first = sums[
+        9 * (7 + 2) : 9 * (7 + 2) + 9
+    ]  # rows 1 to 3, columns 2 to 4: the corner of the bright part only
+    assert [len(one["products"]) for one in first] == list(range(1, 10))
+    assert [one["sum"] for one in first] == [0] * 8 + [1]
+    assert {(one["row"], one["column"]) for one in first} == {(1, 2)}
+    assert np.isnan(first[-1]["map"]).sum() == 5 * 7 - 10
+    assert not np.isnan(sums[-1]["map"]).any() and (sums[-1]["row"], sums[-1]["column"]) == (4, 6)
+
+
+# A receptive field that grows
+
+
+def test_the_fields_are_those_that_impulses_measure():
+    model = unet((None, None, 1), base_filters=2, depth=3)
+    for field in grown_fields(model):
+        measured = receptive_field(model, field.layer)
+        assert (field.size, field.stride) == (measured.size[0], measured.stride[0]), field.layer
+        assert field.start + (field.size - 1) / 2 == measured.offset[0], field.layer
+
+
+def test_half_of_an_even_gradient_needs_most_of_the_field_and_half_of_a_point_only_the_point():
+    field = Field("any", 21, 1, -10)
+    even, point = np.zeros((41, 41)), np.zeros((41, 41))
+    even[10:31, 10:31] = 1 / 21**2
+    point[20, 20] = 1
+    assert half_side(even, field) == 15  # 15² is the first odd square above 21² / 2
+    assert half_side(point, field) == 1
+    answer = field_answer(np.zeros((41, 41)), [field], {"even": [even], "point": [point]}, "any", "point")
+    assert "Half of the gradient of the point network lies within 1 × 1 pixels" in answer.words
+
+
+def test_no_gradient_lies_outside_the_receptive_field(lives):
+    network = lives["receptive_field"]._answer_to
+    _, fields, effective = network.args
+    for gradients in effective.values():
+        for field, gradient in zip(fields, gradients, strict=True):
+            low = field.start + 48 // field.stride * field.stride
+            assert gradient[low : low + field.size, low : low + field.size].sum() == pytest.approx(
+                1, abs=1e-5
+            )
+
+
+# Probes
+
+
+def test_each_level_gives_a_pixel_what_its_block_has():
+    live = probes()
+    live.controls["row"].value, live.controls["column"].value = 9, 3
+    numbers = live.answer.numbers
+    assert numbers["label"] == -1 and "background" in live.answer.words
+    assert numbers["scores"]["level_1"].tolist() == [0, 0]
+    assert numbers["scores"]["level_2"].tolist() == [
+        0.25,
+        0,
+    ]  # of rows 8, 9 and columns 2, 3 one pixel is a disc's
+    assert numbers["scores"]["level_4"].tolist() == [1 / 16, 6 / 16] and numbers["said"]["level_4"] == 1
+
+
+def test_at_first_a_pixel_of_an_object_is_shown():
+    assert probes().answer.numbers["label"] == 0
+
+
 # All of them
 
 
@@ -275,7 +382,7 @@ def other(control):
 @pytest.fixture(scope="module")
 def lives():
     """Each widget once, for they are built in some tenths of a second."""
-    return {name: getattr(widgets, name)() for name in ALL}
+    return {name: make() for name, make in ALL.items()}
 
 
 @pytest.mark.parametrize("name", ALL)
@@ -312,7 +419,7 @@ def test_the_output_holds_the_widget_and_a_still_picture_of_it(name, lives):
 
 @pytest.mark.parametrize("name", ALL)
 def test_a_still_picture_is_the_same_every_time(name, lives):
-    again = getattr(widgets, name)()
+    again = ALL[name]()
     assert again.answer.drawing.png == lives[name].answer.drawing.png
     assert again._picture.value == lives[name]._picture.value
 
@@ -326,7 +433,7 @@ def test_it_can_be_used_without_eyes_and_without_a_mouse(name, lives):
     kinds = {type(control).__name__ for control in live.controls.values()}
     assert kinds <= {
         "IntSlider", "FloatSlider", "FloatLogSlider", "IntRangeSlider", "FloatRangeSlider", "SelectionSlider", "Dropdown",
-        "Checkbox",
+        "Checkbox", "BoundedIntText",
     }  # fmt: skip
     assert 'alt="' in live._picture.value or "<title>" in live._picture.value
     assert 'aria-live="polite"' in live._words.value
@@ -346,7 +453,7 @@ def test_without_ipywidgets_it_says_what_to_do_in_a_sentence(name, monkeypatch):
     with pytest.raises(
         ImportError, match="ipywidgets is not installed, and a widget needs it; `make lab` sets it up"
     ):
-        getattr(widgets, name)()
+        ALL[name]()
 
 
 @pytest.mark.parametrize(
@@ -371,6 +478,35 @@ def test_without_ipywidgets_it_says_what_to_do_in_a_sentence(name, monkeypatch):
         (lambda: widgets.anchors(np.zeros((64, 64, 3)), np.ones((2, 4)), ["disc"]), "names: 1 for 2 boxes"),
         (lambda: widgets.roi_align(np.zeros((4, 4, 2))), r"feature_map has shape \(4, 4, 2\)"),
         (lambda: widgets.roi_align(np.full((4, 4), np.inf)), "finite numbers"),
+        (lambda: widgets.convolution(np.zeros((2, 9))), r"image has shape \(2, 9\)"),
+        (lambda: widgets.convolution(np.zeros((9, 17))), "16 × 16"),
+        (lambda: widgets.convolution(kernel=np.zeros((5, 5))), r"kernel has shape \(5, 5\)"),
+        (lambda: widgets.convolution(np.zeros((6, 6)), rate=3), r"rate is 3; .* \[1, 2\]"),
+        (lambda: widgets.receptive_field(np.zeros((96, 90, 1))), r"image has shape \(96, 90, 1\)"),
+        (
+            lambda: widgets.receptive_field(models={"valid": unet((572, 572, 1), padding="valid")}),
+            "padding 'valid'",
+        ),
+        (
+            lambda: widgets.receptive_field(
+                models={f"depth {d}": unet((96, 96, 1), base_filters=2, depth=d) for d in (1, 2)}
+            ),
+            "the same layers",
+        ),
+        (
+            lambda: widgets.probes(
+                np.zeros((8, 8, 3)), {"a": np.zeros((3, 3, 1))}, np.zeros((8, 8), int), ["disc"]
+            ),
+            r"scores of 'a' have shape \(3, 3, 1\)",
+        ),
+        (
+            lambda: widgets.probes(np.zeros((8, 8, 3)), {}, np.ones((8, 8), int), ["disc"]),
+            "labels run from 1 to 1",
+        ),
+        (
+            lambda: widgets.probes(np.zeros((8, 8)), {}, np.ones((8, 8), int), ["disc"]),
+            r"image has shape \(8, 8\)",
+        ),
     ],
 )
 def test_what_does_not_fit_is_named(call, message):

@@ -5,7 +5,7 @@
 
 With a kernel one moves the controls, by mouse or keyboard. The image also lies in the cell's output as a PNG, for those
 who read the notebook without one. What a widget computes and draws stands apart, as plain functions from the controls'
-values to an `Answer`: `widgets_boxes`, `widgets_masks`, ... .
+values to an `Answer`: `boxes_canvas`, `masks_canvas`, ... .
 """
 
 from __future__ import annotations
@@ -30,21 +30,34 @@ class Live:
         widget: all of it as one ipywidgets box.
     """
 
-    def __init__(self, answer_to: Callable[..., Answer], controls: dict[str, Any], shows: str):
+    def __init__(
+        self,
+        answer_to: Callable[..., Answer],
+        controls: dict[str, Any],
+        shows: str,
+        plays: str = "",
+        click: str = "",
+    ):
         """Put controls, image and words together.
 
         Args:
             answer_to: from the controls' values, by name, to the answer.
             controls: name → control.
             shows: what is to be seen, in a sentence; the image's alt text.
+            plays: the name of a slider that buttons move by themselves.
+            click: JavaScript that a click on the image runs; it can set controls, and adds nothing that they cannot do.
         """
         widgets = _ipywidgets()
-        self.controls, self._answer_to, self._shows = controls, answer_to, shows
+        self.controls, self._answer_to, self._shows, self._click = controls, answer_to, shows, click
         self._picture, self._words = widgets.HTML(), widgets.HTML()
         row = widgets.Layout(display="flex", flex_flow="row wrap")
-        self.widget = widgets.VBox(
-            [widgets.Box(list(controls.values()), layout=row), self._picture, self._words]
-        )
+        touched = list(controls.values())
+        if plays:
+            slider = controls[plays]
+            play = widgets.Play(min=slider.min, max=slider.max, value=slider.value, interval=400)
+            widgets.jslink((play, "value"), (slider, "value"))
+            touched.append(play)
+        self.widget = widgets.VBox([widgets.Box(touched, layout=row), self._picture, self._words])
         for control in controls.values():
             control.observe(self._follow, names="value")
         self._follow()
@@ -52,7 +65,10 @@ class Live:
     def _follow(self, change: Any = None) -> None:
         """Answer to the controls as they stand now."""
         self.answer = self._answer_to(**{name: control.value for name, control in self.controls.items()})
-        self._picture.value = self.answer.drawing.markup(self._shows)
+        picture = self.answer.drawing.markup(self._shows)
+        if self._click:
+            picture = picture.replace("<img ", f'<img onclick="{html.escape(self._click)}" ', 1)
+        self._picture.value = picture
         self._words.value = (
             f'<div role="status" aria-live="polite" style="max-width: {self.answer.drawing.width}px; line-height: 1.4">'
             f"{html.escape(self.answer.words)}</div>"
@@ -257,6 +273,158 @@ def roi_align(feature_map: np.ndarray | None = None) -> Live:
         functools.partial(roi_answer, feature_map),
         controls,
         "A region on a map with the points that RoI Align reads, and the values that RoI Align and RoI Pool give.",
+    )
+
+
+def convolution(image: np.ndarray | None = None, kernel: np.ndarray | None = None, rate: int = 1) -> Live:
+    """A kernel that slides over an image, product by product, while the feature map fills.
+
+    Args:
+        image: `(height, width)`, at most 16 × 16; a dark image with a bright corner by default.
+        kernel: `(3, 3)`, to be had beside the widget's own.
+        rate: pixels from one weight of the kernel to the next; above 1 the convolution is atrous.
+
+    Raises:
+        ValueError: if image, kernel and rate do not fit each other.
+    """
+    from course_lib.teaching.widgets.convolution_canvas import KERNELS, LARGEST, convolution_answer, corner
+
+    image = corner() if image is None else np.asarray(image, float)
+    if image.ndim != 2 or not (3 <= min(image.shape) and max(image.shape) <= LARGEST):
+        raise ValueError(
+            f"image has shape {image.shape}; give one channel (height, width), from 3 × 3 to {LARGEST} × {LARGEST}."
+        )
+    kernels = dict(KERNELS)
+    if kernel is not None:
+        if np.shape(kernel) != (3, 3):
+            raise ValueError(f"kernel has shape {np.shape(kernel)}; give one of 3 × 3.")
+        kernels = {"yours": np.asarray(kernel, float), **kernels}
+    rates = [k for k in (1, 2, 3) if 2 * k < min(image.shape)]
+    if rate not in rates:
+        raise ValueError(f"rate is {rate}; for an image of {image.shape} it must be one of {rates}.")
+    widgets = _ipywidgets()
+    most = 9 * (image.shape[0] - 2) * (image.shape[1] - 2)
+    rows, columns = (side - 2 * rate for side in image.shape)
+    first = (
+        9 * (rows // 2 * columns + columns // 2) + 6
+    )  # in the middle of the map, after two thirds of the products
+    controls = {
+        "step": widgets.IntSlider(value=first, min=1, max=most, **_labelled("products so far")),
+        "kernel": widgets.Dropdown(options=list(kernels), **_labelled("kernel")),
+        "rate": widgets.SelectionSlider(value=rate, options=rates, **_labelled("rate")),
+    }
+    return Live(
+        functools.partial(convolution_answer, image, kernels),
+        controls,
+        "An image of numbers with the kernel over it, the nine products, and the feature map as far as it is computed.",
+        plays="step",
+    )
+
+
+def receptive_field(image: np.ndarray | None = None, models: dict[str, Any] | None = None) -> Live:
+    """A receptive field that grows layer by layer, with the gradient of an untrained and a trained network over it.
+
+    Args:
+        image: float32 `(side, side, channels)` in 0..1, as the models take it; it is seen from its middle. A piece of the
+            photograph of coins by default.
+        models: name → network that begins with padded convolutions and poolings, all of one architecture; by default the
+            course's U-Net for cells before and after its training.
+
+    Raises:
+        ValueError: if the image is no square, or a model begins otherwise.
+    """
+    from course_lib.teaching.widgets.field_canvas import field_answer, gradients, grown_fields
+
+    if image is None:
+        from course_lib.datasets import photographs
+
+        image = photographs.coins().image[143:239, 160:256]  # its middle is the point of notebook 03
+    image = np.asarray(image, np.float32)
+    if image.ndim != 3 or image.shape[0] != image.shape[1]:
+        raise ValueError(f"image has shape {image.shape}; give a square one (side, side, channels).")
+    models = _networks_for_cells() if models is None else models
+    fields = grown_fields(next(iter(models.values())))
+    if any(grown_fields(model) != fields for model in models.values()):
+        raise ValueError(
+            f"models: {', '.join(models)} must have the same layers, and the same names for them."
+        )
+    # One image gives a ragged gradient; four differ in what they show and not in how they are lit.
+    mirrored = np.stack([image, image[::-1], image[:, ::-1], image[::-1, ::-1]])
+    effective = {name: gradients(model, fields, mirrored) for name, model in models.items()}
+    widgets = _ipywidgets()
+    layers = [field.layer for field in fields]
+    controls = {
+        "layer": widgets.SelectionSlider(value=layers[-1], options=layers, **_labelled("layer")),
+        "network": widgets.Dropdown(value=list(models)[-1], options=list(models), **_labelled("network")),
+    }
+    return Live(
+        functools.partial(field_answer, image.mean(-1), fields, effective),
+        controls,
+        "An image with the receptive field of a layer as a frame and its gradient as a glow, and a bar for each layer.",
+    )
+
+
+@functools.cache
+def _networks_for_cells() -> dict[str, Any]:
+    import keras
+
+    from course_lib import checkpoints, recipes
+
+    keras.utils.set_random_seed(0)
+    untrained, trained = recipes.CELLS.model(), recipes.CELLS.model()
+    checkpoints.load(recipes.CELLS, trained)
+    return {"untrained": untrained, "trained": trained}
+
+
+def probes(
+    image: np.ndarray,
+    scores: dict[str, np.ndarray],
+    labels: np.ndarray,
+    names: Sequence[str],
+) -> Live:
+    """A pixel to choose, by a click or by its row and column; what the linear probe of each level says of it follows.
+
+    Args:
+        image: `(height, width, 1 or 3)` in 0..1.
+        scores: name of the level → the scores that its probe gives, `(height / stride, width / stride, classes)`.
+        labels: int `(height, width)`, the class of each pixel from 0, -1 where it has none.
+        names: of the classes.
+
+    Raises:
+        ValueError: if these do not fit each other.
+    """
+    from course_lib.teaching.widgets.probes_canvas import click, probes_answer
+
+    image, labels = np.asarray(image, float), np.asarray(labels)
+    if image.ndim != 3 or image.shape[-1] not in (1, 3) or labels.shape != image.shape[:2]:
+        raise ValueError(
+            f"image has shape {image.shape}, labels {labels.shape}; give (height, width, 1 or 3) and (height, width)."
+        )
+    if not -1 <= labels.min() <= labels.max() < len(names) or labels.max() < 0:
+        raise ValueError(
+            f"labels run from {labels.min()} to {labels.max()}; there are {len(names)} names, so they must lie in "
+            f"-1..{len(names) - 1}, with at least one pixel that has a class."
+        )
+    height, width = labels.shape
+    for level, one in scores.items():
+        rows, columns, classes = np.shape(one)
+        if classes != len(names) or height % rows or width % columns or height // rows != width // columns:
+            raise ValueError(
+                f"scores of {level!r} have shape {np.shape(one)}; they must be (height / stride, width / stride, "
+                f"{len(names)}) for an image of {height} × {width}."
+            )
+    widgets = _ipywidgets()
+    known = np.argwhere(labels >= 0)
+    row, column = known[np.square(known - (height / 2, width / 2)).sum(1).argmin()]
+    controls = {
+        "row": widgets.BoundedIntText(value=int(row), min=0, max=height - 1, **_labelled("row")),
+        "column": widgets.BoundedIntText(value=int(column), min=0, max=width - 1, **_labelled("column")),
+    }
+    return Live(
+        functools.partial(probes_answer, image, scores, labels, names),
+        controls,
+        "An image with a chosen pixel, and for each level of the network a bar for each class that its probe gives.",
+        click=click(height, width),
     )
 
 
