@@ -146,7 +146,9 @@ class Guess:
         except ImportError:
             display(plain, raw=True)
             return
-        display(self._field(ipywidgets)._repr_mimebundle_() | plain, raw=True)
+        from course_lib.teaching.widgets import view_of
+
+        display(view_of(self._field(ipywidgets)) | plain, raw=True)
 
     def _field(self, widgets: Any) -> Any:
         """The question, a field or buttons for the guess, and a line that says what was taken."""

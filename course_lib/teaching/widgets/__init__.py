@@ -77,11 +77,22 @@ class Live:
     def _repr_mimebundle_(self, include: Any = None, exclude: Any = None) -> tuple[dict, dict]:
         """The widget, and beside it the image and the words: a reader shows the liveliest that it can."""
         drawing = self.answer.drawing
-        data = self.widget._repr_mimebundle_() | {
+        data = view_of(self.widget) | {
             "text/plain": self.answer.words,
             "image/png": base64.b64encode(drawing.png).decode(),
         }
         return data, {"image/png": {"width": drawing.width, "height": drawing.height}}
+
+
+def view_of(widget: Any) -> dict[str, dict]:
+    """What shows a widget in a front end. Written out, because ipywidgets 7, which Colab has, has no method for it."""
+    return {
+        "application/vnd.jupyter.widget-view+json": {
+            "version_major": 2,
+            "version_minor": 0,
+            "model_id": widget.model_id,
+        }
+    }
 
 
 def boxes(a: tuple[int, int, int, int] = (2, 1, 6, 4), b: tuple[int, int, int, int] = (4, 2, 9, 5)) -> Live:
