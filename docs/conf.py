@@ -57,6 +57,18 @@ html_theme_options = {
     "use_fullscreen_button": False,
     "home_page_in_toc": True,
 }
+# Where the repository is: then each chapter has buttons that open it on Colab and Binder.
+if repository := os.environ.get("SITE_REPOSITORY", ""):
+    html_theme_options |= {
+        "repository_url": f"https://github.com/{repository}",
+        "repository_branch": os.environ.get("SITE_BRANCH", "main"),
+        "path_to_docs": "notebooks",  # the pages of the site are named as the files there
+        "use_repository_button": True,
+        "launch_buttons": {
+            "colab_url": "https://colab.research.google.com",
+            "binderhub_url": "https://mybinder.org",
+        },
+    }
 
 
 def as_restructured_text(app, what, name, obj, options, lines):
