@@ -11,6 +11,7 @@ Read top to bottom: the backbone, the branches (ASPP, atrous spatial pyramid poo
 from __future__ import annotations
 
 from collections.abc import Sequence
+from pathlib import Path
 
 import keras
 from keras import layers
@@ -19,6 +20,7 @@ from course_lib._checks import one_of
 from course_lib.models.arguments import check_counts, check_dropout, check_normalization, check_rows
 from course_lib.models.backbone import normalization_layer, resnet50, small_resnet
 from course_lib.models.class_weight import refuse_class_weight
+from course_lib.models.encoders import features_by_stride
 from course_lib.models.resize import Interpolate, SpreadOver
 
 BACKBONES = ("resnet50", "small")
@@ -41,6 +43,9 @@ def deeplab(
     multi_grid: Sequence[int] | None = None,
     normalization: str = "batch",
     dropout: float = 0.1,
+    encoder: str | None = None,
+    weights: str | Path | None = None,
+    keep_statistics: bool | None = None,
     name: str = "deeplab",
 ) -> keras.Model:
     """A DeepLabV3+ that returns one logit per class and pixel, for images of any size.
@@ -65,6 +70,9 @@ def deeplab(
         normalization: `"batch"` or `"group"` before each ReLU. In the image-pooling branch one image is one pixel, so
             `"batch"` needs batches of several images to train.
         dropout: fraction of the features dropped after the branches (the authors' code: 0.1).
+        encoder: in place of the backbone, a classifier of `keras.applications` (see `models.encoders`). What comes after
+            `output_stride` in it is left out, not made atrous.
+        weights, keep_statistics: of that encoder (see `unet`).
         name: name of the model.
 
     Returns:
@@ -108,13 +116,20 @@ def deeplab(
         return layers.Activation("relu", name=name)(x)
 
     # The backbone: C2 at a quarter of the size knows where, C5 at the output stride knows what.
-    arguments = {"normalization": normalization, "output_stride": output_stride, "multi_grid": multi_grid}
-    if backbone == "resnet50":
-        body = resnet50(input_shape, **arguments)
+    if encoder is not None:
+        if backbone != "resnet50" or multi_grid is not None:
+            raise ValueError(f"encoder is {encoder!r}; leave out backbone and multi_grid, which it has not.")
+        inputs = keras.Input(input_shape, name="image")
+        found = features_by_stride(encoder, inputs, weights, output_stride, keep_statistics)
+        low, features = found[4], found[output_stride]
     else:
-        sizes = {"widths": widths, "blocks": blocks}
-        body = small_resnet(input_shape, **{k: v for k, v in sizes.items() if v is not None}, **arguments)
-    low, _, _, features = body.outputs
+        arguments = {"normalization": normalization, "output_stride": output_stride, "multi_grid": multi_grid}
+        if backbone == "resnet50":
+            body = resnet50(input_shape, **arguments)
+        else:
+            sizes = {"widths": widths, "blocks": blocks}
+            body = small_resnet(input_shape, **{k: v for k, v in sizes.items() if v is not None}, **arguments)
+        inputs, (low, _, _, features) = body.input, body.outputs
 
     # ASPP: the same location at five scales, from one pixel to the whole image.
     branches = [convolution(features, aspp_filters, 1, "aspp_1x1")]
@@ -135,5 +150,5 @@ def deeplab(
     x = convolution(x, decoder_filters[1], 3, "decoder")
     # float32 whatever the rest computes in: these are the logits.
     x = layers.Conv2D(num_classes, 1, kernel_initializer="he_normal", dtype="float32", name="scores")(x)
-    logits = Interpolate(4, dtype="float32", name="logits")([x, body.input])
-    return refuse_class_weight(keras.Model(body.input, logits, name=name))
+    logits = Interpolate(4, dtype="float32", name="logits")([x, inputs])
+    return refuse_class_weight(keras.Model(inputs, logits, name=name))

@@ -10,6 +10,7 @@ Read top to bottom: five stages of convolutions and pooling, the classifier as c
 from __future__ import annotations
 
 from collections.abc import Sequence
+from pathlib import Path
 
 import keras
 from keras import layers
@@ -24,6 +25,7 @@ from course_lib.models.arguments import (
 )
 from course_lib.models.backbone import batch_normalization
 from course_lib.models.class_weight import refuse_class_weight
+from course_lib.models.encoders import features_by_stride
 from course_lib.models.resize import Bilinear, CropTo, EdgePadding
 
 STRIDES = (32, 16, 8)
@@ -63,6 +65,9 @@ def fcn(
     dropout: float = 0.5,
     learned: str = "intermediate",
     score_initializer: str = "zeros",
+    encoder: str | None = None,
+    weights: str | Path | None = None,
+    keep_statistics: bool | None = None,
     name: str | None = None,
 ) -> keras.Model:
     """An FCN-32s, FCN-16s or FCN-8s that returns one logit per class and pixel, for images of any size.
@@ -91,6 +96,10 @@ def fcn(
             which found no significant difference).
         score_initializer: of the 1 × 1 convolutions that give scores. The paper sets them to zero: every skip added to
             a trained model starts by changing nothing. An untrained model then answers 0 everywhere.
+        encoder: in place of the five stages, a classifier of `keras.applications` (see `models.encoders`), for sides that
+            are multiples of 32. All but `"vgg16"` lay their pixels half a pixel apart from a pooling's; the learned
+            upsampling can make up for it.
+        weights, keep_statistics: of that encoder (see `unet`).
         name: name of the model; `"fcn8s"` and the like by default.
 
     Returns:
@@ -169,7 +178,16 @@ def fcn(
     # Five stages, each ending at half the size. `start` is where in the image the middle of a map's first pixel lies.
     start = 0.0
     pools = {}
-    for stage, (filters, count) in enumerate(zip(widths, convolutions, strict=True), start=1):
+    if encoder is not None:
+        if padding == "paper":
+            raise ValueError(f"encoder is {encoder!r} with padding='paper'; give padding='same'.")
+        found = features_by_stride(encoder, inputs, weights, 32, keep_statistics)
+        # A map of stride 2^k holds the middles of blocks of 2^k pixels.
+        pools = {stage: (found[2**stage], (2**stage - 1) / 2) for stage in (3, 4, 5)}
+        (x, start), widths = pools[5], ()
+    for stage, (filters, count) in enumerate(
+        zip(widths, convolutions if widths else (), strict=True), start=1
+    ):
         for index in range(1, count + 1):
             around = "same"
             if padding == "paper" and stage == index == 1:

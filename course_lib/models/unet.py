@@ -7,6 +7,7 @@ the decoder climbs back up and takes at every level the encoder's features of th
 from __future__ import annotations
 
 import functools
+from pathlib import Path
 
 import keras
 from keras import layers
@@ -20,6 +21,7 @@ from course_lib.models.arguments import (
 )
 from course_lib.models.backbone import batch_normalization
 from course_lib.models.class_weight import refuse_class_weight
+from course_lib.models.encoders import features_by_stride
 
 SKIPS = ("concat", "add", "none")
 UPS = ("transpose", "interpolate")
@@ -37,6 +39,9 @@ def unet(
     normalization: str | None = None,
     dropout: float = 0.0,
     filters: tuple[int, ...] | None = None,
+    encoder: str | None = None,
+    weights: str | Path | None = None,
+    keep_statistics: bool | None = None,
     name: str = "unet",
 ) -> keras.Model:
     """A U-Net that returns one logit per class and pixel.
@@ -57,12 +62,19 @@ def unet(
             does not give).
         filters: channels of each level from the first to the bottleneck, `depth + 1` numbers, in place of
             `base_filters`: networks with different skips can so have the same number of parameters.
+        encoder: in place of the U-Net's own, a classifier of `keras.applications` (see `models.encoders`), such as
+            `"resnet50"`; `depth` is then at most 5. `filters` and `normalization` are the decoder's, and a level of
+            which the encoder has no features has no skip.
+        weights: of that encoder: `None` for random ones, `"imagenet"`, `"hed"`, or the path of a file.
+        keep_statistics: whether the encoder's batch normalization keeps the statistics it was loaded with, whatever else
+            is trained; by default if there are weights.
         name: name of the model.
 
     Returns:
         A `keras.Model`, float32 `(batch, height, width, channels)` in, logits `(batch, height', width', num_classes)`
         out. The outputs of its levels bear the names `encoder_1` … `encoder_<depth>`, `bottleneck`,
-        `decoder_<depth>` … `decoder_1`, so that `model.get_layer("encoder_2").output` is what it says.
+        `decoder_<depth>` … `decoder_1`, so that `model.get_layer("encoder_2").output` is what it says. An encoder from
+        elsewhere is one layer, `"encoder"`: `model.get_layer("encoder").trainable = False` freezes it.
 
     Raises:
         ValueError: for an argument that is none of the above, or a size that `depth` does not divide; the message
@@ -84,6 +96,11 @@ def unet(
     uneven = any(channels % max(1, channels // 8) for channels in filters)
     check_normalization(normalization, NORMALIZATIONS, **(given if uneven else {}))
     check_dropout(dropout)
+    if encoder is not None and (padding == "valid" or skip == "add" or depth > 5):
+        raise ValueError(
+            f"encoder is {encoder!r} with padding={padding!r}, skip={skip!r}, depth={depth}; give padding='same', "
+            "skip='concat' or 'none', and depth 1 to 5."
+        )
     for side in input_shape[:2]:
         if side is not None:
             check_size(side, depth, padding)
@@ -122,15 +139,22 @@ def unet(
     x = inputs
 
     # Encoder: what is in the image. Size down, channels up.
-    skips = []
-    for level in range(1, depth + 1):
+    skips: list = [None] * depth
+    if encoder is not None:
+        found = features_by_stride(encoder, inputs, weights, 2**depth, keep_statistics)
+        named = {2**level: f"encoder_{level + 1}" for level in range(depth)} | {2**depth: "bottleneck"}
+        found = {stride: layers.Identity(name=named[stride])(features) for stride, features in found.items()}
+        skips = [found.get(2**level) for level in range(depth)]
+        x = found[2**depth]
+    for level in range(1, depth + 1 if encoder is None else 1):
         x = double_convolution(x, filters[level - 1], f"encoder_{level}")
-        skips.append(x)
+        skips[level - 1] = x
         if dropout and level == depth:
             x = layers.Dropout(dropout, name=f"encoder_{level}_dropout")(x)
         x = layers.MaxPooling2D(2, name=f"encoder_{level}_pool")(x)
 
-    x = double_convolution(x, filters[depth], "bottleneck")
+    if encoder is None:
+        x = double_convolution(x, filters[depth], "bottleneck")
     if dropout:
         x = layers.Dropout(dropout, name="bottleneck_dropout")(x)
 
@@ -138,7 +162,7 @@ def unet(
     for level in range(depth, 0, -1):
         channels = filters[level - 1]
         x = upsample(x, channels, f"decoder_{level}_up")
-        if skip != "none":
+        if skip != "none" and skips[level - 1] is not None:
             across = skips[level - 1]
             if padding == "valid":
                 margin = skip_margin(level, depth)

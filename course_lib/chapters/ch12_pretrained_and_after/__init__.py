@@ -1,0 +1,1 @@
+"""Chapter 12: pretrained encoders, and what came after Mask R-CNN."""
