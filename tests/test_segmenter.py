@@ -104,3 +104,26 @@ def test_views_go_through_together_and_mean_the_same(segmenter, monkeypatch, tta
     monkeypatch.setattr(predict, "VIEW_PIXELS", 1)
     apart = predict_probabilities(segmenter.model, as_image(VALUES[:, :20], 1), tta)
     np.testing.assert_allclose(together, apart, atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    "installed, settings, told, chosen",
+    [
+        ({"tensorflow", "jax"}, "", {}, None),
+        ({"jax", "torch"}, "", {}, "jax"),
+        ({"torch"}, '{"backend": "tensorflow"}', {}, "torch"),
+        ({"jax", "torch"}, '{"backend": "torch"}', {}, None),
+        ({"jax"}, "[]", {}, "jax"),
+        (set(), "", {}, None),
+        ({"jax"}, "", {"KERAS_BACKEND": "torch"}, "torch"),
+    ],
+)
+def test_keras_is_told_of_the_backend_that_is_here(monkeypatch, tmp_path, installed, settings, told, chosen):
+    """A reader without TensorFlow got `No module named 'tensorflow'` from deep inside Keras."""
+    environment = {"KERAS_HOME": str(tmp_path)} | told
+    if settings:
+        (tmp_path / "keras.json").write_text(settings)
+    monkeypatch.setattr(course_lib.os, "environ", environment)
+    monkeypatch.setattr(course_lib.importlib.util, "find_spec", lambda name: name in installed or None)
+    course_lib._choose_backend()
+    assert environment.get("KERAS_BACKEND") == chosen
