@@ -50,6 +50,26 @@ def _parser() -> argparse.ArgumentParser:
     cards.add_argument("--out", type=Path, required=True, metavar="FILE", help="a file that ends in .apkg")
     cards.set_defaults(run=run_cards)
 
+    quiz = commands.add_parser(
+        "quiz", help="write the quiz for a learning platform", description=run_quiz.__doc__
+    )
+    quiz.add_argument(
+        "--out",
+        type=Path,
+        required=True,
+        metavar="FILE",
+        help="ends in .xml (Moodle), .gift or .zip (QTI 1.2)",
+    )
+    quiz.set_defaults(run=run_quiz)
+
+    exam = commands.add_parser(
+        "exam", help="write a mixed test on paper, with its marking scheme", description=run_exam.__doc__
+    )
+    exam.add_argument("--out", type=Path, required=True, metavar="DIR", help="where the two files go")
+    exam.add_argument("--questions", type=int, default=30, metavar="N", help="3 minutes each (default: 30)")
+    exam.add_argument("--seed", type=int, default=0, metavar="S", help="another one draws another test")
+    exam.set_defaults(run=run_exam)
+
     slides = commands.add_parser("slides", help="write notebooks as slides", description=run_slides.__doc__)
     slides.add_argument(
         "notebooks",
@@ -89,7 +109,7 @@ def _parser() -> argparse.ArgumentParser:
         command.add_argument(
             "--json", action="store_true", help="one JSON object as the last line of the output"
         )
-    for command in (claims, cards, slides, posters, grade, release):
+    for command in (claims, cards, quiz, exam, slides, posters, grade, release):
         command.set_defaults(stopped="")
     return parser
 
@@ -115,6 +135,30 @@ def run_cards(options: argparse.Namespace) -> int:
     print(f"{options.out}: {count} cards")
     if options.json:
         print(json.dumps({"deck": str(options.out), "cards": count}))
+    return 0
+
+
+def run_quiz(options: argparse.Namespace) -> int:
+    """Write the questions of all chapters, with an explanation of each choice, as a file that Moodle (.xml, .gift), Canvas
+    or Blackboard (.zip) import: a category for each chapter."""
+    from course_lib.teaching import lms
+
+    count = lms.write(options.out)
+    print(f"{options.out}: {count} questions")
+    if options.json:
+        print(json.dumps({"quiz": str(options.out), "questions": count}))
+    return 0
+
+
+def run_exam(options: argparse.Namespace) -> int:
+    """Write a test drawn evenly from all chapters: DIR/test.md for the students, DIR/marking.md with the answers, the
+    points and why each other answer is wrong."""
+    from course_lib.teaching import lms
+
+    written = [str(path) for path in lms.exam(options.out, options.questions, options.seed)]
+    print("\n".join(written))
+    if options.json:
+        print(json.dumps({"exam": written}))
     return 0
 
 

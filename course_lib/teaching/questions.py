@@ -301,7 +301,9 @@ def quiz_text(questions: tuple[Question, ...]) -> str:
     lines = []
     for place, question in enumerate(questions, start=1):
         lines.append(f"{place}. {question.question}")
-        lines += [] if question.is_number else [f"   - {choice.answer}" for choice in _mixed(question)]
+        lines += (
+            [] if question.is_number else [f"   - {choice.answer}" for choice in in_fixed_order(question)]
+        )
     return "\n".join([*lines, "", *(f"{k}: {_right(q)}" for k, q in enumerate(questions, start=1))])
 
 
@@ -312,7 +314,7 @@ def quiz_html(questions: tuple[Question, ...]) -> str:
         listed = (
             ""
             if question.is_number
-            else "".join(f"<li>{html.escape(c.answer)}</li>" for c in _mixed(question))
+            else "".join(f"<li>{html.escape(c.answer)}</li>" for c in in_fixed_order(question))
         )
         reasons = "".join(
             f"<li>{'✓' if c.right else '✗'} {html.escape(c.answer)} {html.escape(c.because)}</li>"
@@ -349,7 +351,7 @@ def _right(question: Question) -> str:
     return " / ".join(choice.answer for choice in question.choices if choice.right)
 
 
-def _mixed(question: Question) -> list[Choice]:
+def in_fixed_order(question: Question) -> list[Choice]:
     """The choices in an order that is the same every time and does not begin with the right one each time."""
     return sorted(
         question.choices, key=lambda choice: hashlib.sha256((question.id + choice.answer).encode()).digest()
@@ -361,7 +363,7 @@ def _for_jupyterquiz(question: Question) -> dict[str, Any]:
     if not question.is_number:
         answers = [
             {"answer": html.escape(c.answer), "correct": c.right, "feedback": html.escape(c.because)}
-            for c in _mixed(question)
+            for c in in_fixed_order(question)
         ]
         kind = "multiple_choice" if sum(c.right for c in question.choices) == 1 else "many_choice"
         return {"question": text, "type": kind, "answers": answers}

@@ -210,7 +210,7 @@ def test_a_right_number_is_inside_its_range_and_wrong_ones_are_not(shown):
 
 def test_the_right_choice_is_not_always_the_first():
     places = [
-        [choice.right for choice in questions._mixed(question)].index(True)
+        [choice.right for choice in questions.in_fixed_order(question)].index(True)
         for question in QUESTIONS
         if not question.is_number
     ]
