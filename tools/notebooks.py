@@ -24,6 +24,7 @@ CELL_SECONDS = 600
 ENVIRONMENT = {
     "KERAS_BACKEND": "tensorflow",
     "COURSE_TRAIN": "0",
+    "COURSE_PROGRESS": "",
     "CUDA_VISIBLE_DEVICES": "-1",
     "TF_CPP_MIN_LOG_LEVEL": "3",
 }

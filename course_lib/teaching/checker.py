@@ -35,7 +35,7 @@ from typing import Any
 import numpy as np
 
 from course_lib import resources
-from course_lib.teaching import discovery
+from course_lib.teaching import discovery, progress
 from course_lib.teaching.exercise import Case, Exercise, Form
 
 CHAPTERS = tuple(discovery.with_module("exercises"))
@@ -97,7 +97,13 @@ class Check:
         Raises:
             ValueError: if there is no such exercise.
         """
-        return judge(find(number), function)
+        return self._looked_at(find(number), function)
+
+    def _looked_at(self, exercise: Exercise, function: Any) -> Report:
+        report = judge(exercise, function)
+        if report.state != "open":
+            progress.exercise(exercise.number, report.ok)
+        return report
 
     def hint(self, number: str) -> Report:
         """The next hint to an exercise; after the last one, the last again.
@@ -134,7 +140,7 @@ class Check:
     def __getattr__(self, name: str) -> Callable[[Any], Report]:
         if name.startswith("_") or not (found := [e for e in exercises() if e.name == name]):
             raise AttributeError(f"check has no exercise {name!r}; it has {', '.join(self.__dir__())}.")
-        return lambda function: judge(found[0], function)
+        return lambda function: self._looked_at(found[0], function)
 
     def __dir__(self) -> list[str]:
         return [*(exercise.name for exercise in exercises()), "hint", "case"]

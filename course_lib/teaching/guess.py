@@ -19,6 +19,8 @@ from dataclasses import dataclass
 from numbers import Real
 from typing import Any
 
+from course_lib.teaching import progress
+
 LOG_FROM = 100
 """If `high` is this many times `low`, or more, a guess is judged by the factor that it is off, not by the difference."""
 
@@ -73,6 +75,7 @@ class Guess:
         print(f"Result: {self._said(self.result)}")
         if self.answer is not None:
             print(f"Your guess: {self._said(self.answer)}, {self._compared()}")
+            progress.guess(self.question, self.score)
 
     @property
     def score(self) -> float:
