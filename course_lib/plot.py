@@ -125,3 +125,35 @@ def images(
         axis.imshow(image[..., 0] if image.ndim == 3 and image.shape[-1] == 1 else image, **arguments)
         axis.set_title(title)
     return figure, list(axes.flat)
+
+
+def draw_boxes(
+    axis, boxes: np.ndarray, names: Sequence[str] = (), colour: str = "white", width: float = 2.5, **line
+) -> None:
+    """Bounding boxes as frames with a dark halo, which are seen on any photograph.
+
+    Args:
+        axis: one that shows an image, as `images` returns them.
+        boxes: `(n, 4)`: `x1, y1, x2, y2` in pixels, the far edges exclusive.
+        names: written inside, at the upper left; none, or one for each box.
+        colour, width: of the lines.
+        **line: for `axis.plot`.
+    """
+    from matplotlib.patheffects import withStroke
+
+    halo = [withStroke(linewidth=width + 2.5, foreground="black")]
+    view = axis.get_xlim(), axis.get_ylim()
+    # imshow puts the middle of the first pixel at 0, its edge at -0.5
+    for k, (x1, y1, x2, y2) in enumerate(np.asarray(boxes, float).reshape(-1, 4) - 0.5):
+        axis.plot(
+            [x1, x2, x2, x1, x1],
+            [y1, y1, y2, y2, y1],
+            color=colour,
+            linewidth=width,
+            path_effects=halo,
+            **line,
+        )
+        if len(names):
+            text = axis.text(x1 + 4, y1 + 4, names[k], color=colour, fontsize=11, weight="bold", va="top")
+            text.set_path_effects([withStroke(linewidth=3, foreground="black")])
+    axis.set(xlim=view[0], ylim=view[1])

@@ -55,3 +55,13 @@ def test_save_image(tmp_path):
 
     plot.save_image(tmp_path / "a.png", np.full((3, 4, 3), 0.5))
     assert (imageio.imread(tmp_path / "a.png") == 128).all()
+
+
+def test_boxes_are_drawn_on_the_edges_of_pixels_with_their_names():
+    figure, axes = plot.images([np.zeros((10, 12))], ["boxes"])
+    before = axes[0].get_xlim(), axes[0].get_ylim()
+    plot.draw_boxes(axes[0], np.array([[2, 1, 6, 4], [0, 0, 12, 10]]), ["cat", "wall"])
+    assert [line.get_xydata().min(0).tolist() for line in axes[0].lines] == [[1.5, 0.5], [-0.5, -0.5]]
+    assert [line.get_xydata().max(0).tolist() for line in axes[0].lines] == [[5.5, 3.5], [11.5, 9.5]]
+    assert [text.get_text() for text in axes[0].texts] == ["cat", "wall"]
+    assert (axes[0].get_xlim(), axes[0].get_ylim()) == before

@@ -163,5 +163,6 @@ def draw(here: Collection[str], width: float = 12.0):
     axis.set_xlim(-0.5, columns - 0.5)
     axis.set_ylim(rows - 0.5, -0.5)
     axis.axis("off")
-    axis.set_title("What builds on what: filled is here, dashed is planned")
+    planned = len(here) < len(CHAPTERS)
+    axis.set_title("What builds on what" + planned * ": filled is here, dashed is planned")
     return figure, axis
