@@ -100,6 +100,18 @@ def add_commands(commands: argparse._SubParsersAction) -> None:
         "--minutes", type=_minutes, help="stop after this time, between two epochs; the same command goes on"
     )
     train.add_argument(
+        "--devices",
+        type=_devices,
+        metavar="N",
+        help="divide each batch among N devices, or 'all' (KERAS_BACKEND=jax); the losses stay those of one device",
+    )
+    train.add_argument(
+        "--processes",
+        action="store_true",
+        help="train with the same command on other machines: on Slurm, or with KERAS_DISTRIBUTION_JOB_ADDRESSES, "
+        "_NUM_PROCESSES and _PROCESS_ID set; --runs must be a folder that all of them see",
+    )
+    train.add_argument(
         "--runs", type=Path, metavar="DIR", help="where unfinished runs are kept (default: runs/)"
     )
     train.add_argument(
@@ -175,6 +187,14 @@ def run_train(options: argparse.Namespace) -> int:
     other data it begins anew."""
     from course_lib import checkpoints, hardware, recipes, training
 
+    process = 0
+    if options.processes:
+        if options.minutes:
+            raise ValueError(
+                "--minutes with --processes: the processes' clocks differ, and one would wait; leave it out."
+            )
+        process, options.devices = hardware.join_processes(), options.devices or "all"
+
     chosen = [_recipe(options, name) for name in options.recipes]
     if options.all:
         large = recipes.FOR_A_GPU if hardware.accelerators() else {}
@@ -193,12 +213,15 @@ def run_train(options: argparse.Namespace) -> int:
         if options.minutes and spent >= options.minutes:
             print(f"{recipe.name}: no time left; the same command goes on.", file=sys.stderr)
             break
-        print(f"{recipe.name}: {recipe.title}", file=sys.stderr, flush=True)
+        if process == 0:
+            print(f"{recipe.name}: {recipe.title}", file=sys.stderr, flush=True)
         left = options.minutes - spent if options.minutes else None
-        cards.append(training.train(recipe, options.runs, options.checkpoints, left))
+        cards.append(training.train(recipe, options.runs, options.checkpoints, left, devices=options.devices))
+        if process:
+            continue
         print(checkpoints.provenance(cards[-1]))
         print(_table(cards[-1]["val"], "val"))
-    if options.json:
+    if options.json and process == 0:
         print(json.dumps({"cards": cards}))
     return 0
 
@@ -423,6 +446,12 @@ def _progress(what: str):
 def _table(metrics: dict[str, float], split: str) -> str:
     width = max(map(len, metrics), default=0)
     return "\n".join(f"  {split} {name:<{width}}  {value:.4f}" for name, value in metrics.items())
+
+
+def _devices(text: str) -> int | str:
+    if text == "all" or (text.isdecimal() and int(text) > 0):
+        return text if text == "all" else int(text)
+    raise argparse.ArgumentTypeError(f"{text} is neither 'all' nor a number of devices")
 
 
 def _minutes(text: str) -> float:

@@ -169,8 +169,8 @@ class Resume(keras.callbacks.Callback):
             self.model.stop_training = self.out_of_time = True
 
     def keep(self, model: keras.Model) -> None:
-        """Write the state; the one before is there until this one is on the disk."""
-        if self.folder is None:
+        """Write the state; the one before is there until this one is on the disk. Of several processes the first does."""
+        if self.folder is None or _process():
             return
         weights = self.folder / f"epoch-{self.epoch:04d}{'-end' if self.finished else ''}.weights.h5"
         with replacing(weights) as unfinished:
@@ -322,7 +322,11 @@ def fit(
     """
     name = name or model.name
     callbacks = _checked(callbacks)
-    lock = nullcontext() if folder is None else locked(folder.with_name(f"{folder.name}.lock"), name)
+    lock = (
+        nullcontext()
+        if folder is None or _process()
+        else locked(folder.with_name(f"{folder.name}.lock"), name)
+    )
     with lock:
         resume = Resume(folder, batches, minutes, data)
         done = resume.restore(model)
@@ -365,6 +369,7 @@ def train(
     minutes: float | None = None,
     callbacks: Sequence[keras.callbacks.Callback] = (),
     progress: bool = True,
+    devices: int | str | None = None,
 ) -> dict[str, Any]:
     """Train a recipe to its end and write its checkpoint; go on where an earlier call was stopped or killed.
 
@@ -377,11 +382,14 @@ def train(
         minutes: stop after this time, between two epochs; the next call goes on.
         callbacks: further Keras callbacks.
         progress: write progress to standard error.
+        devices: divide each batch among so many devices, or `"all"` (see `hardware.several`); the losses are those of one
+            device up to rounding, except that an incomplete last batch of the validation set is filled up.
 
     Returns:
         The card of the checkpoint.
 
     Raises:
+        ValueError: if the devices cannot be used.
         Interrupted: if `minutes` were over before the last epoch.
         Diverged: if the loss was not finite.
         DamagedState: if the state of an unfinished run cannot be read.
@@ -390,43 +398,58 @@ def train(
     data, val = recipe.data("train"), recipe.data("val")
     # A list of samples will do as a data set; it is read once more.
     content = data.fingerprint() if hasattr(data, "fingerprint") else fingerprint(data)
-    with _half_precision():
-        model = recipe.model(recipe.crop)
-        compile_model(model, recipe, jit=DETECTOR_JIT if isinstance(recipe.task, Objects) else JIT)
-    fitted = fit(
-        model,
-        recipe.batches("train", data),
-        recipe.epochs,
-        Path(runs or RUNS) / f"{recipe.name}-{recipe.digest}",
-        validation_data=recipe.batches("val", val),
-        callbacks=callbacks,
-        minutes=minutes,
-        progress=progress,
-        name=recipe.name,
-        data=content,
-    )
+    parallel = None if devices is None else hardware.several(devices, recipe.batch_size)
+    batches, validation = recipe.batches("train", data), recipe.batches("val", val)
+    with nullcontext() if parallel is None else parallel.scope():
+        with _half_precision():
+            model = recipe.model(recipe.crop)
+            compile_model(model, recipe, jit=DETECTOR_JIT if isinstance(recipe.task, Objects) else JIT)
+        if parallel is not None:
+            for one in (batches, validation):
+                one.divide(parallel.device_mesh.devices.size, _process(), parallel.num_processes)
+        fitted = fit(
+            model,
+            batches,
+            recipe.epochs,
+            Path(runs or RUNS) / f"{recipe.name}-{recipe.digest}",
+            validation_data=validation,
+            callbacks=callbacks,
+            minutes=minutes,
+            progress=progress and not _process(),
+            name=recipe.name,
+            data=content,
+        )
+        first, used = not _process(), 1 if parallel is None else parallel.device_mesh.devices.size
     if not fitted.finished:
         raise Interrupted(
             f"{recipe.name}: stopped after epoch {fitted.epochs} of {recipe.epochs}, as asked; "
             "the same command goes on from there."
         )
-    return finish(recipe, model, fitted, val, root, progress, content)
+    return finish(recipe, model, fitted, val, root, progress, content, used, first)
 
 
 def finish(
-    recipe: Recipe, model: keras.Model, fitted: Fitted, val, root: Path | None, progress: bool, data: str
+    recipe: Recipe,
+    model: keras.Model,
+    fitted: Fitted,
+    val,
+    root: Path | None,
+    progress: bool,
+    data: str,
+    devices: int = 1,
+    write: bool = True,
 ) -> dict[str, Any]:
     """Round the weights, choose the thresholds on the validation set, measure, write the checkpoint. Returns the card."""
     with _policy("float32"):
         shipped = recipe.model()
     for variable, trained in zip(shipped.weights, model.weights, strict=True):
         variable.assign(checkpoints.rounded(checkpoints.keras_numpy(trained)).astype("float32"))
-    if progress:
+    if progress and write:
         print(f"{recipe.name}: choosing thresholds and measuring on val", file=sys.stderr, flush=True)
     segmenter = Segmenter.of(recipe, shipped)
     outputs = segmenter.outputs(val)
     content = {
-        **hardware.describe(),
+        **hardware.describe(devices),
         "parameters": shipped.count_params(),
         "epochs": fitted.epochs,
         "seconds": round(fitted.seconds),
@@ -436,8 +459,16 @@ def finish(
         "val": segmenter.score(val, outputs),
         "history": {name: [round(value, 5) for value in values] for name, values in fitted.history.items()},
     }
+    if not write:
+        return content
     checkpoints.save(recipe, shipped, content, root)
     return checkpoints.card(recipe, root)
+
+
+def _process() -> int:
+    """The number of this process among those that train together; 0 where there is no other."""
+    parallel = keras.distribution.distribution()
+    return 0 if parallel is None else parallel.data_shard_id
 
 
 def _checked(callbacks) -> list[keras.callbacks.Callback]:

@@ -265,6 +265,13 @@ def test_minutes_that_are_none(minutes, capsys):
     assert f"{minutes} is not a positive number of minutes" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize("devices", ["0", "-2", "many", "2.5"])
+def test_devices_that_are_none(devices, capsys):
+    with pytest.raises(SystemExit):
+        main(["train", "unet-cells", f"--devices={devices}"])
+    assert f"{devices} is neither 'all' nor a number of devices" in capsys.readouterr().err
+
+
 class TestOwnRecipes:
     def test_a_python_file(self, tmp_path):
         (tmp_path / "mine.py").write_text(

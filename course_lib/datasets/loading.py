@@ -180,6 +180,16 @@ class Batches(keras.utils.PyDataset):
         self._threads = ThreadPoolExecutor(workers, "batches") if workers > 1 else None
         self._ahead = 2 * workers
         self._loading: dict[tuple[int, int], Future] = {}
+        self._devices, self._process, self._processes = 1, 0, 1
+
+    def divide(self, devices: int, process: int = 0, processes: int = 1) -> None:
+        """Make every batch a multiple of the devices, and give out this process's part of it only.
+
+        A pass through the whole set may end with a short batch; it is filled up with the first samples of the pass.
+        """
+        self._devices, self._process, self._processes = devices, process, processes
+        if self.whole_pass:
+            self.steps = math.ceil(math.ceil(len(self.dataset) / devices) * devices / self.batch_size)
 
     def __len__(self) -> int:
         return self.steps
@@ -192,10 +202,12 @@ class Batches(keras.utils.PyDataset):
         with self._order_lock:
             if epoch not in self._orders:
                 rng = np.random.default_rng([self.seed, epoch])
-                # A pass of whole samples ends with a short batch rather than counting some samples twice; a given
-                # number of steps goes round the set as often as it takes.
+                # A pass of whole samples ends with a short batch rather than counting some samples twice (but see
+                # `divide`); a given number of steps goes round the set as often as it takes.
                 pool = self._indices()
-                wanted = len(pool) if self.whole_pass else self.steps * self.batch_size
+                wanted = self.steps * self.batch_size
+                if self.whole_pass:
+                    wanted = math.ceil(len(pool) / self._devices) * self._devices
                 rounds = [
                     rng.permutation(pool) if self.shuffle else pool
                     for _ in range(math.ceil(wanted / len(pool)))
@@ -230,15 +242,17 @@ class Batches(keras.utils.PyDataset):
     def _batch(self, epoch: int, k: int) -> tuple[np.ndarray, ...]:
         """The batch `k` of an epoch, drawn here and now."""
         chosen = self.order(epoch)[k * self.batch_size : (k + 1) * self.batch_size]
+        part = len(chosen) // self._processes
+        mine = range(len(chosen))[self._process * part :][:part]
         drawn = [
-            self._draw(int(index), np.random.default_rng([self.seed, epoch, k, place]))
-            for place, index in enumerate(chosen)
+            self._draw(int(chosen[place]), np.random.default_rng([self.seed, epoch, k, place]))
+            for place in mine
         ]
         shapes = [one[0].shape for one in drawn]
         if len(set(shapes)) > 1:
             other = next(place for place, shape in enumerate(shapes) if shape != shapes[0])
             told = " and ".join(
-                f"{self.dataset[int(chosen[place])].name!r} {' x '.join(map(str, shapes[place]))}"
+                f"{self.dataset[int(chosen[mine[place]])].name!r} {' x '.join(map(str, shapes[place]))}"
                 for place in (0, other)
             )
             raise ValueError(
