@@ -2,7 +2,7 @@
 FROM python:3.12-slim
 RUN apt-get update -qq && apt-get install -y -qq --no-install-recommends make && rm -rf /var/lib/apt/lists/* \
     && useradd --create-home learner
-WORKDIR /home/learner/course
+WORKDIR /course
 COPY --chown=learner . .
 RUN chown learner .
 USER learner

@@ -69,7 +69,7 @@ def test_constraints_are_name_and_version_only():
 
 def test_every_dependency_is_pinned_to_a_version_that_pyproject_allows():
     pins = dict(line.split("==") for line in constraint_lines())
-    for requirement in requirements("cpu", "jax", "lab", "scale", "site", "test", "dev"):
+    for requirement in requirements("cpu", "jax", "lab", "notebook", "scale", "site", "test", "dev"):
         name = canonicalize_name(requirement.name)
         assert name in pins, f"{name} is not in constraints.txt; run `make constraints`"
         assert pins[name] in requirement.specifier, f"{name}=={pins[name]} is not {requirement.specifier}"
@@ -187,7 +187,7 @@ IMPORT_NAMES = {
 
 def test_every_import_is_a_declared_dependency():
     declared = {IMPORT_NAMES.get(r.name, r.name) for r in requirements()}
-    in_notebooks = {IMPORT_NAMES.get(r.name, r.name) for r in requirements("lab")} & ONLY_IN_NOTEBOOKS
+    in_notebooks = {IMPORT_NAMES.get(r.name, r.name) for r in requirements("lab", "notebook")} & ONLY_IN_NOTEBOOKS
     # What these extras bring is reached only where it is asked for, and its absence is one clear sentence.
     on_request = {IMPORT_NAMES.get(r.name, r.name) for r in requirements("scale", "formats")}
     to_measure = {IMPORT_NAMES.get(r.name, r.name) for r in requirements("test")} & ONLY_TO_MEASURE

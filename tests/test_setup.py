@@ -127,6 +127,7 @@ def test_an_extra_that_does_not_exist_is_one_sentence(setup):
         "torch",
         "formats",
         "lab",
+        "notebook",
         "scale",
         "site",
         "test",
@@ -183,7 +184,7 @@ def course(setup, monkeypatch, tmp_path):
 
 def test_a_set_up_runs_once_and_again_after_a_change_or_an_interruption(setup, course, monkeypatch, capsys):
     setup.make_environment(course.root, "", "cpu", "lab")
-    assert course.installs == [".[cpu,formats,lab,scale,site,test]"]
+    assert course.installs == [".[cpu,formats,lab,notebook,scale,site,test]"]
     capsys.readouterr()
 
     setup.make_environment(course.root, "", "", "lab")
@@ -201,7 +202,7 @@ def test_a_set_up_runs_once_and_again_after_a_change_or_an_interruption(setup, c
         patch.setattr(setup, "install", interrupted)
         setup.make_environment(course.root, "", "cpu,torch", "lab")
     setup.make_environment(course.root, "", "cpu,torch", "lab")
-    assert course.installs[2:] == [".[cpu,torch,formats,lab,scale,site,test]"]
+    assert course.installs[2:] == [".[cpu,torch,formats,lab,notebook,scale,site,test]"]
     assert "left unfinished" in capsys.readouterr().out
 
 

@@ -17,7 +17,7 @@ import time
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
-SHARED_EXTRAS = ["formats", "lab", "scale", "site", "test"]
+SHARED_EXTRAS = ["formats", "lab", "notebook", "scale", "site", "test"]
 NEEDED_GB = {"cpu": 4, "gpu": 12}
 
 NETWORK_SIGNS = (
