@@ -187,7 +187,9 @@ IMPORT_NAMES = {
 
 def test_every_import_is_a_declared_dependency():
     declared = {IMPORT_NAMES.get(r.name, r.name) for r in requirements()}
-    in_notebooks = {IMPORT_NAMES.get(r.name, r.name) for r in requirements("lab", "notebook")} & ONLY_IN_NOTEBOOKS
+    in_notebooks = {
+        IMPORT_NAMES.get(r.name, r.name) for r in requirements("lab", "notebook")
+    } & ONLY_IN_NOTEBOOKS
     # What these extras bring is reached only where it is asked for, and its absence is one clear sentence.
     on_request = {IMPORT_NAMES.get(r.name, r.name) for r in requirements("scale", "formats")}
     to_measure = {IMPORT_NAMES.get(r.name, r.name) for r in requirements("test")} & ONLY_TO_MEASURE
