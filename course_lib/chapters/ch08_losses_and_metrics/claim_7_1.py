@@ -58,8 +58,8 @@ def claim_7_1(progress: Callable[[str], None] = print) -> Result:
         raise AssertionError(f"the library's scores are off from those counted by hand by {apart:g}.")
     return demonstrated(
         "7.1",
-        "IoU is overlap over union, Dice twice the overlap over the sum of areas, pixel accuracy the share of right "
-        "pixels, mean IoU the average over the classes.",
+        "IoU is overlap over union, Dice twice the overlap over the sum of areas, pixel accuracy the fraction of "
+        "correct pixels, mean IoU the average over the classes.",
         "largest difference between the scores counted by hand on 8 × 8 pixels and the library's",
         "All four come from four counts: right and wrong, inside and outside.",
         {"counts": counts, "by_hand": by_hand, "library": library, "largest_difference": apart},

@@ -34,6 +34,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import lru_cache
+from typing import NamedTuple
 
 import numpy as np
 
@@ -41,7 +42,7 @@ from course_lib import datasets, losses
 from course_lib.models.unet import unet
 from course_lib.teaching.experiments import Experiment, Trainee, fingerprint, key
 from course_lib.teaching.ledger import Result, judged
-from course_lib.teaching.statistics import Gate, judge
+from course_lib.teaching.statistics import CONTRADICTED, SUPPORTED, Gate, judge
 
 STEPS = {0.01: 500, 0.1: 500, 0.003: 1000}
 FRACTIONS = tuple(STEPS)
@@ -324,6 +325,11 @@ def chosen_iou(run: dict) -> float:
     return run["chosen"]["iou"] if "chosen" in run else 0.0
 
 
+def half_iou(run: dict) -> float:
+    """The IoU at probability 0.5; 0 for a training that diverged."""
+    return run["at_half"]["iou"] if "at_half" in run else 0.0
+
+
 def difference(
     first: str | tuple[str, ...], second: str, fraction: float, score: Callable[[dict], float] = chosen_iou
 ) -> list[float]:
@@ -362,34 +368,55 @@ def missing(losses_used=tuple(LOSSES), fractions=FRACTIONS) -> int:
     return count
 
 
-def table() -> dict:
-    """All numbers of the great table: measure → loss → fraction as text → one value per seed; {} until it is whole."""
-    if missing():
-        return {}
-    fractions = sorted(FRACTIONS, reverse=True)
-    measures: dict[str, Callable[[dict], float]] = {
-        "iou": lambda run: run["at_half"]["iou"],
-        "iou_chosen": chosen_iou,
-        "best_iou": lambda run: run["best_iou"],
-        "ap": lambda run: run["ap"],
-        "threshold": lambda run: run["threshold"],
-        "false_positives": lambda run: run["at_half"]["false_positives"],
-        "false_negatives": lambda run: run["at_half"]["false_negatives"],
-        "predicted": lambda run: run["at_half"]["predicted"],
-        "curve": lambda run: run["curve"],
-    }
+class Against(NamedTuple):
+    """A loss beside cross-entropy at one fraction of foreground.
+
+    Attributes:
+        differences: seed by seed its IoU minus that of cross-entropy, both at the chosen threshold.
+        at_half: the same at probability 0.5.
+        missing: runs of the two that are still to be made.
+        found: what `statistics.compare` says of the differences, with a verdict; {} for fewer than three of them.
+    """
+
+    differences: list[float]
+    at_half: list[float]
+    missing: int
+    found: dict
+
+    @property
+    def verdict(self) -> str:
+        """Better, worse, equivalent or undecided, in words."""
+        if self.missing:
+            return f"undecided: {self.missing} runs are missing"
+        words = {SUPPORTED: "better", CONTRADICTED: "worse"}
+        return words.get(self.found["verdict"], self.found["verdict"])
+
+
+def against_cross_entropy() -> dict[float, dict[str, Against]]:
+    """Fraction of foreground → loss → how it compares with cross-entropy, Holm-corrected over all of them."""
+    others = [loss for loss in LOSSES if loss != "ce"]
+    pairs = {(fraction, loss): difference(loss, "ce", fraction) for fraction in FRACTIONS for loss in others}
+    found = judge(
+        {f"{fraction} {loss}": values for (fraction, loss), values in pairs.items()}, planned=len(SEEDS)
+    ).comparisons
     return {
-        "losses": [name for name, _, _ in LOSSES.values()],
-        "shares": fractions,
-        "seeds": list(SEEDS),
-        **{
-            measure: {
-                name: {str(f): list(scores(loss, f, read).values()) for f in fractions}
-                for loss, (name, _, _) in LOSSES.items()
-            }
-            for measure, read in measures.items()
-        },
+        fraction: {
+            loss: Against(
+                pairs[fraction, loss],
+                difference(loss, "ce", fraction, half_iou),
+                missing(("ce", loss), (fraction,)),
+                found.get(f"{fraction} {loss}", {}),
+            )
+            for loss in others
+        }
+        for fraction in sorted(FRACTIONS, reverse=True)
     }
+
+
+def chosen_settings(loss: str, fraction: float) -> dict | None:
+    """Learning rate, initial bias and own hyperparameter that the tuning chose; `None` until it is whole."""
+    run = reported(loss, fraction, SEEDS[0], EXPERIMENT.results())
+    return run and {name: run[name] for name in ("rate", "prior", "own")}
 
 
 def result(
@@ -403,4 +430,4 @@ def result(
 ) -> Result:
     """A claim's result from its paired differences."""
     verdict = judge(settings, gate, len(SEEDS), **arguments)
-    return judged(claim, statement, effect, verdict, table(), gate, lacking)
+    return judged(claim, statement, effect, verdict, {}, gate, lacking)
