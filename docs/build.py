@@ -29,6 +29,7 @@ from course_lib.datasets import cells  # noqa: E402
 from course_lib.teaching import glossary, ledger, slides  # noqa: E402
 from course_lib.teaching.course_map import CHAPTERS  # noqa: E402
 
+NOTEBOOKS = [(chapter, path) for chapter in CHAPTERS for path in chapter.notebooks()]
 LIVE_VIEW = "application/vnd.jupyter.widget-view+json"
 RUNTIME = ("ort.wasm.min.js", "ort-wasm-simd-threaded.mjs", "ort-wasm-simd-threaded.wasm")
 """What the page "Segment your own image" needs of onnxruntime-web."""
@@ -100,18 +101,15 @@ def thumbnail(path: Path, target: Path) -> bool:
 def chapters_page(source: Path) -> str:
     """The chapters as cards, each with an image of its own."""
     cards = []
-    for chapter in CHAPTERS:
-        path = ROOT / "notebooks" / f"{chapter.name}.ipynb"
-        if not path.is_file():
-            continue
-        image = f"thumbnails/{chapter.name}.png"
+    for chapter, path in NOTEBOOKS:
+        image = f"thumbnails/{path.stem}.png"
         top = (
             f":img-top: {image}\n:img-alt: A figure of this chapter\n"
             if thumbnail(path, source / image)
             else ""
         )
         cards.append(
-            f":::{{grid-item-card}} {title_of_notebook(path)}\n:link: {chapter.name}\n:link-type: doc\n{top}\n"
+            f":::{{grid-item-card}} {title_of_notebook(path)}\n:link: {path.stem}\n:link-type: doc\n{top}\n"
             f"{chapter.about[0].upper()}{chapter.about[1:]}.\n:::"
         )
     return "# Chapters\n\n::::{grid} 1 2 3 3\n:gutter: 3\n\n" + "\n\n".join(cards) + "\n::::\n"
@@ -258,9 +256,7 @@ def put_together(source: Path) -> None:
         "window.courseTerms = " + json.dumps(terms, ensure_ascii=False) + ";\n", encoding="utf8"
     )
     decks = "\n".join(
-        f"- <a href='slides/{chapter.name}.html'>{title_of_notebook(ROOT / 'notebooks' / f'{chapter.name}.ipynb')}</a>"
-        for chapter in CHAPTERS
-        if (ROOT / "notebooks" / f"{chapter.name}.ipynb").is_file()
+        f"- <a href='slides/{path.stem}.html'>{title_of_notebook(path)}</a>" for _, path in NOTEBOOKS
     )
     (source / "slides.md").write_text(
         "# Slides\n\nEach chapter as slides: press `?` for the keys, `s` for the speaker's notes.\n\n"
@@ -279,7 +275,7 @@ def lead_to_pages(out: Path) -> None:
 
     for path in out.rglob("*.html"):
         text = path.read_text(encoding="utf8")
-        changed = re.sub(r'href="(?:[./]*notebooks/)?([\w/]*\d\d_\w+)\.ipynb(?:#([^"]*))?"', page, text)
+        changed = re.sub(r'href="(?:[./]*notebooks/)?([\w/]*\d\d[a-z]?_\w+)\.ipynb(?:#([^"]*))?"', page, text)
         if changed != text:
             path.write_text(changed, encoding="utf8")
 
@@ -295,10 +291,8 @@ def build(out: Path) -> int:
         code = build_main(["-b", "html", "-q", "-d", f"{folder}/doctrees", str(source), str(out)])
     if code == 0:
         lead_to_pages(out)
-        for chapter in CHAPTERS:
-            path = ROOT / "notebooks" / f"{chapter.name}.ipynb"
-            if path.is_file():
-                slides.write(slides.read(path), out / "slides" / f"{chapter.name}.html")
+        for _, path in NOTEBOOKS:
+            slides.write(slides.read(path), out / "slides" / f"{path.stem}.html")
         print(f"The site is in {out.relative_to(ROOT) if out.is_relative_to(ROOT) else out.name}/index.html.")
     return code
 

@@ -35,6 +35,16 @@ class Chapter:
         """`"03"` of `03_unet_encoder`."""
         return self.name[:2]
 
+    def notebooks(self, folder: Path | None = None) -> list[Path]:
+        """Its notebooks that lie in a folder: its own, and those that go on with it, such as `06b_mask_rcnn_heads`.
+
+        Args:
+            folder: by default the course's `notebooks/`.
+        """
+        folder = folder or FOLDER
+        own = folder / f"{self.name}.ipynb"
+        return [own] * own.is_file() + sorted(folder.glob(f"{self.number}[a-z]_*.ipynb"))
+
 
 CHAPTERS = (
     Chapter("00_start_here", "start here", "the map, what this machine can do, a first result", (), (0, 1)),

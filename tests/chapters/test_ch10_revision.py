@@ -304,12 +304,14 @@ TEXTS = {
             r"[*`]",
             "",
             "\n".join(
-                "".join(cell["source"]) for cell in json.loads(path.read_text(encoding="utf-8"))["cells"]
+                "".join(cell["source"])
+                for path in paths
+                for cell in json.loads(path.read_text(encoding="utf-8"))["cells"]
             ),
         ),
     )
     for chapter in CHAPTERS
-    if chapter.number != "10" and (path := FOLDER / f"{chapter.name}.ipynb").is_file()
+    if chapter.number != "10" and (paths := chapter.notebooks())
 }
 
 

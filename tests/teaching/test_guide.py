@@ -13,7 +13,9 @@ from course_lib.teaching.course_map import CHAPTERS as COURSE
 PROJECT = Path(__file__).resolve().parents[2]
 PAGE = PROJECT / "docs" / "teaching.md"
 TEXT = PAGE.read_text(encoding="utf-8")
-NAMES = {chapter.number: chapter.name for chapter in COURSE}
+NAMES = {chapter.number: chapter.name for chapter in COURSE} | {
+    path.name.partition("_")[0]: path.stem for chapter in COURSE for path in chapter.notebooks()
+}
 # What the lecturer's commands make.
 MADE = ("slides/", "feedback/")
 
@@ -52,7 +54,7 @@ def test_every_link_leads_to_a_file():
 
 
 def test_every_section_is_a_heading_of_its_notebook():
-    named = re.findall(r"`(\d\d)` › ((?:\[?\*[^*\n]+\*\]?(?:, )?)+)", TEXT)
+    named = re.findall(r"`(\d\d[a-z]?)` › ((?:\[?\*[^*\n]+\*\]?(?:, )?)+)", TEXT)
     sections = [(number, section) for number, some in named for section in re.findall(r"\*([^*]+)\*", some)]
     assert len(sections) > 60
     assert TEXT.count(" › ") == len(named)  # none was overlooked
@@ -60,19 +62,20 @@ def test_every_section_is_a_heading_of_its_notebook():
 
 
 def test_the_table_names_every_notebook_with_the_times_of_its_opening():
-    lines = re.findall(r"^\| \[?`\d\d_\w+`.*\|$", TEXT, re.M)
+    lines = re.findall(r"^\| \[?`\d\d[a-z]?_\w+`.*\|$", TEXT, re.M)
     rows = [[part.strip() for part in line.strip("|").split("|")] for line in lines]
-    rows = [(re.search(r"\d\d_\w+", first)[0], *times) for first, *times in rows]
-    assert [name for name, *_ in rows] == list(NAMES.values())
+    rows = [(re.search(r"\d\d[a-z]?_\w+", first)[0], *times) for first, *times in rows]
+    assert [name for name, *_ in rows] == sorted(NAMES.values())
     for name, reading, running, exercises in rows:
-        if not (markdown := cells(name[:2])):
+        number = name.partition("_")[0]
+        if not (markdown := cells(number)):
             continue
         [minutes] = re.findall(r"^\*\*(?:Minutes|Time):?\*\*:?(.*)$", markdown[0], re.M)
         found = re.match(r" (\d+)(?: minutes)? to (?:read|work)", minutes)
         assert reading == (f"{found[1]} min" if found else ""), name
         about = re.search(r"(?:about|less than) (\d+)( seconds)?", minutes)
         assert running == f"{about[1]} {'s' if about[2] else 'min'}", name
-        if opening := cells(name[:2], "notebooks/solutions"):
+        if opening := cells(number, "notebooks/solutions"):
             [[think]] = [re.findall(r"^\*\*Time:\*\* (\d+) minutes to think", opening[0], re.M)]
             assert exercises == f"{think} min", name
         else:

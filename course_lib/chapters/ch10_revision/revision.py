@@ -152,10 +152,13 @@ def places(folder: Path | None = None) -> dict[str, Place]:
         folder: where the notebooks lie; by default the course's. One that is not there yet is left out.
     """
     folder, found = folder or course_map.FOLDER, {}
-    for chapter in course_map.CHAPTERS:
-        path = folder / f"{chapter.name}.ipynb"
-        if chapter.number in ALL_CLAIMS or not path.is_file():
-            continue
+    notebooks = [
+        (chapter, path)
+        for chapter in course_map.CHAPTERS
+        if chapter.number not in ALL_CLAIMS
+        for path in chapter.notebooks(folder)
+    ]
+    for chapter, path in notebooks:
         for heading, source in code_by_section(path):
             if "ledger.read(" not in source:
                 continue
@@ -163,7 +166,7 @@ def places(folder: Path | None = None) -> dict[str, Place]:
             for claim in by_name | set(re.findall(r"[\"'](\d\.\d)[\"']", source)):
                 rank = (heading == CLOSING, claim not in by_name, chapter.number)
                 if claim not in found or rank < found[claim][0]:
-                    found[claim] = (rank, Place(chapter.name, heading))
+                    found[claim] = (rank, Place(path.stem, heading))
     return {claim: place for claim, (_, place) in sorted(found.items())}
 
 

@@ -103,15 +103,17 @@ class Deck:
 def chapters(names: Iterable[str] = (), folder: Path = FOLDER) -> list[Path]:
     """The notebooks of these names: paths, or the numbers or file names of chapters; all chapters for no name.
 
+    `06` is the whole chapter; `06b` is its second notebook alone.
+
     Raises:
         SlidesError: if there is no such notebook, or two of the same file name, whose slides would overwrite each other.
     """
-    known = sorted(folder.glob("[0-9][0-9]_*.ipynb"))
+    known = sorted([*folder.glob("[0-9][0-9]_*.ipynb"), *folder.glob("[0-9][0-9][a-z]_*.ipynb")])
     if not names:
         return known
     paths = []
     for name in map(str, names):
-        found = [path for path in known if name in (path.name[:2], path.stem, path.name)]
+        found = [path for path in known if name in (path.name[:2], path.name[:3], path.stem, path.name)]
         if not found and Path(name).is_file():
             found = [Path(name)]
         if not found:
@@ -546,7 +548,7 @@ def _lead_links(soup) -> None:
     """Let links to notebooks lead to their slides, which lie beside these; take away those into this machine's files."""
     for link in soup.find_all("a"):
         target = link.get("href", "")
-        if chapter := re.fullmatch(r"(\d\d_\w+)\.ipynb(?:#.*)?", target):
+        if chapter := re.fullmatch(r"(\d\d[a-z]?_\w+)\.ipynb(?:#.*)?", target):
             link["href"] = chapter[1] + ".html"
         elif not re.match(r"https?://", target):
             link.unwrap()
