@@ -42,6 +42,14 @@ def test_written_is_what_lies_in_the_folder(tmp_path):
     assert course_map.written(tmp_path) == {"03_unet_encoder"}
 
 
+def test_a_chapter_may_go_on_in_a_second_notebook(tmp_path):
+    chapter = course_map.CHAPTERS[NUMBERS.index("06")]
+    assert chapter.notebooks(tmp_path) == []
+    for name in ("06b_more.ipynb", f"{chapter.name}.ipynb", "06_other.ipynb", "07b_more.ipynb"):
+        (tmp_path / name).touch()
+    assert [path.stem for path in chapter.notebooks(tmp_path)] == [chapter.name, "06b_more"]
+
+
 def test_the_drawing_fills_what_is_here_and_nothing_else():
     figure, axis = course_map.draw({"00_start_here", "04_unet_decoder"})
     filled = [to_hex(patch.get_facecolor()).upper() == COLOURS[0] for patch in axis.patches]

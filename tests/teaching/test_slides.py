@@ -527,6 +527,8 @@ def test_chapters_are_named_by_number_or_path(tmp_path):
     assert [path.name[:2] for path in CHAPTERS] == sorted(path.name[:2] for path in CHAPTERS) and CHAPTERS
     (three,) = slides.chapters(["03"])
     assert slides.chapters([three, "03_unet_encoder", "03"]) == [three]
+    both = slides.chapters(["06"])
+    assert [path.name[:3] for path in both] == ["06_", "06b"] and slides.chapters(["06b"]) == both[1:]
     other = tmp_path / three.name
     other.write_text("{}")
     with pytest.raises(slides.SlidesError, match="two notebooks are called '03_unet_encoder'"):

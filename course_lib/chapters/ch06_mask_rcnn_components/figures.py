@@ -49,9 +49,13 @@ def you_are_here(parts: int | Collection[int], width: float = 12.0):
             )
         )
         axis.add_patch(Circle((x + 0.02, 0.9), 0.17, facecolor="black" if on else "0.6", zorder=3))
-        axis.text(x + 0.02, 0.89, str(k + 1), color="white", ha="center", va="center", zorder=4, weight="bold")
+        axis.text(
+            x + 0.02, 0.89, str(k + 1), color="white", ha="center", va="center", zorder=4, weight="bold"
+        )
         words = {"ha": "center", "va": "center", "fontsize": 12, "linespacing": 1.05}
-        axis.text(x + 0.68, 0.47, name, color="white" if on else "0.35", weight="bold" if on else None, **words)
+        axis.text(
+            x + 0.68, 0.47, name, color="white" if on else "0.35", weight="bold" if on else None, **words
+        )
     for k, name in enumerate(BETWEEN):
         x = step * k + 0.1
         axis.text(x + 0.5, 0.5, name, ha="center", va="center", fontsize=11, color="0.2", linespacing=1.05)
