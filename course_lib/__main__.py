@@ -80,6 +80,12 @@ def _parser() -> argparse.ArgumentParser:
     slides.add_argument(
         "--out", type=Path, default=Path("slides"), metavar="DIR", help="where they go (default: slides/)"
     )
+    slides.add_argument(
+        "--reading",
+        action="store_true",
+        help="the whole notebook cut into slides, also where a lecture is composed",
+    )
+    slides.add_argument("--pdf", action="store_true", help="a PDF beside each, printed by Chromium")
     slides.set_defaults(run=run_slides)
 
     posters = commands.add_parser(
@@ -178,12 +184,13 @@ def run_posters(options: argparse.Namespace) -> int:
 
 
 def run_slides(options: argparse.Namespace) -> int:
-    """Write notebooks as slides, with the outputs that they hold: for each DIR/<stem>.html, one file with its pictures,
-    formulas and speaker notes inside, which any browser shows without a network. Press ? in it for the keys."""
+    """Write each chapter's lecture: DIR/<stem>.html, one file with its images, formulas and speaker notes inside, which any
+    browser shows without a network. Press ? in it for the keys. Where no lecture is composed, and with --reading, it is the
+    notebook cut into slides, with the outputs that it holds."""
     from course_lib.teaching import slides
 
     # All are read before the first is written: a notebook that cannot become slides is named before anything changes.
-    decks = [(path, slides.read(path)) for path in slides.chapters(options.notebooks)]
+    decks = [(path, slides.of_chapter(path, options.reading)) for path in slides.chapters(options.notebooks)]
     written = []
     for path, deck in decks:
         target = options.out / f"{path.stem}.html"
@@ -191,7 +198,11 @@ def run_slides(options: argparse.Namespace) -> int:
         for warning in deck.warnings:
             print(f"course_lib slides: {warning}", file=sys.stderr)
         print(f"{target}: {len(deck.slides)} slides", flush=True)
-        written.append({"slides": str(target), "count": len(deck.slides), "warnings": deck.warnings})
+        entry = {"slides": str(target), "count": len(deck.slides), "warnings": deck.warnings}
+        if options.pdf:
+            entry["pdf"] = str(slides.print_pdf(target))
+            print(entry["pdf"], flush=True)
+        written.append(entry)
     if options.json:
         print(json.dumps({"written": written}))
     return 0

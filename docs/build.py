@@ -292,7 +292,7 @@ def build(out: Path) -> int:
     if code == 0:
         lead_to_pages(out)
         for _, path in NOTEBOOKS:
-            slides.write(slides.read(path), out / "slides" / f"{path.stem}.html")
+            slides.write(slides.of_chapter(path), out / "slides" / f"{path.stem}.html")
         print(f"The site is in {out.relative_to(ROOT) if out.is_relative_to(ROOT) else out.name}/index.html.")
     return code
 

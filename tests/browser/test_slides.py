@@ -12,6 +12,7 @@ from selenium.webdriver.common.keys import Keys
 from selenium.webdriver.support.ui import WebDriverWait
 
 from course_lib.teaching import slides
+from course_lib.teaching.slides import composed
 
 # What is wrong with the slide that is shown, one sentence each. Sizes are in pixels of the window, 1280 x 720.
 LOOK = """
@@ -52,7 +53,8 @@ while (walker.nextNode()) {
   if (!text.data.trim() || !shown(holder)) continue;
   // A formula's indices are smaller than its letters: its own size counts.
   const size = parseFloat(getComputedStyle(holder.closest("math") || holder).fontSize);
-  const smallest = holder.closest("pre, code") ? 12 : 16;
+  const code = holder.closest("pre, code"), talk = slide.matches(".talk:not(.references-slide)");
+  const smallest = talk ? (code ? 24 : holder.closest("label, td, th") ? 22 : 28) : code ? 12 : 16;
   if (size < smallest) problems.push(`text of ${size.toFixed(1)} pixels, at least ${smallest}: ${start(text.data)}`);
 }
 if (slide.querySelector(".ahead")) problems.push("a step has not appeared");
@@ -113,6 +115,33 @@ def test_every_slide_of_a_chapter_fits_and_can_be_read_without_a_network(browser
         f"the tag {slides.HIDE_CODE} for a figure's code): {json.dumps(problems, indent=1, ensure_ascii=False)}"
     )
     assert browser.get_log("browser") == []
+    assert asked_for(browser) == []
+
+
+@pytest.mark.parametrize("chapter", composed.sources())
+def test_every_slide_of_a_lecture_can_be_read_from_the_last_row(browser, chapter, tmp_path):
+    path = tmp_path / f"{chapter}.html"
+    slides.write(composed.read(composed.sources()[chapter]), path)
+    problems = look_at_all(browser, path)
+    assert not problems, json.dumps(problems, indent=1, ensure_ascii=False)
+    assert browser.get_log("browser") == [] and asked_for(browser) == []
+
+
+def test_a_widget_in_a_lecture_follows_the_keys_without_a_kernel_and_a_network(browser, tmp_path):
+    source = tmp_path / "slides.md"
+    source.write_text(
+        "# A\n@widget threshold threshold\n@notes\nSay.\n---\n# B\nb\n@notes\nSay.\n", encoding="utf-8"
+    )
+    slides.write(composed.read(source, []), tmp_path / "deck.html")
+    open_deck(browser, tmp_path / "deck.html")
+
+    def seen():
+        images = browser.find_elements(By.CSS_SELECTOR, ".current .frames img")
+        return [place for place, image in enumerate(images) if image.is_displayed()]
+
+    assert seen() == [0]
+    browser.find_element(By.CSS_SELECTOR, ".frames input").send_keys(Keys.ARROW_RIGHT, Keys.ARROW_RIGHT)
+    assert seen() == [2] and place(browser) == "1 / 2"
     assert asked_for(browser) == []
 
 

@@ -18,6 +18,9 @@ import html
 import io
 import math
 import re
+import shutil
+import subprocess
+import tempfile
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -29,6 +32,7 @@ from course_lib.teaching.course_map import FOLDER
 HERE = Path(__file__).resolve().parent
 SLIDE_TYPES = ("slide", "subslide", "fragment", "-", "notes", "skip")
 HIDE_CODE = "hide-input"
+BROWSERS = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable", "msedge")
 MATHML = "http://www.w3.org/1998/Math/MathML"
 # Outputs that are nothing without a kernel or a script of their own, when there is no other form of them.
 LIVE_ONLY = re.compile(r"^<[\w.]+(?: object)?[^>]*>$|^\w+\(.*\)$", re.S)
@@ -79,6 +83,7 @@ class Slide:
         sources: the code that is not shown, as HTML.
         notes: what only the speaker sees, as HTML.
         cells: the cells it is made of, counted from 1.
+        layout: how it looks, as names of CSS classes; `talk` for the slides of a composed lecture.
     """
 
     title: str
@@ -89,6 +94,7 @@ class Slide:
     sources: list[str] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
     cells: list[int] = field(default_factory=list)
+    layout: str = ""
 
 
 @dataclass
@@ -133,17 +139,60 @@ def read(path: Path) -> Deck:
     Raises:
         SlidesError: if the file is no notebook, a slide type is unknown, or no cell has one.
     """
+    return reader(path).deck()
+
+
+def reader(path: Path) -> _Reader:
+    """What goes through a notebook's cells.
+
+    Raises:
+        SlidesError: if the file is no notebook.
+    """
     nbformat = _needed("nbformat")
     try:
         notebook = nbformat.read(path, as_version=4)
     except (OSError, ValueError, TypeError, AttributeError, nbformat.ValidationError) as error:
         raise SlidesError(f"{path}: not a notebook that can be read ({type(error).__name__}).") from error
-    return _Reader(path, notebook).deck()
+    return _Reader(path, notebook)
+
+
+def of_chapter(path: Path, reading: bool = False) -> Deck:
+    """The lecture that a chapter composes in its `slides.md`; the notebook cut into slides where it has none.
+
+    Args:
+        path: the notebook.
+        reading: the notebook cut into slides in any case.
+    """
+    from course_lib.teaching.slides import composed
+
+    source = None if reading else composed.sources().get(path.name[:2])
+    # A chapter of several notebooks has one lecture, which bears the name of the first.
+    first = min(FOLDER.glob(f"{path.name[:2]}*.ipynb"), default=path)
+    return composed.read(source) if source and path.resolve() == first.resolve() else read(path)
 
 
 def write(deck: Deck, path: Path) -> None:
     """Write the slides as one HTML file, whole or not at all; an existing file is replaced."""
     write_atomically(path, page(deck))
+
+
+def print_pdf(path: Path) -> Path:
+    """Print a file of slides, a page for each, with Chromium; returns the PDF, which lies beside it.
+
+    Raises:
+        SlidesError: if no browser is here, or if it fails.
+    """
+    browser = next(filter(None, map(shutil.which, BROWSERS)), None)
+    if browser is None:
+        raise SlidesError(f"--pdf needs a browser, and there is none of {', '.join(BROWSERS)} here.")
+    target = path.with_suffix(".pdf")
+    with tempfile.TemporaryDirectory() as profile:
+        command = [browser, "--headless", "--no-sandbox", "--disable-gpu", f"--user-data-dir={profile}"]
+        command += ["--no-pdf-header-footer", f"--print-to-pdf={target.resolve()}", path.resolve().as_uri()]
+        done = subprocess.run(command, capture_output=True, text=True, timeout=300)
+    if done.returncode or not target.is_file():
+        raise SlidesError(f"{path}: {browser} could not print it: {done.stderr.strip()[-200:]}")
+    return target
 
 
 def page(deck: Deck) -> str:
@@ -180,7 +229,7 @@ def page(deck: Deck) -> str:
 
 def _section(slide: Slide) -> str:
     """One slide's HTML."""
-    classes = ["slide"] + ["begins"] * slide.begins
+    classes = ["slide"] + ["begins"] * slide.begins + slide.layout.split()
     level = "h1" if slide.cells[:1] == [1] else "h2"
     if level == "h1":
         classes.append("opening")

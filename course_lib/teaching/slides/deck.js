@@ -4,7 +4,7 @@
   const WIDTH = 1280, HEIGHT = 720, INSIDE = WIDTH - 2 * 52, BOTTOM = 46, GAP = 36, BETWEEN = 15;  // as in deck.css
   const SIZES = [1, 0.93, 0.86, 0.79, 0.72, 0.65];      // of the text: from 26 to 17 pixels, of code from 19 to 12
   const SHARES = [0.36, 0.43, 0.5, 0.57, 0.64];         // of the width, for the left one of two columns
-  const SMALLEST_IMAGE = 0.55, LARGEST_IMAGE = 1.2;  // shown width by its own
+  const SMALLEST_IMAGE = 0.55, LARGEST_IMAGE = 1.2, LARGEST_IN_TALK = 2.2;  // shown width by its own
 
   const main = document.querySelector("main");
   const slides = [...main.querySelectorAll(".slide")];
@@ -52,7 +52,7 @@
       if (kind(blocks[number]) === "image") {
         const image = blocks[number].querySelector("img");
         const own = { width: +image.getAttribute("width"), height: +image.getAttribute("height") };
-        const factor = Math.min(LARGEST_IMAGE, width / own.width);
+        const factor = Math.min(image.closest(".talk") ? LARGEST_IN_TALK : LARGEST_IMAGE, width / own.width);
         images.set(number, { own, factor });
         wanted += own.height * factor;
       } else {
@@ -90,7 +90,8 @@
       const score = 1.5 * worst + 0.9 * letters + 0.6 * images - faults - columns.reduce((sum, one) => sum + one.faults, 0);
       if (!chosen || score > chosen.score) chosen = { rows, letters, score };
     };
-    for (const letters of words ? SIZES : [1]) {
+    const sizes = blocks[0].closest(".talk") ? SIZES.slice(0, 2) : SIZES;  // what is projected stays large
+    for (const letters of words ? sizes : [1]) {
       if (chosen && chosen.score >= 2.4 * letters + 0.6) break;  // smaller text cannot be better
       const between = BETWEEN * letters;
       consider([[column(blocks, all, INSIDE, letters, measured, measured.room)]], letters, 0);
@@ -128,6 +129,14 @@
       image.factor = Math.min(1, INSIDE / image.own.width, (0.5 * measured.room) / one.images.size / image.own.height);
     }
     return { rows: [[one]], letters };
+  }
+
+  // A widget's frames: the slider says which one is seen.
+  for (const frames of main.querySelectorAll(".frames")) {
+    const images = [...frames.querySelectorAll("img")];
+    frames.querySelector("input").addEventListener("input", (event) => {
+      images.forEach((image, place) => { image.hidden = place !== +event.target.value; });
+    });
   }
 
   function arrange(slide) {
@@ -331,6 +340,7 @@
 
   function press(event) {
     if (event.ctrlKey || event.altKey || event.metaKey) return;
+    if (event.target.matches?.("input") && /^(Arrow|Home|End|Page)/.test(event.key)) return;  // they move the slider
     const dark = document.body.classList;
     if (dark.contains("dark") || event.key === "b") {  // any key ends the dark, and does nothing else
       event.preventDefault();
@@ -354,7 +364,7 @@
 
   document.addEventListener("keydown", press);
   main.addEventListener("click", (event) => {
-    if (event.target.closest("a, .sheet") || String(getSelection())) return;
+    if (event.target.closest("a, .sheet, .frames") || String(getSelection())) return;
     event.clientX < innerWidth / 3 ? back() : onward();
   });
   let touched = 0;

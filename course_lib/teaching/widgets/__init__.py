@@ -74,6 +74,31 @@ class Live:
             f"{html.escape(self.answer.words)}</div>"
         )
 
+    def frames(self, control: str, most: int = 24) -> list[Answer]:
+        """The answers for the values of one control, the others as they stand: the widget without a kernel.
+
+        Args:
+            control: its name.
+            most: how many at most; of more values, as many at equal distances.
+
+        Raises:
+            KeyError: if there is no such control.
+            TypeError: if it has no row of values, as a slider or a choice has.
+        """
+        touched = self.controls[control]
+        if hasattr(touched, "options"):
+            values = [option[1] if isinstance(option, tuple) else option for option in touched.options]
+        elif isinstance(touched.value, bool):
+            values = [False, True]
+        elif isinstance(touched.value, (int, float)):
+            count = round((touched.max - touched.min) / touched.step) + 1
+            values = [touched.min + number * touched.step for number in range(count)]
+        else:
+            raise TypeError(f"{control} has no row of values")
+        places = np.unique(np.linspace(0, len(values) - 1, min(most, len(values))).round().astype(int))
+        others = {name: each.value for name, each in self.controls.items()}
+        return [self._answer_to(**(others | {control: values[place]})) for place in places]
+
     def _repr_mimebundle_(self, include: Any = None, exclude: Any = None) -> tuple[dict, dict]:
         """The widget, and beside it the image and the words: a reader shows the liveliest that it can."""
         drawing = self.answer.drawing
