@@ -4,7 +4,7 @@ from collections.abc import Callable
 
 from course_lib.chapters.ch05_unet_vs_fcn import five_networks
 from course_lib.teaching.ledger import Result, judged
-from course_lib.teaching.statistics import Gate, judge
+from course_lib.teaching.statistics import judge
 
 EXPERIMENTS = (five_networks.EXPERIMENT,)
 
@@ -21,12 +21,8 @@ def claim_5_4(progress: Callable[[str], None] = print) -> Result:
             if seed in ours and seed in theirs
         ]
         settings[f"{name} on street scenes"] = []
-    lowest = {
-        name: min(min(run["class_iou"]) for run in runs.values()) for name, runs in of_network.items() if runs
-    }
-    gate = Gate("lowest IoU of a class, best network", 0.5, max(lowest.values()), 0.0) if lowest else None
-    done = five_networks.EXPERIMENT.results()
-    lacking = max(0, five_networks.EXPERIMENT.total - len(done)) + 3 * len(five_networks.SEEDS)
+    gate = five_networks.gate()
+    lacking = five_networks.missing() + 3 * len(five_networks.SEEDS)
     table = {
         name: [run["whole"] | {"class_iou": run["class_iou"]} for run in runs.values()]
         for name, runs in of_network.items()

@@ -1,9 +1,12 @@
-"""Chapter 5 of the claims, and 3.1: U-Net beside FCN-32s, FCN-16s, FCN-8s and DeepLabV3+, all else equal.
+"""The first edition's five networks, and claims 3.1, 5.1 and 5.2: U-Net beside FCN-32s, FCN-16s, FCN-8s and DeepLabV3+.
 
-The same pictures, loss, schedule, optimizer and seeds, no dropout, and as many trainable parameters as whole channels
-allow. Five nets, each trained from three seeds on cells and on scenes (5.2, 5.3); two nets on ever fewer pictures (3.1).
-The rate and the number of steps were tried beforehand on another seed, with FCN-32s and FCN-16s on cells alone; for no
-net were they tuned.
+The same images, loss, schedule, optimizer and seeds, no dropout. Five networks, each trained from three seeds on cells and
+on scenes (5.2); two networks on ever fewer images (3.1). They do not meet the rules of the claims, so nothing follows:
+
+- trainable parameters differ from U-Net's by up to 8 %, the rate was tuned for none, and 300 or 400 steps are short;
+- on cells FCN-32s and FCN-16s are below the gate (an IoU of 0.5 for every class), on scenes all five are.
+
+`five_networks` is the experiment that keeps to the rules.
 """
 
 from __future__ import annotations
@@ -25,7 +28,6 @@ from course_lib.chapters.ch03_unet_encoder.encoder_decoder import in_batches
 from course_lib.datasets.augmentation import Augmentation
 from course_lib.datasets.loading import normalize
 from course_lib.datasets.sample import Sample
-from course_lib.files import write_atomically
 from course_lib.losses import CrossEntropy, Dice
 from course_lib.metrics import semantic
 from course_lib.metrics.boundary import boundary_f1
@@ -81,7 +83,7 @@ SCENES = replace(
 SETS = {"cells": CELLS, "scenes": SCENES}
 
 SHIPPED = resources.DATA / "networks"
-"""The weights of the five nets of the first seed on each set: what notebook 05 looks at."""
+"""The weights of the five networks of the first seed on cells: what notebook 05 looks at."""
 
 # As many steps on two pictures as on sixty-four, so that nothing but the data changes.
 FEW_CELLS = replace(CELLS, name="few-cells", title="U-Net and FCN-8s on few cells, for claim 3.1", steps=200)
@@ -159,7 +161,7 @@ def trained(variants: Sequence[recipes.Recipe], progress: Callable[[str], None] 
     """The nets of recipes that differ in seed and data alone, trained; `(recipe, model)` each.
 
     The net is compiled once for all of them: XLA takes as long over a small net as a third of its training. What has
-    been trained is kept in `runs/`, and read from there the next time; ten of the nets are part of the course.
+    been trained is kept in `runs/`, and read from there the next time; five of the nets are part of the course.
 
     Raises:
         ValueError: if the recipes differ in anything else.
@@ -200,22 +202,9 @@ def weights_of(recipe: recipes.Recipe) -> Path:
     return SHIPPED / name if (SHIPPED / name).is_file() else training.RUNS / name
 
 
-def ship() -> list[Path]:
-    """Copies the trained nets of the first seed to where the course keeps them. Returns the files."""
-    copied = []
-    for recipe in SETS.values():
-        for net in NETS:
-            own = with_net(recipe, net, SEEDS[0])
-            source, target = weights_of(own), SHIPPED / f"{own.name}-{own.digest}.npz"
-            if source != target:
-                write_atomically(target, source.read_bytes())
-            copied.append(target)
-    return copied
-
-
-def net_of(net: str, dataset: str) -> tuple[recipes.Recipe, keras.Model]:
-    """One of the five nets as it is shipped: trained on `"cells"` or `"scenes"`, from the first seed."""
-    return trained([with_net(SETS[dataset], net, SEEDS[0])])[0]
+def net_of(net: str) -> tuple[recipes.Recipe, keras.Model]:
+    """One of the five networks as it is shipped: trained on cells, from the first seed."""
+    return trained([with_net(CELLS, net, SEEDS[0])])[0]
 
 
 # What is measured --------------------------------------------------------------------------------------------
@@ -475,47 +464,20 @@ def leads(
     }
 
 
-def _claim_of_nets(
-    claim: str,
-    statement: str,
-    what: str,
-    read: Callable[[dict], Sequence[float]],
-    progress: Callable[[str], None],
-) -> Result:
+def claim_5_2(progress: Callable[[str], None] = print) -> Result:
+    """U-Net is stronger on small objects: recall by size of object, five nets, two sets."""
     table = {dataset: compared(dataset, progress) for dataset in SETS}
-    lead = leads(table, read)
+    lead = leads(table, lambda nets: nets["recall"][SIZE_NAMES[0]])
     over_best = _seedwise(*(lead[dataset]["FCN-8s"] for dataset in SETS))
     return waiting(
-        claim,
-        statement,
-        what,
+        "5.2",
+        "U-Net is stronger on small objects and medical images.",
+        "recall of objects of under 8 pixels, U-Net minus FCN-8s, mean over cells and scenes",
         interval(over_best),
         len(SEEDS),
         {"over_fcn8s": over_best, "lead": lead, "nets": table},
         "networks that have not learned the classes of the scenes, three seeds, no real images",
         75,
-    )
-
-
-def claim_5_2(progress: Callable[[str], None] = print) -> Result:
-    """U-Net is stronger on small objects: recall by size of object, five nets, two sets."""
-    return _claim_of_nets(
-        "5.2",
-        "U-Net is stronger on small objects and medical images.",
-        "recall of objects of under 8 pixels, U-Net minus FCN-8s, mean over cells and scenes",
-        lambda nets: nets["recall"][SIZE_NAMES[0]],
-        progress,
-    )
-
-
-def claim_5_3(progress: Callable[[str], None] = print) -> Result:
-    """FCN boundaries are coarser: boundary F1 within 1, 2 and 4 pixels, five nets, two sets."""
-    return _claim_of_nets(
-        "5.3",
-        "The boundaries of an FCN are coarser.",
-        "boundary F1 within 1 pixel, U-Net minus FCN-8s, mean over cells and scenes",
-        lambda nets: nets["boundary_f1"]["1"],
-        progress,
     )
 
 
