@@ -3,6 +3,7 @@
 import json
 import math
 import sys
+import tempfile
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, nullcontext
@@ -170,7 +171,12 @@ class Resume(keras.callbacks.Callback):
 
     def keep(self, model: keras.Model) -> None:
         """Write the state; the one before is there until this one is on the disk. Of several processes the first does."""
-        if self.folder is None or _process():
+        if self.folder is None:
+            return
+        if _process():
+            # All of them bring the state together: JAX waits until each process has asked for it.
+            with tempfile.TemporaryDirectory() as nowhere:
+                model.save_weights(Path(nowhere) / "not-kept.weights.h5")
             return
         weights = self.folder / f"epoch-{self.epoch:04d}{'-end' if self.finished else ''}.weights.h5"
         with replacing(weights) as unfinished:

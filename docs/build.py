@@ -275,7 +275,9 @@ def lead_to_pages(out: Path) -> None:
 
     for path in out.rglob("*.html"):
         text = path.read_text(encoding="utf8")
-        changed = re.sub(r'href="(?:[./]*notebooks/)?([\w/]*\d\d[a-z]?_\w+)\.ipynb(?:#([^"]*))?"', page, text)
+        changed = re.sub(
+            r'href="(?:[./]*notebooks/)?([\w/]*(?:\d\d[a-z]?|[A-Z])_\w+)\.ipynb(?:#([^"]*))?"', page, text
+        )
         if changed != text:
             path.write_text(changed, encoding="utf8")
 

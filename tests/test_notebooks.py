@@ -60,6 +60,44 @@ def good_notebook():
     }
 
 
+PICTURE = {"image/png": "iVBORw0KGgo="}
+
+
+@pytest.mark.parametrize(
+    ("source", "tags", "data", "shows"),
+    [
+        ("plot.images(looked)", ["real-data"], PICTURE, True),
+        ("plot.images(list(datasets.nuclei('val')))", [], PICTURE, True),
+        ("samples = membranes('val')", [], {"text/html": '<img src="data:image/png;base64,iVBO">'}, True),
+        ("samples = datasets.camvid('val', shrink=2)", [], {"image/svg+xml": "<svg/>"}, True),
+        ("plot.images(looked)", ["real-data"], {"text/plain": "Not shown: the nuclei are not here."}, False),
+        ("plot.images(cells('val'))", [], PICTURE, False),
+        ("axis.plot(found['nuclei'])", [], PICTURE, False),
+    ],
+)
+def test_an_image_of_a_downloaded_set_is_found(source, tags, data, shows):
+    output = {"output_type": "display_data", "data": data, "metadata": {}}
+    cell = {"cell_type": "code", "source": source, "metadata": {"tags": tags}, "outputs": [output]}
+    assert tool.shows_real_data(cell) is shows
+
+
+def test_no_committed_notebook_shows_an_image_of_a_downloaded_set():
+    cells = [(path.name, cell) for path in NOTEBOOKS for cell in tool.code_cells(tool.read(path))]
+    assert [name for name, cell in cells if tool.shows_real_data(cell)] == []
+    readers = [cell for _, cell in cells if "real-data" in cell["metadata"].get("tags", [])]
+    assert len(readers) >= 8  # the guard looks at something
+
+
+def test_committed_outputs_are_made_where_no_real_data_is(tmp_path):
+    """Whatever a machine has: what the notebooks run in finds no archive, and no server to get one from."""
+    code = "from course_lib.datasets import archive; print([row['found'] for row in archive.status()])"
+    environment = os.environ | tool.ENVIRONMENT
+    done = subprocess.run(
+        [sys.executable, "-c", code], env=environment, cwd=PROJECT, capture_output=True, text=True
+    )
+    assert done.stdout.strip() == str(["absent"] * 3), done.stderr
+
+
 def test_a_good_notebook_has_no_problem():
     assert tool.problems(good_notebook(), 1000) == []
 

@@ -27,6 +27,10 @@ ENVIRONMENT = {
     "COURSE_PROGRESS": "",
     "CUDA_VISIBLE_DEVICES": "-1",
     "TF_CPP_MIN_LOG_LEVEL": "3",
+    # Real data is never here, also where it is: none of its images may get into a committed output.
+    "COURSE_DATA": "",
+    "COURSE_CACHE": str(ROOT / "runs" / "no-data"),
+    "COURSE_MIRROR": "http://127.0.0.1:9",
 }
 
 METADATA = {
@@ -62,6 +66,9 @@ COLAB_METADATA = {
     "tags": ["hide-input", "remove-cell"],
 }
 WIDGET_VIEW = "application/vnd.jupyter.widget-view+json"
+REAL_DATA = re.compile(r"\b(?:nuclei|membranes|camvid)\(")
+"""How a cell reads a real data set, beside the tag `real-data`."""
+IMAGE = re.compile(r"<img|<svg|data:image", re.I)
 NOT_COMPARED_TAGS = {"nbval-ignore-output", "nbval-skip"}
 NOT_COMPARED_WORDS = ("NBVAL_IGNORE_OUTPUT", "NBVAL_SKIP", "PYTEST_VALIDATE_IGNORE_OUTPUT")
 VOLATILE = {
@@ -98,6 +105,15 @@ def is_compared(cell: dict) -> bool:
     return not tags & NOT_COMPARED_TAGS and not any(word in source(cell) for word in NOT_COMPARED_WORDS)
 
 
+def shows_real_data(cell: dict) -> bool:
+    """Whether a cell that reads a real data set holds an image, of whatever: its outputs are committed."""
+    tagged = "real-data" in cell["metadata"].get("tags", [])
+    if not tagged and not REAL_DATA.search(source(cell)):
+        return False
+    mimes = [mime for output in cell.get("outputs", []) for mime in output.get("data", {})]
+    return any(mime.startswith("image/") for mime in mimes) or any(map(IMAGE.search, output_texts(cell)))
+
+
 def output_texts(cell: dict) -> list[str]:
     """Everything in a cell's outputs that a reader can read."""
     texts = []
@@ -130,6 +146,10 @@ def problems(notebook: dict, size: int = 0) -> list[str]:
             for text in output_texts(cell):
                 if match := re.search(pattern, text):
                     found.append(f"{where}: {what} in its output: {match.group(0)!r}")
+        if shows_real_data(cell):
+            found.append(
+                f"{where}: reads real data and shows an image; run it with `make notebooks`, without the data"
+            )
         if (lines := len(source(cell).splitlines())) > MAX_CELL_LINES:
             found.append(f"{where}: {lines} lines; at most {MAX_CELL_LINES}, better 15")
 

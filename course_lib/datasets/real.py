@@ -49,7 +49,7 @@ DARK = 128
 """Fluorescence images are bright nuclei on black: their mean grey value stays below this one of 256."""
 
 
-def nuclei(split: str = "train") -> Dataset:
+def nuclei(split: str = "train", held_out: tuple[int, int] | None = None) -> Dataset:
     """Nuclei under the fluorescence microscope: the 2018 Data Science Bowl, with its labels mended.
 
     Images `(height, width, 1)`, most 256 x 256, up to 1040 x 1388; classes `("background", "nucleus")`; one
@@ -61,19 +61,25 @@ def nuclei(split: str = "train") -> Dataset:
     Only the fluorescence images are used: the three colour channels equal, and a mean grey value below 128.
     Split by `zlib.crc32(image_id.encode()) % 10`: 0 and 1 test, 2 val, the rest train.
 
+    With `held_out` the split is by source instead, as far as the size of an image tells its source: the images of
+    `train` that have this size are test, those of the other sizes stay in train and val.
+
     Source: Caicedo et al., "Nucleus segmentation across imaging experiments: the 2018 Data Science Bowl",
     Nature Methods 16 (2019); labels mended by K. Lopuhin and others. Licence: CC0.
 
     Args:
         split: `"train"`, `"val"` or `"test"`.
+        held_out: height and width in pixels, such as `(520, 696)`.
 
     Raises:
-        ValueError: if there is no split of that name.
+        ValueError: if there is no split of that name, or no image of the size `held_out`.
         DataUnavailable: if the archive is not here and cannot be downloaded.
         SplitUnavailable: if the archive that is here does not hold the split.
         ArchiveDamaged: if the archive is not what it should be.
     """
     _check_split(split)
+    if held_out is not None:
+        return _by_source(split, tuple(held_out))
     root = archive.ensure("nuclei", split)
     packed = root / PACKED / split
     if not packed.is_dir():
@@ -81,6 +87,18 @@ def nuclei(split: str = "train") -> Dataset:
             if not packed.is_dir():  # another process may just have packed it
                 _pack(root / "stage1_train", split, packed)
     return _Packed("nuclei", split, NUCLEI_CLASSES, packed)
+
+
+def _by_source(split: str, size: tuple[int, int]) -> Dataset:
+    """`nuclei` with the images of one size held out."""
+    found = nuclei("train" if split == "test" else split)
+    sizes = {tuple(entry[1:3]) for entry in found._index}
+    if split != "val" and size not in sizes:
+        known = ", ".join(map(str, sorted(sizes)))
+        raise ValueError(f"held_out is {size}; the training images have the sizes {known}.")
+    found.split = split
+    found._index = [entry for entry in found._index if (tuple(entry[1:3]) == size) == (split == "test")]
+    return found
 
 
 def membranes(split: str = "train") -> Dataset:

@@ -17,7 +17,7 @@ class Chapter:
     """One notebook of the course.
 
     Attributes:
-        name: the notebook's file name without its ending; the first two characters are its number.
+        name: the notebook's file name without its ending; what stands before the first `_` is its number.
         short: a few words for a drawing.
         about: one line.
         needs: numbers of the notebooks to read first; what those need is needed, too.
@@ -32,8 +32,8 @@ class Chapter:
 
     @property
     def number(self) -> str:
-        """`"03"` of `03_unet_encoder`."""
-        return self.name[:2]
+        """`"03"` of `03_unet_encoder`, `"A"` of `A_many_devices`."""
+        return self.name.partition("_")[0]
 
     def notebooks(self, folder: Path | None = None) -> list[Path]:
         """Its notebooks that lie in a folder: its own, and those that go on with it, such as `06b_mask_rcnn_heads`.
@@ -43,7 +43,9 @@ class Chapter:
         """
         folder = folder or FOLDER
         own = folder / f"{self.name}.ipynb"
-        return [own] * own.is_file() + sorted(folder.glob(f"{self.number}[a-z]_*.ipynb"))
+        chapters = {chapter.name for chapter in CHAPTERS}
+        others = [path for path in folder.glob(f"{self.number}[a-z]_*.ipynb") if path.stem not in chapters]
+        return [own] * own.is_file() + sorted(others)
 
 
 CHAPTERS = (
@@ -99,19 +101,33 @@ CHAPTERS = (
         (3, 1),
     ),
     Chapter(
-        "09_real_data",
-        "real data",
-        "from files to a scored prediction: medicine, cells, streets",
-        ("05", "07", "08"),
+        "09_one_real_case",
+        "one real\ncase",
+        "nuclei from files to a test that is opened once",
+        ("07", "08"),
         (5, 1),
+    ),
+    Chapter(
+        "09b_your_own_data",
+        "your own\ndata",
+        "from an annotation tool's export to a trained network that runs elsewhere",
+        ("08",),
+        (5, 2),
+    ),
+    Chapter(
+        "09c_case_files",
+        "case files",
+        "membranes, streets, and five images with another annotation convention",
+        ("05", "09"),
+        (6, 3),
     ),
     Chapter("10_revision", "revision", "the summary, each line with its measured number", ("09",), (6, 1)),
     Chapter(
-        "11_scaling_out",
-        "scaling\nout",
-        "from one device to many: what is sent, plans on paper, export",
-        ("05",),
-        (5, 2),
+        "A_many_devices",
+        "many\ndevices",
+        "training on several devices or machines: what is sent, and one command",
+        ("04",),
+        (3, 3),
     ),
 )
 """The course in reading order: a notebook needs only earlier ones."""

@@ -1,7 +1,8 @@
 """What the chapters bring, found by looking into `course_lib/chapters` and listed nowhere.
 
-A chapter is a package `chNN_name`. Its `exercises.py` holds `EXERCISES`, its `questions.json` the quiz and the cards; a
-function `claim_7_4` in any of its modules measures claim 7.4.
+A chapter is a package `chNN_name`, such as `ch03_unet_encoder`; a part of one is `ch09b_…`, an appendix `chA_…`. Its
+`exercises.py` holds `EXERCISES`, its `questions.json` the quiz and the cards; a function `claim_7_4` in any of its modules
+measures claim 7.4.
 """
 
 import re
@@ -17,9 +18,9 @@ _FOLDER = resources.PACKAGE / "chapters"
 
 
 def packages() -> Iterator[tuple[str, Path]]:
-    """The number of each chapter, such as `"03"`, and its folder, in order."""
-    for folder in sorted(_FOLDER.glob("ch[0-9][0-9]_*")):
-        yield folder.name[2:4], folder
+    """The number of each chapter, such as `"03"`, `"09b"` or `"A"`, and its folder, in order."""
+    for folder in sorted(_FOLDER.glob("ch[0-9A-Z]*_*")):
+        yield folder.name.partition("_")[0].removeprefix("ch"), folder
 
 
 @cache

@@ -408,7 +408,7 @@ def test_a_mixed_draw_is_level_over_the_chapters_and_holds_nothing_twice(what, c
 
 def test_a_short_chapter_gives_all_it_has_and_the_others_the_rest():
     chapters = {"01": DECK.quiz["01"][:1], "02": DECK.quiz["02"]}
-    drawn = [entry.id[:2] for entry in questions.draw(chapters, 6)]
+    drawn = [entry.id.partition("-")[0] for entry in questions.draw(chapters, 6)]
     assert drawn.count("01") == 1 and drawn.count("02") == 5
 
 
@@ -422,8 +422,11 @@ def test_a_seed_draws_the_same_again_and_another_one_others():
 
 def test_a_drawn_question_says_its_chapter_and_is_otherwise_itself():
     (question,) = questions.draw(DECK.quiz, 1)
-    whole = next(one for one in DECK.quiz[question.id[:2]] if one.id == question.id)
-    assert question.question == f"[{question.id[:2]}] {whole.question}" and question.choices == whole.choices
+    whole = next(one for one in DECK.quiz[question.id.partition("-")[0]] if one.id == question.id)
+    assert (
+        question.question == f"[{question.id.partition('-')[0]}] {whole.question}"
+        and question.choices == whole.choices
+    )
 
 
 @pytest.mark.parametrize("count", [0, -1, 10_000, 2.5, True])

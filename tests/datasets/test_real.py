@@ -2,6 +2,7 @@
 
 import zipfile
 import zlib
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -68,6 +69,37 @@ def test_splits_are_those_that_everyone_reports_on():
     assert split_of("membranes", "data/membrane/train/label/23.png") == "val"
     assert split_of("camvid", "CamVid/testannot/x.png") == "test"
     assert split_of("camvid", "CamVid/test.txt") is None, "a list without its pictures is no split"
+
+
+class TestBySource:
+    """On made-up archives: an index is all that the split needs."""
+
+    @pytest.fixture(autouse=True)
+    def index(self, monkeypatch):
+        sizes = {"train": [(8, 8), (8, 8), (6, 9)], "val": [(8, 8), (6, 9)]}
+
+        class Packed:
+            def __init__(self, name, split, classes, folder):
+                kind = folder.parts[0]
+                self.split, self._index = split, [(f"{kind}-{k}", *s, 0) for k, s in enumerate(sizes[kind])]
+
+        monkeypatch.setattr(real.archive, "ensure", lambda name, split: Path(split))
+        monkeypatch.setattr(Path, "is_dir", lambda self: True)
+        monkeypatch.setattr(real, "_Packed", Packed)
+
+    @pytest.mark.parametrize(
+        ("split", "names"),
+        [("train", ["train-0", "train-1"]), ("val", ["val-0"]), ("test", ["train-2"])],
+    )
+    def test_one_size_is_the_test_set_and_in_no_other(self, split, names):
+        found = real.nuclei(split, held_out=(6, 9))
+        assert [entry[0] for entry in found._index] == names and found.split == split
+
+    def test_a_size_that_no_image_has(self):
+        with pytest.raises(
+            ValueError, match=r"held_out is \(7, 7\); the training images have the sizes \(6, 9\), \(8, 8\)"
+        ):
+            real.nuclei("train", held_out=(7, 7))
 
 
 @pytest.mark.parametrize("load", [real.nuclei, real.membranes, real.camvid])

@@ -23,7 +23,7 @@ def test_a_chapter_needs_earlier_ones_only():
 
 def test_the_map_and_the_readme_name_the_same_notebooks():
     readme = (PROJECT / "README.md").read_text(encoding="utf-8")
-    assert re.findall(r"^\| .*`(\d\d_\w+)`", readme, re.M) == [
+    assert re.findall(r"^\| .*`((?:\d\d[a-z]?|[A-Z])_\w+)`", readme, re.M) == [
         chapter.name for chapter in course_map.CHAPTERS
     ]
 

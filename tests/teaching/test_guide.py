@@ -54,7 +54,7 @@ def test_every_link_leads_to_a_file():
 
 
 def test_every_section_is_a_heading_of_its_notebook():
-    named = re.findall(r"`(\d\d[a-z]?)` › ((?:\[?\*[^*\n]+\*\]?(?:, )?)+)", TEXT)
+    named = re.findall(r"`(\d\d[a-z]?|[A-Z])` › ((?:\[?\*[^*\n]+\*\]?(?:, )?)+)", TEXT)
     sections = [(number, section) for number, some in named for section in re.findall(r"\*([^*]+)\*", some)]
     assert len(sections) > 60
     assert TEXT.count(" › ") == len(named)  # none was overlooked
@@ -62,9 +62,9 @@ def test_every_section_is_a_heading_of_its_notebook():
 
 
 def test_the_table_names_every_notebook_with_the_times_of_its_opening():
-    lines = re.findall(r"^\| \[?`\d\d[a-z]?_\w+`.*\|$", TEXT, re.M)
+    lines = re.findall(r"^\| \[?`(?:\d\d[a-z]?|[A-Z])_\w+`.*\|$", TEXT, re.M)
     rows = [[part.strip() for part in line.strip("|").split("|")] for line in lines]
-    rows = [(re.search(r"\d\d[a-z]?_\w+", first)[0], *times) for first, *times in rows]
+    rows = [(re.search(r"(?:\d\d[a-z]?|[A-Z])_\w+", first)[0], *times) for first, *times in rows]
     assert [name for name, *_ in rows] == sorted(NAMES.values())
     for name, reading, running, exercises in rows:
         number = name.partition("_")[0]

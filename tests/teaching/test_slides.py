@@ -358,7 +358,7 @@ def test_a_formula_that_cannot_be_set_is_said_and_shown_as_tex(tex, deck_of):
     assert BeautifulSoup(deck.slides[0].blocks[0].html, "html.parser").code.text == tex
 
 
-@pytest.mark.parametrize("path", CHAPTERS, ids=lambda path: path.name[:2])
+@pytest.mark.parametrize("path", CHAPTERS, ids=lambda path: path.stem.partition("_")[0])
 def test_every_formula_and_image_of_a_chapter_is_shown_as_it_should_be(path):
     deck = chapter(path)
     assert deck.warnings == []
@@ -374,7 +374,7 @@ def test_every_formula_and_image_of_a_chapter_is_shown_as_it_should_be(path):
     assert all(re.search(r' alt="[^"]{20,}">$', html) for html in images)
 
 
-@pytest.mark.parametrize("path", CHAPTERS, ids=lambda path: path.name[:2])
+@pytest.mark.parametrize("path", CHAPTERS, ids=lambda path: path.stem.partition("_")[0])
 def test_every_chapter_has_notes_for_the_lecturer(path):
     noted = [slide for slide in chapter(path).slides if slide.notes]
     assert len(noted) >= 3

@@ -359,7 +359,7 @@ def score_table() -> Table:
 def _anchor(place: Place | None) -> str:
     if place is None:
         return "no notebook shows it yet"
-    words = f"{place.chapter[:2]}, {place.heading}"
+    words = f"{place.chapter.partition('_')[0]}, {place.heading}"
     return f'<a href="{html.escape(place.link)}">{html.escape(words)}</a>'
 
 

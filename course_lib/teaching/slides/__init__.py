@@ -114,17 +114,22 @@ def chapters(names: Iterable[str] = (), folder: Path = FOLDER) -> list[Path]:
     Raises:
         SlidesError: if there is no such notebook, or two of the same file name, whose slides would overwrite each other.
     """
-    known = sorted([*folder.glob("[0-9][0-9]_*.ipynb"), *folder.glob("[0-9][0-9][a-z]_*.ipynb")])
+    known = sorted(folder.glob("[0-9A-Z]*_*.ipynb"))
     if not names:
         return known
     paths = []
     for name in map(str, names):
-        found = [path for path in known if name in (path.name[:2], path.name[:3], path.stem, path.name)]
+        found = [
+            path
+            for path in known
+            if name in (path.name[:2], path.stem.partition("_")[0], path.stem, path.name)
+        ]
         if not found and Path(name).is_file():
             found = [Path(name)]
         if not found:
             raise SlidesError(
-                f"there is no notebook {name!r}; give a path or a chapter: {', '.join(p.name[:2] for p in known)}."
+                f"there is no notebook {name!r}; give a path or a chapter: "
+                f"{', '.join(p.stem.partition('_')[0] for p in known)}."
             )
         paths += [path for path in found if path not in paths]
     stems = [path.stem for path in paths]
@@ -597,7 +602,7 @@ def _lead_links(soup) -> None:
     """Let links to notebooks lead to their slides, which lie beside these; take away those into this machine's files."""
     for link in soup.find_all("a"):
         target = link.get("href", "")
-        if chapter := re.fullmatch(r"(\d\d[a-z]?_\w+)\.ipynb(?:#.*)?", target):
+        if chapter := re.fullmatch(r"((?:\d\d[a-z]?|[A-Z])_\w+)\.ipynb(?:#.*)?", target):
             link["href"] = chapter[1] + ".html"
         elif not re.match(r"https?://", target):
             link.unwrap()

@@ -1,8 +1,6 @@
-"""The real sets as numbers: how they are measured, that they agree with the cards, and that no picture is committed."""
+"""The real sets as numbers: how they are measured, and that they agree with the cards."""
 
-import importlib.util
 import json
-import sys
 import zipfile
 from pathlib import Path
 from types import SimpleNamespace
@@ -12,14 +10,11 @@ import pytest
 from scipy.ndimage import gaussian_filter
 
 from course_lib import checkpoints, datasets, recipes
-from course_lib.chapters.ch09_real_data import real_data
+from course_lib.chapters.ch09_one_real_case import real_data
 from course_lib.datasets import archive
 from course_lib.datasets.sample import Sample
 from course_lib.metrics import instance, semantic
 from course_lib.segmenter import Segmenter
-
-NOTEBOOK = Path(__file__).resolve().parents[2] / "notebooks" / "09_real_data.ipynb"
-
 
 # Tools --------------------------------------------------------------------------------------------------------
 
@@ -132,39 +127,15 @@ def nothing_here(monkeypatch, tmp_path):
     monkeypatch.setenv("COURSE_MIRROR", "http://127.0.0.1:9")  # whoever downloads here makes a mistake
 
 
-@pytest.mark.parametrize("name", list(real_data.MEASURES))
-def test_stand_ins_are_marked_as_drawn_and_have_the_sets_form(name, nothing_here):
-    samples, word = real_data.pictures(name, ["a", "b"])
-    assert word == "drawn: " and len(samples) == 2 and real_data.here() == ()
-    for sample in samples:
-        assert (
-            sample.image.shape[-1] == datasets.channels(name)
-            and sample.semantic.shape == sample.image.shape[:2]
-        )
-        assert 0 <= sample.image.min() and sample.image.max() <= 1
-        assert sample.semantic.max() < len(datasets.class_names(name))
-    assert not np.array_equal(samples[0].image, samples[1].image)
-    (again,), _ = real_data.pictures(name, ["c"])
-    np.testing.assert_array_equal(again.image, samples[0].image)
-
-
-def test_drawn_tissue_is_cells_apart():
-    tissue = real_data.drawn_tissue(0, size=192, cells=30)
-    np.testing.assert_array_equal(tissue.instances > 0, tissue.semantic == 1)
-    assert 0.6 < tissue.semantic.mean() < 0.9 and tissue.instances.max() > 15
-    grey = tissue.image[..., 0]
-    assert grey[tissue.semantic == 1].mean() > grey[tissue.semantic == 0].mean() + 0.15
-
-
 def test_what_is_not_here_is_said(nothing_here, tmp_path, capsys):
     assert real_data.main([]) == 1
     assert "None of the real sets is here" in capsys.readouterr().err
-    with pytest.raises(ValueError, match="name is 'cells'; it must be one of membranes, nuclei, camvid"):
+    with pytest.raises(
+        ValueError, match="name is 'cells'; it must be one of membranes, nuclei, camvid, by-source"
+    ):
         real_data.measure("cells")
     with pytest.raises(ValueError, match="name is 'cells'"):
         real_data.read("cells")
-    with pytest.raises(ValueError, match="name is 'cells'"):
-        real_data.pictures("cells", [])
     with pytest.raises(FileNotFoundError, match="real_data nuclei"):
         real_data.read("nuclei", tmp_path)
     assert real_data.main(["cells"]) == 1 and "name is 'cells'" in capsys.readouterr().err
@@ -248,7 +219,7 @@ def test_streets_agree_with_the_cards():
     for name, net in found["nets"].items():
         card = checkpoints.card(recipes.get(name))
         assert net["digest"] == card["digest"], (
-            f"{name}: measure it again: python -m course_lib.chapters.ch09_real_data.real_data camvid"
+            f"{name}: measure it again: python -m course_lib.chapters.ch09_one_real_case.real_data camvid"
         )
         assert net["mean_iou"] == pytest.approx(card["val"]["mean_iou"], abs=2e-4)
         matrix = np.array(net["confusion"])
@@ -256,23 +227,18 @@ def test_streets_agree_with_the_cards():
         assert len(net["pictures"]) == found["pictures"]["val"]
 
 
-def test_what_the_answers_would_be_if_the_habit_were_known():
+def test_the_score_if_the_convention_were_known():
     """Three pictures, of which the second is wide; by hand."""
     thresholds = len(real_data.HABITS)
     counts = np.zeros((3, 1 + thresholds, 2, 3), int)
     counts[..., 0], counts[..., 2] = 1, 3  # one of four found, whatever the threshold …
     counts[1, 1 + 2, 1] = 4, 0, 0  # … but all of the wide ones at the third one, at IoU 0.75
     counts[[0, 2], 1 + 5, 1] = 3, 0, 1
-    known = np.zeros((thresholds, 2, 3), int)
-    known[..., 2] = 4
-    known[4, 1] = 1, 0, 3  # in train, what is picked does best at the fifth threshold …
-    counts[:, 1 + 4, 1] = 2, 0, 2  # … where of each picture two of four are found
-    found = real_data._habits(counts, np.array([False, True, False]), np.array([True, True, False]), known)
+    found = real_data._habits(counts, np.array([False, True, False]))
     assert found["wide"]["pictures"] == 1 and found["others"]["pictures"] == 2
     assert found["wide"]["best"] == real_data.HABITS[2] and found["others"]["best"] == real_data.HABITS[5]
     assert found["wide"]["chosen"] == {"ap_50": 0.25, "ap_75": 0.25}
     assert found["others"]["ap_75"][5] == 0.75 and found["others"]["ap_75"][4] == 0.5
-    assert found["guessed"] == {"ap_50": 3 / 12, "ap_75": (2 + 2 + 1) / 12, "threshold": real_data.HABITS[4]}
     assert found["told"] == {"ap_50": 3 / 12, "ap_75": 10 / 12}
 
 
@@ -285,102 +251,32 @@ def test_pooled_scores_by_hand():
     assert found["ap_50"]["low"] == 0.5 and found["ap_50"]["high"] == 1
 
 
-def test_the_look_of_a_picture_knows_nothing_of_its_exposure_but_the_grey_does():
-    rng = np.random.default_rng(0)
-    image = 0.2 + 0.4 * gaussian_filter(rng.random((64, 80)), 2)
-    seen, brighter = real_data.look(image), real_data.look(1.5 * image)
-    assert seen.shape == (28,) and np.isfinite(seen).all()
-    np.testing.assert_allclose(brighter[:13], 1.5 * seen[:13])
-    np.testing.assert_allclose(brighter[13:], seen[13:], rtol=1e-6)
-    # Sharper: more of the power in the fine rings, steeper edges.
-    sharper = real_data.look(0.2 + 0.4 * gaussian_filter(rng.random((64, 80)), 0.5))
-    assert sharper[-1] > seen[-1] + 1 and (sharper[13:18] > seen[13:18]).all()
-    assert np.isfinite(real_data.look(np.full((32, 32), 0.1))).all()
-
-
-def test_a_habit_that_shows_is_recognised_and_one_that_does_not_is_not():
-    rng = np.random.default_rng(1)
-    wide = np.arange(40) % 2 == 0
-    images = [gaussian_filter(rng.random((48, 48)), 1.5 if one else 0.8) for one in wide]
-    shows, picked, _ = real_data.habit_by_look(images, wide, trees=30, draws=200)
-    assert shows["pictures"] == 40 and shows["wide"] == shows["picked"] == shows["picked_right"] == 20
-    assert shows["auc"] == 1 and (picked == wide).all() and "new" not in shows
-    new = [gaussian_filter(rng.random((48, 48)), sigma) for sigma in (0.8, 1.5, 0.8)]
-    again, _, picked = real_data.habit_by_look(images, wide, new, [False, True, False], trees=30, draws=20)
-    assert again["new"] == {"pictures": 3, "wide": 1, "picked": 1, "picked_right": 1, "auc": 1}
-    assert picked.tolist() == [False, True, False]
-    hidden, *_ = real_data.habit_by_look(images, rng.permutation(wide), trees=30, draws=200)
-    assert hidden["low"] < 0.5 < hidden["high"] and hidden["low"] <= hidden["auc"] <= hidden["high"]
-    with pytest.raises(ValueError, match="wide has 40 answers for 40 pictures, 3 of them True"):
-        real_data.habit_by_look(images, np.arange(40) < 3)
-    with pytest.raises(ValueError, match="wide has 39 answers for 40 pictures"):
-        real_data.habit_by_look(images, wide[1:])
-
-
-# Beside another method ----------------------------------------------------------------------------------------
-
-
-@pytest.fixture(scope="module")
-def beside_stardist():
-    """tools/stardist_nuclei.py, which is no part of a package."""
-    path = NOTEBOOK.parents[1] / "tools" / "stardist_nuclei.py"
-    spec = importlib.util.spec_from_file_location("stardist_nuclei", path)
-    module = importlib.util.module_from_spec(spec)
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(sys, "path", list(sys.path))
-        spec.loader.exec_module(module)
-    return module
-
-
-def test_another_method_is_reported_as_the_course_s_net_is(beside_stardist):
-    truth = np.zeros((20, 30), int)
-    truth[2:8, 2:8], truth[12:18, 2:8], truth[2:8, 20:26] = 1, 2, 3
-    answer = np.zeros_like(truth)
-    answer[2:8, 2:8], answer[12:18, 2:6] = 1, 2  # one exact, one at IoU 2/3, one missed
-    report = beside_stardist.report(["a", "b"], [truth, truth], [answer, truth])
-    assert report["pictures"] == [
-        {"name": "a", "nuclei": 3, "found": 2, "right_50": 2, "right_75": 1},
-        {"name": "b", "nuclei": 3, "found": 3, "right_50": 3, "right_75": 3},
-    ]
-    assert report["scores"]["ap_50"]["pooled"] == 5 / 6 and report["scores"]["ap_75"]["pooled"] == 4 / 7
-
-
-def test_the_other_method_s_rate_falls_and_its_labels_move_with_the_picture(beside_stardist):
-    rates = [beside_stardist.rate(epoch, 40) for epoch in range(40)]
-    assert rates == sorted(rates, reverse=True)
-    assert 0.99 < rates[0] / beside_stardist.RATE <= 1 and 0.01 < rates[-1] / beside_stardist.RATE < 0.02
-    labels = np.arange(48).reshape(6, 8)
-    for seed in range(8):
-        image, moved = beside_stardist.augmented(labels.astype(float), labels, np.random.default_rng(seed))
-        assert image.shape == moved.shape and sorted(moved.ravel()) == list(range(48))
-        assert np.corrcoef(image.ravel(), moved.ravel())[0, 1] > 0.999
-
-
-def test_without_the_other_method_one_is_told_how_to_get_it(beside_stardist, monkeypatch, capsys, tmp_path):
-    with pytest.raises(FileNotFoundError, match="with the data here: python tools/stardist_nuclei.py"):
-        real_data.read("nuclei-stardist", tmp_path)
-    monkeypatch.setitem(sys.modules, "stardist", None)
-    assert beside_stardist.main([]) == 1
-    said = capsys.readouterr().err
-    assert "stardist is not installed" in said and "pip install" in said and "Traceback" not in said
-
-
-def test_the_other_method_was_measured_on_the_same_pictures():
-    ours, theirs = real_data.read("nuclei"), real_data.read("nuclei-stardist")
-    assert [(row["name"], row["nuclei"]) for row in ours["pictures"]] == [
-        (row["name"], row["nuclei"]) for row in theirs["pictures"]
-    ]
-    for found in (ours, theirs):
-        for key in ("50", "75"):
-            right = sum(row[f"right_{key}"] for row in found["pictures"])
-            either = sum(row["nuclei"] + row["found"] for row in found["pictures"]) - right
-            assert right / either == pytest.approx(found["scores"][f"ap_{key}"]["pooled"], abs=1e-5)
-    seen, right = ours["in_train"]["pictures"], sum(ours["in_train"]["pictures"]["right_75"])
+def test_the_nuclei_add_up():
+    found = real_data.read("nuclei")
+    seen, right = found["in_train"]["pictures"], sum(found["in_train"]["pictures"]["right_75"])
     in_train = right / (sum(seen["nuclei"]) + sum(seen["found"]) - right)
-    assert in_train == pytest.approx(ours["in_train"]["scores"]["ap_75"]["pooled"], abs=1e-5)
-    groups = ours["habits"]
-    assert groups["wide"]["pictures"] + groups["others"]["pictures"] == len(ours["pictures"])
-    assert groups["told"]["ap_75"] >= ours["scores"]["ap_75"]["pooled"]
+    assert in_train == pytest.approx(found["in_train"]["scores"]["ap_75"]["pooled"], abs=1e-5)
+    groups = found["habits"]
+    assert groups["wide"]["pictures"] + groups["others"]["pictures"] == len(found["pictures"])
+    assert groups["told"]["ap_75"] >= found["scores"]["ap_75"]["pooled"]
+
+
+def test_the_source_that_was_held_out_is_in_no_other_split():
+    found, card = real_data.read("by-source"), checkpoints.card(recipes.NUCLEI_BY_SOURCE)
+    assert found["digest"] == card["digest"] == recipes.NUCLEI_BY_SOURCE.digest
+    held = "520 × 696"
+    kinds = {split: {row["kind"] for row in found[split]["pictures"]} for split in ("val", "test")}
+    assert kinds["test"] == {held} and held not in kinds["val"]
+    counts = real_data.read("nuclei")["kinds"]
+    others = [one for kind, one in counts.items() if kind != held]
+    assert found["train"]["images"] == sum(one["train"]["pictures"] for one in others)
+    assert found["test"] == found["test"] | {
+        "images": counts[held]["train"]["pictures"],
+        "nuclei": counts[held]["train"]["nuclei"],
+    }
+    for name in ("ap_50", "ap_75", "count_error"):
+        score = found["val"][name] if name == "count_error" else found["val"]["scores"][name]["pooled"]
+        assert score == pytest.approx(card["val"][name], abs=1e-4)
 
 
 # With the data ------------------------------------------------------------------------------------------------
@@ -398,13 +294,10 @@ def archives(request, tmp_path_factory):
 
 def test_slices_of_membranes_measured_again(archives):
     found = real_data.read("membranes")
-    (first, second), word = real_data.pictures("membranes", ["20", "21"])
-    assert word == ""
+    first, second = [sample for sample in datasets.membranes("val") if sample.name in ("20", "21")]
     assert [row["membrane"] for row in found["slices"] if row["name"] in ("20", "21")] == pytest.approx(
         [(sample.semantic == 0).mean() for sample in (first, second)], abs=1e-5
     )
-    with pytest.raises(ValueError, match="membranes val has no picture '3'"):
-        real_data.pictures("membranes", ["3"])
 
 
 def test_drives_of_the_streets_measured_again(archives):
@@ -439,17 +332,3 @@ def test_a_picture_of_nuclei_measured_again(archives, tmp_path):
     assert again["ap_75"] == pytest.approx(row["ap_75"], abs=0.06)
     assert again["area"] == pytest.approx(row["area"], abs=0.02)
     assert again["contrast"] == pytest.approx(row["contrast"], abs=1e-4)
-
-
-# The notebook -------------------------------------------------------------------------------------------------
-
-
-def test_the_committed_notebook_was_run_without_the_data():
-    """So that no picture of a downloaded set is in it."""
-    notebook = json.loads(NOTEBOOK.read_text(encoding="utf-8"))
-    first = next(cell for cell in notebook["cells"] if cell["cell_type"] == "code")
-    said = "".join("".join(output.get("text", "")) for output in first["outputs"])
-    for name in real_data.MEASURES:
-        assert f"{name:<10} not here" in said, (
-            f"{name} was here when 09 was run; run it with COURSE_DATA= and COURSE_CACHE=an empty folder"
-        )

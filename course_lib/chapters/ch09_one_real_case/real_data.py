@@ -1,12 +1,12 @@
-"""Chapter 9: the three real sets as numbers, so that the notebook has something to show where the data is not.
+"""Chapters 9 and 9c: the three real sets as numbers, so that the notebooks have something to show where the data is not.
 
-What a look at each set says of its classes, its sizes, its splits, and of the errors of the nets that the course trained on
-it: by class, by size, and picture by picture. Numbers and names of pictures only; no pixel of a set is kept. The results
-lie in `data/results/real-data/`, a file for each set, made by
+The classes, sizes and splits of each set, and the errors of the networks that the course trained on it: by class, by size,
+and image by image. Numbers and names of images only; no pixel of a set is kept. The results lie in
+`data/results/real-data/`, a file for each, made by
 
-    python -m course_lib.chapters.ch09_real_data.real_data membranes nuclei camvid
+    python -m course_lib.chapters.ch09_one_real_case.real_data membranes nuclei camvid by-source
 
-which measures those that are named, or all that are here.
+which measures those that are named, or all whose data is here.
 """
 
 from __future__ import annotations
@@ -19,8 +19,6 @@ from typing import Any
 
 import numpy as np
 from scipy import ndimage
-from scipy.spatial import cKDTree
-from skimage.draw import polygon
 from skimage.transform import resize
 
 from course_lib import checkpoints, datasets, hardware, recipes
@@ -36,15 +34,10 @@ STREETS = ("unet-camvid-small", "fcn8-camvid-small", "deeplab-camvid-small")
 """The recipes that are compared on CamVid."""
 COUNTABLE = ("pole", "sign", "car", "pedestrian", "cyclist")
 """Classes of CamVid of which a connected piece is a thing, or nearly."""
-OTHER = "nuclei-stardist"
-"""StarDist's answers on the nuclei: version and settings, `chosen` thresholds, `scores` as those of the nuclei, and of each
-of the same `pictures` of val `name`, `nuclei`, `found`, `right_50`, `right_75`."""
 MOST_SIMILAR = 0.95
 """Correlation of two thumbnails from which two pictures are called twins."""
 WIDE = 0.75
 """Bright share (`bright_share`) below which a picture's labels are called wide."""
-CROWDED = 20
-"""Nuclei from which a picture of the commonest kind is among those of which `habit_by_look` asks: the wide ones all are."""
 HABITS = (0.03, 0.06, 0.1, 0.15, 0.2, 0.25, 0.3, 0.35, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9)
 """Mask thresholds at which the answers on the nuclei are read off once more."""
 
@@ -57,18 +50,19 @@ def here() -> tuple[str, ...]:
 
 
 def read(name: str, folder: Path | None = None) -> dict[str, Any]:
-    """What was measured on a set, or of it by a method of others (`OTHER`, which `tools/stardist_nuclei.py` measures).
+    """What was measured: one of `MEASURES`.
 
     Raises:
         ValueError: if there is no such set.
         FileNotFoundError: if it has not been measured; the message says how to.
     """
-    if name not in (*MEASURES, OTHER):
-        raise ValueError(f"name is {name!r}; it must be one of {', '.join((*MEASURES, OTHER))}.")
+    if name not in MEASURES:
+        raise ValueError(f"name is {name!r}; it must be one of {', '.join(MEASURES)}.")
     path = (folder or FOLDER) / f"{name}.json"
     if not path.is_file():
-        command = f"-m {__spec__.name} {name}" if name in MEASURES else "tools/stardist_nuclei.py"
-        raise FileNotFoundError(f"{name} has not been measured; with the data here: python {command}")
+        raise FileNotFoundError(
+            f"{name} has not been measured; with the data here: python -m {__spec__.name} {name}"
+        )
     return json.loads(path.read_text(encoding="utf8"))
 
 
@@ -85,134 +79,6 @@ def measure(name: str, progress: Progress = print, folder: Path | None = None) -
     content = rounded(MEASURES[name](progress)) | {"device": hardware.describe()}
     write_json((folder or FOLDER) / f"{name}.json", content)
     return content
-
-
-# Pictures to look at ------------------------------------------------------------------------------------------
-
-
-def pictures(name: str, wanted: Sequence[str], split: str = "val") -> tuple[list[Sample], str]:
-    """Pictures of a set by their names where it is here; drawn ones in their place where it is not.
-
-    Args:
-        name: `"membranes"`, `"nuclei"` or `"camvid"` (at half size).
-        wanted: names of samples.
-        split: in which they are.
-
-    Returns:
-        The samples in that order, and a word for titles: `""`, or `"drawn: "` for the stand-ins, which are as many, of one
-        size, have the set's classes, and are not to be taken for it.
-
-    Raises:
-        ValueError: if there is no such set, or it has no picture of a name.
-    """
-    if name not in MEASURES:
-        raise ValueError(f"name is {name!r}; it must be one of {', '.join(MEASURES)}.")
-    if name not in here():
-        return [_stand_in(name, number) for number in range(len(wanted))], "drawn: "
-    arguments = {"shrink": 2} if name == "camvid" else {}
-    found = {
-        sample.name: sample for sample in getattr(datasets, name)(split, **arguments) if sample.name in wanted
-    }
-    if missing := [one for one in wanted if one not in found]:
-        raise ValueError(f"wanted: {name} {split} has no picture {missing[0]!r}.")
-    return [found[one] for one in wanted], ""
-
-
-def _stand_in(name: str, number: int) -> Sample:
-    if name == "membranes":
-        return drawn_tissue(number)
-    if name == "nuclei":
-        return datasets.cells("val", length=number + 1, size=256, seed=9)[number]
-    return drawn_street(number)
-
-
-def drawn_tissue(seed: int, size: int = 512, cells: int = 140) -> Sample:
-    """Something like a slice of tissue under the electron microscope: cells that fill the plane (Voronoi cells, their walls
-    bent), dark walls between them, grain. For places where the slices are not here."""
-    rng = np.random.default_rng([9, seed])
-    rows, columns = np.mgrid[:size, :size].astype(float)
-    bend = [ndimage.gaussian_filter(rng.normal(size=(size, size)), 12) for _ in range(2)]
-    where = np.stack([rows + 220 * bend[0], columns + 220 * bend[1]], -1)
-    distances, _ = cKDTree(rng.uniform(-20, size + 20, (cells, 2))).query(where, k=2)
-    wall = distances[..., 1] - distances[..., 0] < 5
-    instances, _ = ndimage.label(~wall)
-    grey = np.where(wall, 0.3, 0.68) + 0.6 * ndimage.gaussian_filter(rng.normal(size=(size, size)), 3)
-    grey = ndimage.gaussian_filter(grey, 1) + rng.normal(scale=0.06, size=(size, size))
-    boxes = datasets.boxes_from_instances(instances)
-    return Sample(
-        np.clip(grey, 0, 1).astype(np.float32)[..., None],
-        (~wall).astype(np.int32),
-        instances.astype(np.int32),
-        boxes,
-        np.ones(len(boxes), np.int32),
-        f"drawn-{seed}",
-    )
-
-
-def drawn_street(seed: int, size: tuple[int, int] = (180, 240)) -> Sample:
-    """Something like a street seen from a car, in the classes of CamVid: flat areas in perspective, a few things on them,
-    grain. For places where the pictures are not here."""
-    rng = np.random.default_rng([10, seed])
-    height, width = size
-    semantic = np.zeros(size, np.int32)
-    shade = np.ones(size)
-    horizon, middle = height * rng.uniform(0.42, 0.5), width * rng.uniform(0.42, 0.58)
-
-    def area(kind: str, points: Sequence[tuple[float, float]], brightness: float = 1.0) -> None:
-        """A polygon of (x, y) in pixels; what comes later lies in front."""
-        x, y = np.array(points, float).T
-        inside = polygon(y, x, size)
-        semantic[inside], shade[inside] = datasets.CAMVID_CLASSES.index(kind), brightness
-
-    def thing(kind: str, x: float, foot: float, wide: float, tall: float) -> None:
-        left, right = x - wide / 2, x + wide / 2
-        area(
-            kind,
-            [(left, foot), (left, foot - tall), (right, foot - tall), (right, foot)],
-            rng.uniform(0.6, 1.3),
-        )
-
-    vanishing = (middle, horizon)
-    for edge, sign in ((0, -1), (width, 1)):
-        tops = np.sort(rng.uniform(0.02, 0.75, 3)) * horizon
-        far = middle + sign * width * np.array([0.5, 0.28, 0.12, 0.03])
-        for k, kind in enumerate(rng.permutation(["building", "building", "tree"])):
-            near = edge if k == 0 else far[k]
-            area(
-                kind,
-                [(near, height), (near, tops[k]), (far[k + 1], tops[k]), (far[k + 1], height)],
-                rng.uniform(0.7, 1.2),
-            )
-        area("fence", [(edge, horizon * 1.35), (edge, horizon * 1.15), vanishing], 0.9)
-    area("pavement", [vanishing, (-0.4 * width, height), (1.4 * width, height)])
-    area("road", [vanishing, (-0.05 * width, height), (1.05 * width, height)])
-    for _ in range(rng.integers(2, 5)):
-        near = rng.uniform(0.1, 0.7)  # 0 at the horizon, 1 at the bumper
-        foot = horizon + near * (height - horizon)
-        thing("car", middle + rng.uniform(-0.5, 0.5) * near * width, foot, 55 * near + 6, 32 * near + 4)
-    for kind, wide, tall in (
-        ("pedestrian", 9, 34),
-        ("pole", 2.5, 90),
-        ("cyclist", 12, 36),
-        ("pole", 2.5, 90),
-    ):
-        near = rng.uniform(0.2, 0.6)
-        side, foot = rng.choice([-1, 1]), horizon + near * (height - horizon)
-        x = middle + side * near * width * rng.uniform(0.52, 0.62)
-        thing(kind, x, foot, max(1.2, wide * near * 1.4), tall * near * 1.4)
-        if kind == "pole":
-            thing("sign", x, foot - tall * near * 1.2, 12 * near + 2, 12 * near + 2)
-    colours = np.array(
-        [
-            (0.75, 0.82, 0.9), (0.5, 0.44, 0.4), (0.6, 0.6, 0.62), (0.33, 0.33, 0.36), (0.55, 0.53, 0.52),
-            (0.25, 0.33, 0.2), (0.7, 0.55, 0.2), (0.4, 0.36, 0.3), (0.35, 0.18, 0.2), (0.28, 0.25, 0.33), (0.3, 0.33, 0.42),
-        ]
-    )  # fmt: skip
-    texture = 1 + 0.25 * ndimage.gaussian_filter(rng.normal(size=size), 1.5)
-    picture = colours[semantic] * (shade * texture)[..., None] + rng.normal(scale=0.02, size=(*size, 3))
-    picture = ndimage.gaussian_filter(picture, (0.6, 0.6, 0))
-    image = np.clip(picture, 0, 1).astype(np.float32)
-    return Sample(image, semantic, None, np.zeros((0, 4), np.float32), np.zeros(0, np.int32), f"drawn-{seed}")
 
 
 def rounded(value: Any) -> Any:
@@ -400,9 +266,7 @@ def nuclei(progress: Progress = print) -> dict[str, Any]:
         (`bright` below `WIDE`) and for the others how many there are, AP at 0.5 and 0.75 at each of the `thresholds`, and
         at the one that the card has `chosen`; and `told`: both APs of all pictures together if each of the two groups had
         the threshold of its own highest AP at 0.75. The net is not told which group a picture belongs to, so `told` is no
-        score of it: it says what not knowing costs. `guessed`: both APs if the pictures that `habit_by_look` picks had the
-        `threshold` that has the highest AP at 0.75 over those that it picks in train, and the others the chosen one.
-        `look`: whether a picture's look tells that its labels are wide; see `habit_by_look`.
+        score of it: it says what not knowing costs.
         `sizes`: by diameter: how many, how many found at IoU 0.5 and 0.75 (`found_75_others`: of those in pictures whose
         labels are not wide); `predicted`: how many objects of that size were found in all, and how many of them are true
         at 0.5.
@@ -436,25 +300,15 @@ def nuclei(progress: Progress = print) -> dict[str, Any]:
         counts.append(count)
         rows.append((sample, answer, at))
         read_off.append([count, *(_answer(recipe, sample, one, cut)[2] for cut in cuts)])
-    progress("nuclei: asking whether the look tells how wide the labels are")
-    crowded = {split: _crowded(samples) for split, samples in both.items()}
-    by_look, *picks = habit_by_look(*crowded["train"][1:], *crowded["val"][1:])
-    picked = {
-        name
-        for one, pick in zip(crowded.values(), picks, strict=True)
-        for name in np.array(one[0])[pick].tolist()
-    }
     wide = np.array([row["bright"] for row in pictures]) < WIDE
     progress("nuclei: predicting train")
-    seen, seen_counts, lower = [], [], 0
+    seen, seen_counts = [], []
     for sample in both["train"]:
         one = Segmenter.of(recipe, model).output(sample.image)
         answer, at, count = _answer(recipe, sample, one, card["thresholds"])
         row = _nuclei_row(sample, answer, at)
         seen.append(row)
         seen_counts.append(count)
-        if sample.name in picked:
-            lower = lower + np.array([_answer(recipe, sample, one, cut)[2] for cut in cuts])
     return {
         "digest": recipe.digest,
         "kinds": kinds,
@@ -473,20 +327,9 @@ def nuclei(progress: Progress = print) -> dict[str, Any]:
             "scores": pooled(np.array(seen_counts)),
         },
         "scores": pooled(np.array(counts)),
-        "look": by_look,
-        "habits": _habits(
-            np.array(read_off), wide, np.array([row["name"] in picked for row in pictures]), lower
-        ),
+        "habits": _habits(np.array(read_off), wide),
         **_nuclei_by_size(rows, wide),
     }
-
-
-def _crowded(samples: Sequence[Sample]) -> tuple[list[str], list[np.ndarray], np.ndarray]:
-    """The crowded pictures of the commonest kind, by name, and which of them have wide labels."""
-    crowded = [s for s in samples if s.semantic.shape == (256, 256) and len(s.classes) >= CROWDED]
-    images = [s.image[..., 0] for s in crowded]
-    wide = np.array([bright_share(i, s.instances) for i, s in zip(images, crowded, strict=True)]) < WIDE
-    return [s.name for s in crowded], images, wide
 
 
 def _answer(recipe: recipes.Recipe, sample: Sample, probabilities: np.ndarray, chosen) -> tuple:
@@ -496,12 +339,9 @@ def _answer(recipe: recipes.Recipe, sample: Sample, probabilities: np.ndarray, c
     return answer, at, [(m.true_positives, m.false_positives, m.false_negatives) for m in at.values()]
 
 
-def _habits(counts: np.ndarray, wide: np.ndarray, picked: np.ndarray, known: np.ndarray) -> dict:
-    """From int `(pictures, 1 + thresholds, 2, 3)`, the chosen threshold first; which pictures are wide, and which the trees
-    pick as such; and int `(thresholds, 2, 3)` of the pictures of train that they pick."""
+def _habits(counts: np.ndarray, wide: np.ndarray) -> dict:
+    """From int `(images, 1 + thresholds, 2, 3)`, the chosen threshold first, and which images have wide labels."""
     groups, told = {"thresholds": HABITS}, 0
-    lower = _best(known)
-    guessed = np.where(picked[:, None, None], counts[:, 1 + lower], counts[:, 0]).sum(0)
     for name, mask in (("wide", wide), ("others", ~wide)):
         total = counts[mask].sum(0)
         precision = total[..., 0] / np.maximum(1, total.sum(-1))
@@ -514,11 +354,7 @@ def _habits(counts: np.ndarray, wide: np.ndarray, picked: np.ndarray, known: np.
             "chosen": {"ap_50": precision[0, 0], "ap_75": precision[0, 1]},
             "best": HABITS[best - 1],
         }
-    return groups | {
-        "told": dict(zip(("ap_50", "ap_75"), told[:, 0] / told.sum(-1), strict=True)),
-        "guessed": dict(zip(("ap_50", "ap_75"), guessed[:, 0] / guessed.sum(-1), strict=True))
-        | {"threshold": HABITS[lower]},
-    }
+    return groups | {"told": dict(zip(("ap_50", "ap_75"), told[:, 0] / told.sum(-1), strict=True))}
 
 
 def _best(counts: np.ndarray) -> int:
@@ -611,95 +447,6 @@ def bright_share(image: np.ndarray, instances: np.ndarray, margin: int = 6, leas
     return float(np.median(shares)) if shares else np.nan
 
 
-def look(image: np.ndarray) -> np.ndarray:
-    """What a picture looks like, in numbers that know nothing of its labels.
-
-    Args:
-        image: float `(height, width)`, 0..1.
-
-    Returns:
-        float64 `(28,)`: percentiles of the grey (13); of the stretched picture the steepness of its edges (5 percentiles of
-        Sobel's gradient) and how its power is spread over ten rings of frequency, from coarse to fine (logarithms).
-    """
-    grey = np.percentile(image, (0, 0.1, 1, 5, 10, 25, 50, 75, 90, 95, 99, 99.8, 100))
-    stretched = (image - grey[2]) / max(grey[11] - grey[2], 1 / 255)
-    steep = np.percentile(
-        np.hypot(*(ndimage.sobel(stretched, axis) for axis in (0, 1))), (50, 75, 90, 95, 99)
-    )
-    power = np.abs(np.fft.fft2(stretched - stretched.mean())) ** 2
-    frequency = np.hypot(*np.meshgrid(*(np.fft.fftfreq(side) for side in image.shape), indexing="ij"))
-    rings = [power[(frequency >= low) & (frequency < low + 0.05)].mean() for low in np.arange(0, 0.5, 0.05)]
-    return np.concatenate([grey, steep, np.log(np.array(rings) / (power.mean() + 1e-12) + 1e-9)])
-
-
-def habit_by_look(
-    images: Sequence[np.ndarray],
-    wide: np.ndarray,
-    new_images: Sequence[np.ndarray] = (),
-    new_wide: Sequence[bool] = (),
-    trees: int = 500,
-    draws: int = 2000,
-) -> tuple[dict[str, Any], np.ndarray, np.ndarray]:
-    """How well a picture's look tells whether its labels are drawn wide.
-
-    Extremely randomized trees (Geurts et al. 2006; scikit-learn) on `look`, each picture judged by trees that were grown
-    without it (ten-fold cross-validation), and the area under the ROC curve: the probability that of a wide and another
-    picture, drawn at random, the wide one gets the higher score.
-
-    Args:
-        images: float `(height, width)` each.
-        wide: bool, one for each, at least ten of either sort.
-        new_images, new_wide: others, which trees judge that were grown on all of `images`.
-        trees: how many.
-        draws: of the bootstrap over the pictures.
-
-    Returns:
-        A report; and which of the pictures, and of the new ones, the trees pick: score above 0.5, the share of (weighted)
-        votes for wide, bool. The report has `pictures`, `wide`, `picked`, `picked_right` (how many, and how many of the
-        picked ones are wide), `auc` with its 95 % interval `low`, `high`; 0.5 is chance. With new pictures, `new` has the
-        same of these but for the interval.
-
-    Raises:
-        ValueError: if there are not ten of either sort, or not as many answers as pictures.
-        ModuleNotFoundError: without scikit-learn, which the extra `test` brings.
-    """
-    wide = np.asarray(wide, bool)
-    if len(wide) != len(images) or min(wide.sum(), (~wide).sum()) < 10:
-        raise ValueError(
-            f"wide has {len(wide)} answers for {len(images)} pictures, {wide.sum()} of them True; it must have one for "
-            "each, and ten or more of either sort, one for each fold."
-        )
-    from sklearn.ensemble import ExtraTreesClassifier
-    from sklearn.metrics import roc_auc_score
-    from sklearn.model_selection import StratifiedKFold, cross_val_predict
-
-    forest = ExtraTreesClassifier(trees, min_samples_leaf=2, class_weight="balanced", random_state=0)
-    folds = StratifiedKFold(10, shuffle=True, random_state=0)
-    features = np.array([look(image) for image in images])
-    score = cross_val_predict(forest, features, wide, cv=folds, method="predict_proba")[:, 1]
-    rng = np.random.default_rng(0)
-    drawn = [rng.integers(0, len(wide), len(wide)) for _ in range(draws)]
-    # A draw of one kind alone has no curve.
-    areas = [roc_auc_score(wide[d], score[d]) for d in drawn if 0 < wide[d].sum() < len(d)]
-    low, high = np.quantile(areas, (0.025, 0.975))
-    new_score = np.zeros(0)
-    if len(new_images):
-        new_score = forest.fit(features, wide).predict_proba([look(image) for image in new_images])[:, 1]
-    reports = [
-        {
-            "pictures": len(truth),
-            "wide": int(truth.sum()),
-            "picked": int((values > 0.5).sum()),
-            "picked_right": int(truth[values > 0.5].sum()),
-            "auc": roc_auc_score(truth, values),
-        }
-        for truth, values in ((wide, score), (np.asarray(new_wide, bool), new_score))
-        if len(truth)
-    ]
-    report = reports[0] | {"low": low, "high": high} | ({"new": reports[1]} if len(new_images) else {})
-    return report, score > 0.5, new_score > 0.5
-
-
 def pooled(counts: np.ndarray, draws: int = 2000) -> dict[str, dict[str, float]]:
     """AP over all objects together, its 95 % interval by the bootstrap over pictures, and the mean over the pictures.
 
@@ -755,6 +502,52 @@ def _nuclei_by_size(rows: Sequence[tuple], wide: np.ndarray) -> dict:
             for name, mask in (("touch another", touching), ("stand alone", ~touching))
         },
     }
+
+
+def by_source(progress: Progress = print) -> dict[str, Any]:
+    """Nuclei split by source: `unet-nuclei-by-source` on its validation images, and on the source that was held out.
+
+    This opens the test set. Run it once, when everything is chosen.
+
+    Returns:
+        `digest`; for `train`, `val`, `test` the `images` and `nuclei`; for the last two also `scores` (see `pooled`),
+        `count_error`, `pictures` (a dict for each image, see `nuclei`), `sizes`, `predicted` and `touching`.
+        `seen`: the `scores` of `unet-nuclei`, a larger network that was trained on the images of the test set. No test:
+        it says what a network reaches that knows this source.
+    """
+    recipe = recipes.NUCLEI_BY_SOURCE
+    segmenter = Segmenter.of(recipe)
+    segmenter._take(None)
+    result: dict[str, Any] = {"digest": recipe.digest}
+    for split in ("train", "val", "test"):
+        samples = recipe.data(split)
+        nuclei_of = [len(sample.classes) for sample in samples]
+        result[split] = {"images": len(samples), "nuclei": sum(nuclei_of)}
+        if split == "train":
+            continue
+        progress(f"by-source: predicting {split}")
+        rows, counts, pictures = [], [], []
+        for sample in samples:
+            answer, at, count = _answer(recipe, sample, segmenter.output(sample.image), segmenter.thresholds)
+            rows.append((sample, answer, at))
+            counts.append(count)
+            pictures.append(_nuclei_row(sample, answer, at))
+        wide = np.array([row["bright"] for row in pictures]) < WIDE
+        wrong = sum(abs(row["found"] - row["nuclei"]) for row in pictures)
+        result[split] |= {
+            "scores": pooled(np.array(counts)),
+            "count_error": wrong / sum(nuclei_of),
+            "pictures": pictures,
+            **_nuclei_by_size(rows, wide),
+        }
+    table = read("nuclei")["in_train"]["pictures"]
+    size = recipe.train_data["held_out"]
+    known = np.array([sample.image.shape[:2] == size for sample in datasets.nuclei("train")])
+    nuclei_of, found, *right = (
+        np.array(table[key])[known] for key in ("nuclei", "found", "right_50", "right_75")
+    )
+    seen = np.stack([np.stack([one, found - one, nuclei_of - one], -1) for one in right], 1)
+    return result | {"seen": {"scores": pooled(seen)}}
 
 
 # Streets ------------------------------------------------------------------------------------------------------
@@ -931,12 +724,13 @@ MEASURES: dict[str, Callable[[Progress], dict[str, Any]]] = {
     "membranes": membranes,
     "nuclei": nuclei,
     "camvid": camvid,
+    "by-source": by_source,
 }
 
 
 def main(names: Sequence[str]) -> int:
     """Measure the named sets, or all that are here; the exit status: 1 where one cannot be measured."""
-    chosen = tuple(names) or here()
+    chosen = tuple(names) or tuple(name for name in MEASURES if name in here())
     if not chosen:
         print("None of the real sets is here; fetch one: python -m course_lib data nuclei", file=sys.stderr)
         return 1
