@@ -238,7 +238,7 @@ def test_the_score_if_the_convention_were_known():
     assert found["wide"]["pictures"] == 1 and found["others"]["pictures"] == 2
     assert found["wide"]["best"] == real_data.HABITS[2] and found["others"]["best"] == real_data.HABITS[5]
     assert found["wide"]["chosen"] == {"ap_50": 0.25, "ap_75": 0.25}
-    assert found["others"]["ap_75"][5] == 0.75 and found["others"]["ap_75"][4] == 0.5
+    assert found["others"]["ap_75"][5] == 0.75 and found["others"]["ap_75"][4] == 0.25
     assert found["told"] == {"ap_50": 3 / 12, "ap_75": 10 / 12}
 
 
