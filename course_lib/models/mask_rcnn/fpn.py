@@ -1,7 +1,7 @@
 """Feature pyramid network of Lin et al. (2017), https://arxiv.org/abs/1612.03144.
 
-A backbone's fine maps know where, its coarse maps know what. The pyramid takes what the coarse ones know down to the fine
-ones, so that small objects can be found on fine maps and large ones on coarse maps, all with the same heads.
+A backbone's fine maps know where, its coarse maps know what. The pyramid passes what the coarse maps know down to the fine
+ones, never up. So small objects can be found on fine maps and large ones on coarse maps, all with the same heads.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ def fpn(
         [(24, 32), (12, 16), (6, 8), (3, 4), (2, 2)]
 
     From the coarsest map down: a 1 × 1 convolution brings each map to `filters` channels (`inner_blocks`), the coarser sum
-    is enlarged and added, and a 3 × 3 convolution smooths what comes out (`layer_blocks`). There is no ReLU.
+    is enlarged and added, and a 3 × 3 convolution smooths the sum (`layer_blocks`). There is no ReLU.
 
     Args:
         channels: of the backbone's maps, from the finest.

@@ -1,13 +1,14 @@
-"""The three heads of Mask R-CNN: small networks that read features and answer questions about them.
+"""The three heads of Mask R-CNN: small networks that read features and predict.
 
 - The **RPN head** slides over every level of the pyramid (Ren et al. 2015, https://arxiv.org/abs/1506.01497, section 3.1)
-  and asks of each anchor: is there an object, and how must the anchor move to fit it?
-- The **box head** sees a region cut out to 7 × 7 (Girshick 2015, https://arxiv.org/abs/1504.08083): which class is it, and
-  how must the region move, were it of class 1, 2, …?
-- The **mask head** sees a region cut out to 14 × 14 (He et al. 2017, https://arxiv.org/abs/1703.06870, section 3 and
-  figure 4, right): which of its pixels belong to the object, were it of class 1, 2, …?
+  and predicts for each anchor whether it holds an object, and how it must move to fit it.
+- The **box head** reads a region of 7 × 7 features (Girshick 2015, https://arxiv.org/abs/1504.08083) and predicts its class,
+  and for each class how the region must move.
+- The **mask head** reads a region of 14 × 14 features (He et al. 2017, https://arxiv.org/abs/1703.06870, section 3 and
+  figure 4, right) and predicts for each class which of its pixels belong to the object.
 
-All answer with logits. Layers bear the names of torchvision's modules, `-` in the place of dots.
+All give logits. Layers bear the names of torchvision's modules, `-` in the place of dots. Notebooks 06 and 06b write them again
+in a few lines each.
 """
 
 from __future__ import annotations
@@ -22,12 +23,12 @@ from course_lib.models.backbone import normalization_layer
 def rpn_head(
     channels: int = 256, anchors: int = 3, convolutions: int = 1, prefix: str = "", name: str = "rpn_head"
 ) -> keras.Model:
-    """Two answers for each anchor at each position of a feature map.
+    """Objectness and deltas of each anchor at each location of a feature map.
 
     Args:
         channels: of the map.
-        anchors: anchors at each position.
-        convolutions: 3 × 3 convolutions before the answers: 1 in the papers, 2 in torchvision's weights of 2022.
+        anchors: anchors at each location.
+        convolutions: 3 × 3 convolutions before the outputs: 1 in the papers, 2 in torchvision's weights of 2022.
         prefix: put before the name of every layer.
         name: name of the model.
 
@@ -114,7 +115,7 @@ def mask_head(
 
     Returns:
         A `keras.Model`, regions `(n, pooled, pooled, channels)` in, mask logits `(n, 2 · pooled, 2 · pooled, num_classes)`
-        out. Each class has a sigmoid of its own: the masks don't compete, the box head has already said which class it is.
+        out. Each class has a sigmoid of its own: the masks do not compete, because the box head predicts the class.
     """
     check_counts(num_classes=num_classes, channels=channels, filters=filters)
     features = x = keras.Input((pooled, pooled, channels), name=f"{prefix}mask_regions")
