@@ -1,5 +1,6 @@
 """The committed notebooks, looked at without running them; and that each fault is found."""
 
+import ast
 import copy
 import importlib.util
 import json
@@ -34,6 +35,39 @@ def test_over_four_fifths_of_all_cells_are_compared():
     cells = [cell for path in NOTEBOOKS for cell in tool.code_cells(tool.read(path))]
     compared = sum(map(tool.is_compared, cells))
     assert compared > tool.MIN_COMPARED * len(cells)
+
+
+HIDING = {"01", "02", "05", "07", "08"}
+"""Chapters with a function in a hidden cell that the text calls by hand: to be emptied."""
+
+
+def hidden_functions_in_use(notebook):
+    """The functions that cells tagged `hide-input` define and others call: what a reader runs must stand on the page."""
+    hidden, used = set(), set()
+    for cell in tool.code_cells(notebook):
+        if "%pip" in tool.source(cell):
+            continue
+        nodes = list(ast.walk(ast.parse(tool.source(cell))))
+        if "hide-input" in cell["metadata"].get("tags", []):
+            hidden |= {node.name for node in nodes if isinstance(node, (ast.FunctionDef, ast.ClassDef))}
+        else:
+            used |= {node.id for node in nodes if isinstance(node, ast.Name)}
+    return hidden & used
+
+
+@pytest.mark.parametrize("path", NOTEBOOKS, ids=[path.name for path in NOTEBOOKS])
+def test_no_function_of_the_text_is_hidden(path):
+    if path.name[:2] in HIDING:
+        pytest.skip("still hides some")
+    assert hidden_functions_in_use(tool.read(path)) == set()
+
+
+def test_a_hidden_function_is_found():
+    notebook = good_notebook()
+    notebook["cells"][1]["source"] = ["def draw(): pass\n", "def by_hand(): pass"]
+    notebook["cells"][1]["metadata"]["tags"] = ["hide-input"]
+    notebook["cells"][2]["source"] = ["print(by_hand())"]
+    assert hidden_functions_in_use(notebook) == {"by_hand"}
 
 
 SLIDE = {"slideshow": {"slide_type": "slide"}}

@@ -363,19 +363,29 @@ def test_the_whole_glossary_and_the_confused_terms_are_shown():
     assert "IoU or Dice?" in str(confused)
 
 
+def anchor(terms):
+    return next(term for term in terms if term["term"] == "anchor")
+
+
 @pytest.mark.parametrize(
     ("change", "message"),
     [
         (lambda terms: terms[2].update(term=terms[0]["term"]), "is a name of"),
         (lambda terms: terms.reverse(), "the terms must be sorted"),
         (
-            lambda terms: terms[2].update(see=["nothing"]),
+            lambda terms: anchor(terms).update(see=["nothing"]),
             "anchor: see is 'nothing'; it must be another term",
         ),
-        (lambda terms: terms[2].update(see=["anchor"]), "anchor: see is 'anchor'; it must be another term"),
-        (lambda terms: terms[2].update(means=" "), "anchor: means is ' '; it must be some text"),
-        (lambda terms: terms[2].update(notebook="12"), "anchor: notebook is '12'; it must be one of 00, 01"),
-        (lambda terms: terms[2].update(also=["IoU"]), "is a name of 'anchor' already"),
+        (
+            lambda terms: anchor(terms).update(see=["anchor"]),
+            "anchor: see is 'anchor'; it must be another term",
+        ),
+        (lambda terms: anchor(terms).update(means=" "), "anchor: means is ' '; it must be some text"),
+        (
+            lambda terms: anchor(terms).update(notebook="12"),
+            "anchor: notebook is '12'; it must be one of 00, 01",
+        ),
+        (lambda terms: anchor(terms).update(also=["IoU"]), "is a name of 'anchor' already"),
     ],
 )
 def test_each_fault_of_the_file_is_found_and_named(tmp_path, change, message):

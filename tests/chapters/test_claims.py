@@ -7,10 +7,8 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from course_lib.chapters.ch03_unet_encoder import encoder_decoder
 from course_lib.chapters.ch03_unet_encoder import scenes_networks as networks
 from course_lib.chapters.ch08_losses_and_metrics import great_table
-from course_lib.datasets import scenes
 from course_lib.metrics.boundary import boundary_iou, rim
 from course_lib.models.unet import unet as build_unet
 from course_lib.teaching import discovery, ledger, statistics
@@ -59,103 +57,17 @@ class TestProbe:
         shifted = features.copy()
         shifted[np.arange(3000), labels] += 6
         for x, low, high in ((shifted, 0.98, 1), (features, 0.28, 0.39)):
-            score = encoder_decoder.linear_probe((x[:2000], labels[:2000]), (x[2000:], labels[2000:]), 3)
+            score = networks.linear_probe((x[:2000], labels[:2000]), (x[2000:], labels[2000:]), 3)
             assert low <= score <= high
 
     def test_a_rare_class_counts_as_much_as_a_frequent_one(self):
         rng = np.random.default_rng(1)
         labels = (rng.random(4000) < 0.05).astype(int)
         features = rng.normal(size=(4000, 1)) + 2 * labels[:, None]
-        score = encoder_decoder.linear_probe(
-            (features[:3000], labels[:3000]), (features[3000:], labels[3000:]), 2
-        )
+        score = networks.linear_probe((features[:3000], labels[:3000]), (features[3000:], labels[3000:]), 2)
         assert score == pytest.approx(
             stats.norm.cdf(1), abs=0.07
         )  # the best threshold for equal weights lies halfway
-
-    def test_levels_in_the_order_of_the_picture(self):
-        model = build_unet((16, 16, 1), base_filters=2, depth=2)
-        assert encoder_decoder.level_names(model) == [
-            "encoder_1",
-            "encoder_2",
-            "bottleneck",
-            "decoder_2",
-            "decoder_1",
-        ]
-        sides = [
-            m.shape[1]
-            for m in encoder_decoder.level_features(model, np.zeros((2, 16, 16, 1), "float32")).values()
-        ]
-        assert sides == [16, 8, 4, 8, 16]
-
-    def test_drawn_pixels_answer_the_questions(self):
-        data = scenes("train", length=12, size=64, seed=2)
-        drawn = encoder_decoder._drawn_pixels(data, seed=0)
-        (image, row, column), answer = drawn["what"]
-        for i, r, c, k in zip(image, row, column, answer):
-            assert data[i].semantic[r, c] == k + 1
-        (image, row, column), answer = drawn["where"]
-        for i, r, c, k in zip(image[::37], row[::37], column[::37], answer[::37]):
-            around = data[i].instances[max(0, r - 1) : r + 2, max(0, c - 1) : c + 2]
-            assert data[i].semantic[r, c] > 0
-            if k == 0:
-                assert (around == data[i].instances[r, c]).all()
-            else:
-                assert (around != data[i].instances[r, c]).any()
-
-
-class TestCutSkip:
-    def model(self):
-        keras.utils.set_random_seed(0)
-        model = build_unet((16, 16, 1), 2, base_filters=4, depth=2, normalization="batch")
-        for layer in model.layers:  # statistics that are not the untouched 0 and 1
-            if "norm" in layer.name:
-                layer.moving_mean.assign(np.linspace(-0.5, 0.5, layer.moving_mean.shape[0]))
-        return model
-
-    @pytest.mark.parametrize("level", [1, 2])
-    def test_it_is_the_net_with_the_skips_mean_in_place_of_the_skip(self, level):
-        model = self.model()
-        images = np.random.default_rng(0).random((8, 16, 16, 1), np.float32)
-        cut = encoder_decoder.cut_skip(model, level, images)
-        # The same, built another way: a second net whose skip layer is told the constant.
-        encoder = keras.Model(model.input, model.get_layer(f"encoder_{level}").output)
-        mean = encoder.predict(images, verbose=0).mean((0, 1, 2))
-
-        def replace(layer):
-            return Constant(mean, name=layer.name) if layer.name == f"decoder_{level}_skip" else layer
-
-        twin = keras.models.clone_model(
-            model, clone_function=lambda layer: replace(layer.__class__.from_config(layer.get_config()))
-        )
-        twin.set_weights(model.get_weights())
-        inside = slice(
-            6, -6
-        )  # zero padding meets the constant at the rim, where the cut net has no constant to pad
-        np.testing.assert_allclose(
-            cut.predict(images, verbose=0)[:, inside, inside],
-            twin.predict(images, verbose=0)[:, inside, inside],
-            atol=1e-4,
-        )
-
-    def test_the_original_is_left_alone(self):
-        model = self.model()
-        before = model.get_weights()
-        encoder_decoder.cut_skip(model, 1, np.zeros((1, 16, 16, 1), "float32"))
-        for a, b in zip(before, model.get_weights()):
-            np.testing.assert_array_equal(a, b)
-
-
-class Constant(keras.layers.Layer):
-    """Concatenates a constant in place of its first input."""
-
-    def __init__(self, constant, **arguments):
-        super().__init__(**arguments)
-        self.constant = constant
-
-    def call(self, inputs):
-        constant = keras.ops.zeros_like(inputs[0]) + keras.ops.convert_to_tensor(self.constant)
-        return keras.ops.concatenate([constant, inputs[1]], axis=-1)
 
 
 class TestScenesNetworks:
@@ -194,6 +106,11 @@ class TestScenesNetworks:
             for skip, filters in networks.FILTERS.items()
         }
         assert max(sizes.values()) / min(sizes.values()) < 1.02
+
+    def test_the_shipped_network_passes_the_gate(self):
+        images, labels, _ = networks.scenes("test", 60, 0)
+        found = networks.run_model(networks.shipped(), images).argmax(-1)
+        assert min(networks.class_ious(found, labels)) >= networks.GATE
 
     def test_a_network_below_the_gate_gives_its_place_to_the_next_seed(self):
         good, bad = {"class_iou": [0.9] * 5}, {"class_iou": [0.9] * 4 + [0.4]}

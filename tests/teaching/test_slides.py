@@ -163,6 +163,13 @@ def test_an_image_is_as_large_as_the_notebook_asks(deck_of):
     assert slide.blocks[1].html.endswith(' width="30" height="20" alt="a square.">')
 
 
+def test_the_words_for_an_image_may_lie_in_the_metadata_of_its_cell(deck_of):
+    plot = cell("plot()", "slide", [png()])
+    plot["metadata"]["alt"] = "one square."
+    deck = deck_of(plot, cell("Figure: this is about something else.", "fragment"))
+    assert 'alt="one square."' in deck.slides[0].blocks[1].html and deck.warnings == []
+
+
 def test_an_image_without_words_is_a_warning(deck_of):
     deck = deck_of(cell("plot()", "slide", [png()]), cell("No figure text.", "slide"))
     assert deck.warnings == ["one.ipynb, cell 1: an image without a text 'Figure: …' after it."]

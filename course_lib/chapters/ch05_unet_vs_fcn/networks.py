@@ -24,7 +24,6 @@ from skimage.segmentation import expand_labels
 
 from course_lib import checkpoints, recipes, resources, training
 from course_lib.chapters.ch01_detection_vs_segmentation.detection import must
-from course_lib.chapters.ch03_unet_encoder.encoder_decoder import in_batches
 from course_lib.datasets.augmentation import Augmentation
 from course_lib.datasets.loading import normalize
 from course_lib.datasets.sample import Sample
@@ -33,6 +32,7 @@ from course_lib.metrics import semantic
 from course_lib.metrics.boundary import boundary_f1
 from course_lib.models.predict import softmax
 from course_lib.models.width import nearest_width
+from course_lib.teaching.experiments import run_model
 from course_lib.teaching.ledger import Result, demonstrated, interval, waiting
 
 SEEDS = (0, 1, 2)
@@ -213,7 +213,7 @@ def net_of(net: str) -> tuple[recipes.Recipe, keras.Model]:
 def probabilities(recipe: recipes.Recipe, model: keras.Model, dataset: Sequence[Sample]) -> np.ndarray:
     """Of pictures of one size, float32 `(pictures, height, width, classes)`."""
     images = np.stack([normalize(sample.image, recipe.normalization) for sample in dataset])
-    return softmax(in_batches(model, images)[0])
+    return softmax(run_model(model, images))
 
 
 def found_objects(sample: Sample, mask: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

@@ -7,7 +7,8 @@
 The slide types of the cells say what is a slide, as in JupyterLab: `slide` begins a section, `subslide` the next slide in
 it, `fragment` appears with the next key on the same slide, `-` with the cell before, `notes` is for the speaker and `skip`
 is left out. A code cell tagged `hide-input` shows its output only; the key `c` shows its code. A paragraph that begins with
-"Figure:" is the alternative text of the image before it and is read out instead of shown.
+"Figure:" is the alternative text of the image before it and is read out instead of shown; so is `alt` in the metadata of
+the cell that makes the image.
 """
 
 from __future__ import annotations
@@ -400,11 +401,14 @@ class _Reader:
         return [child for child in soup.children if getattr(child, "name", None)]
 
     def _alternatives(self) -> dict[int, str]:
-        """For the number of each code cell the text that stands for its image: the next paragraph "Figure: …"."""
+        """For the number of each code cell the text that stands for its image: `alt` in the cell's metadata, or else the
+        next paragraph "Figure: …"."""
         found, waiting = {}, []
         for number, cell in enumerate(self.cells, start=1):
             if cell["cell_type"] == "code":
-                if any("image/" in " ".join(output.get("data", {})) for output in cell.get("outputs", [])):
+                if isinstance(text := cell["metadata"].get("alt"), str):
+                    found[number] = text
+                elif any("image/" in " ".join(output.get("data", {})) for output in cell.get("outputs", [])):
                     waiting = [number]
             elif cell["cell_type"] == "markdown" and waiting:
                 for paragraph in re.split(r"\n\s*\n", "".join(cell["source"])):

@@ -408,7 +408,7 @@ def _networks_for_cells() -> dict[str, Any]:
 
     keras.utils.set_random_seed(0)
     untrained, trained = recipes.CELLS.model(), recipes.CELLS.model()
-    checkpoints.load(recipes.CELLS, trained)
+    checkpoints.load(recipes.CELLS, trained, quiet=True)
     return {"untrained": untrained, "trained": trained}
 
 
