@@ -36,14 +36,14 @@ def compose(tmp_path):
 def test_a_deck_fetches_what_its_slides_name(compose):
     deck = compose(
         f"# One\n@title\nBy us{NOTES}---\n# Two *means* two\n$x^2$ grows.\n"
-        f"@figure plot 2\n@code plot 3-4\n@output print 2{NOTES}"
+        f"@figure plot 2 | a dot\n@code plot 3-4\n@output print 2{NOTES}"
     )
     assert deck.title == "One" and composed.problems(deck) == []
     first, second = deck.slides
     assert first.layout == "talk title-slide" and first.begins
     assert [block.kind for block in second.blocks] == ["text", "image", "code", "output"]
     text, image, code, output = (block.html for block in second.blocks)
-    assert second.title == "Two <em>means</em> two" and "<math" in text and 'alt="a square."' in image
+    assert second.title == "Two <em>means</em> two" and "<math" in text and 'alt="a dot"' in image
     assert code.count("\n") == 1 and "    " not in code and output == "<pre>two</pre>"
     assert "Say it." in second.notes[0] and 'class="slide talk"' in page(deck)
 

@@ -4,7 +4,8 @@ A chapter's `slides.md` holds slides with a line `---` between them. A slide is 
 Markdown, and lines that fetch something from the chapter's notebooks by the id of a cell:
 
     # Pooling keeps that a line is there and loses where
-    @figure cell-12             the image of that cell (`@figure cell-12 2`: its second one)
+    @figure cell-12             the image of that cell (`@figure cell-12 2`: its second one), with the notebook's text
+                                "Figure: …" for those who do not see it, or with one of its own: `@figure cell-12 | a cat`
     @code cell-11 3-8           lines 3 to 8 of its code
     @output cell-11             what it printed (lines as for code), or its table
     @widget threshold threshold the widget of that name, with one of its controls, as frames that need no kernel
@@ -27,8 +28,8 @@ from course_lib.teaching import discovery, slides
 from course_lib.teaching.course_map import FOLDER
 from course_lib.teaching.slides import Block, Deck, Slide, SlidesError
 
-MOST_WORDS, MOST_LINES = 40, 8
-"""On a slide: words of text under the title, and lines of code."""
+MOST_WORDS, MOST_LINES, MOST_COLUMNS = 40, 8, 72
+"""On a slide: words of text under the title, lines of code, and letters in a line of code or output."""
 FRAMES = 24
 """Of a widget, at most."""
 COMMANDS = ("title", "divider", "references", "figure", "code", "output", "widget", "notes")
@@ -75,6 +76,10 @@ def problems(deck: Deck) -> list[str]:
         if words > MOST_WORDS and "references-slide" not in slide.layout:
             found.append(f"{where} has {words} words; at most {MOST_WORDS}: {title!r}")
         lines = sum(block.html.count("\n") + 1 for block in slide.blocks if block.kind == "code")
+        widest = max((len(line) for block in slide.blocks if block.kind in ("code", "output")
+                      for line in slides._words(block.html).split("\n")), default=0)  # fmt: skip
+        if widest > MOST_COLUMNS:
+            found.append(f"{where} has a line of {widest} letters; at most {MOST_COLUMNS}: {title!r}")
         if lines > MOST_LINES:
             found.append(f"{where} has {lines} lines of code; at most {MOST_LINES}: {title!r}")
     return found
@@ -121,7 +126,7 @@ class _Composer:
             if not line.startswith("@"):
                 text.append(line)
                 continue
-            command, *words = line[1:].split()
+            command, *words = line[1:].partition("|")[0].split()
             if command not in COMMANDS:
                 raise SlidesError(
                     f"{where}: there is no command @{command}; there are @{', @'.join(COMMANDS)}."
@@ -130,24 +135,25 @@ class _Composer:
                 layout += f" {command}-slide"
                 continue
             flush()
-            blocks.append(self._block(command, words, number, where))
+            blocks.append(self._block(command, words, line.partition("|")[2].strip(), number, where))
         flush()
         begins = number == 1 or "divider" in layout
         shown = [str(piece) for piece in self._markdown(notes, where)] if notes.strip() else []
         return Slide(title, begins, False, "", blocks, notes=shown, cells=[number], layout=layout)
 
-    def _block(self, command: str, words: list[str], number: int, where: str) -> Block:
+    def _block(self, command: str, words: list[str], alternative: str, number: int, where: str) -> Block:
         if command == "widget":
             return Block("frames", _frames(*words[:2]), number)
         if not words or words[0] not in self.cells:
             raise SlidesError(
                 f"{where}: @{command} {' '.join(words)} names no cell of the chapter's notebooks."
             )
-        (cell, alternative), rest = self.cells[words[0]], words[1:]
+        (cell, own), rest = self.cells[words[0]], words[1:]
+        alternative = alternative or own
         if command == "code":
             kept = _lines("".join(cell["source"]).rstrip().splitlines(), rest, where)
             return Block("code", slides._highlighted("\n".join(kept)), number)
-        shown = [slides._output(output, alternative or "") for output in cell.get("outputs", [])]
+        shown = [slides._output(output, alternative) for output in cell.get("outputs", [])]
         wanted = ("image",) if command == "figure" else ("output", "table")
         found = [each for each in shown if each and each[0] in wanted]
         place = int(rest[0]) if command == "figure" and rest else 1
