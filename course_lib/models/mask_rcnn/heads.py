@@ -2,13 +2,13 @@
 
 - The **RPN head** slides over every level of the pyramid (Ren et al. 2015, https://arxiv.org/abs/1506.01497, section 3.1)
   and predicts for each anchor whether it holds an object, and how it must move to fit it.
-- The **box head** reads a region of 7 × 7 features (Girshick 2015, https://arxiv.org/abs/1504.08083) and predicts its class,
-  and for each class how the region must move.
+- The **box head** reads a region of 7 × 7 features (Girshick 2015, https://arxiv.org/abs/1504.08083) and predicts its
+  class, and for each class how the region must move.
 - The **mask head** reads a region of 14 × 14 features (He et al. 2017, https://arxiv.org/abs/1703.06870, section 3 and
   figure 4, right) and predicts for each class which of its pixels belong to the object.
 
-All give logits. Layers bear the names of torchvision's modules, `-` in the place of dots. Notebooks 06 and 06b write them again
-in a few lines each.
+All give logits. Layers bear the names of torchvision's modules, `-` in the place of dots. Notebooks 06 and 06b write them
+again in a few lines each.
 """
 
 from __future__ import annotations
