@@ -9,9 +9,9 @@ import matplotlib.pyplot as plt
 import numpy as np
 import pytest
 
-from course_lib import training
+from course_lib import recipes, training
 from course_lib.chapters.ch06_mask_rcnn_components import figures, roi
-from course_lib.chapters.ch07_mask_rcnn_training_and_limits import limits, objects
+from course_lib.chapters.ch07_mask_rcnn_training_and_limits import comparison, limits
 from course_lib.teaching import course_map
 from course_lib.teaching.ledger import Interval
 
@@ -21,18 +21,18 @@ MAP[1:4, 1:4], MAP[1:4, 4:7], MAP[1:4, 9:11] = 1, 2, 3  # 1 and 2 touch
 
 class TestTallies:
     def test_who_touches(self):
-        assert objects.touching(MAP).tolist() == [True, True, False]
-        assert objects.touching(np.zeros((3, 3), int)).tolist() == []
+        assert comparison.touching(MAP).tolist() == [True, True, False]
+        assert comparison.touching(np.zeros((3, 3), int)).tolist() == []
 
     def test_a_merged_pair_by_hand(self):
         merged = np.where(MAP == 2, 1, MAP)
         merged[MAP == 3] = 2
-        row = objects.tallies(MAP, merged)
+        row = comparison.tallies(MAP, merged)
         # The piece of 18 pixels has an IoU of exactly 0.5 with either object, which is not above it.
         assert row == {
             "true": 3, "found": 2, "hits_50": 1, "hits_75": 1, "touching": 2, "touching_hits": 0,
         }  # fmt: skip
-        scores = objects.figures_of(objects.by_name([row]))
+        scores = comparison.scores_of(comparison.by_name([row]))
         assert scores["ap_50"] == pytest.approx(1 / 4) and scores["count_error"] == pytest.approx(1 / 3)
         assert scores["recall_touching"] == 0 and scores["recall_alone"] == 1
 
@@ -41,11 +41,11 @@ class TestTallies:
         hits = rng.integers(3, 9, 30)
         counts = {}
         for method, more in (("components", 0), ("mask_rcnn", 2)):
-            rows = [objects.tallies(MAP, MAP) for _ in hits]
-            counts[method] = objects.by_name(rows) | {
+            rows = [comparison.tallies(MAP, MAP) for _ in hits]
+            counts[method] = comparison.by_name(rows) | {
                 "touching": np.full(30, 12), "touching_hits": hits + more,
             }  # fmt: skip
-        table = objects.with_intervals(counts)
+        table = comparison.with_intervals(counts)
         mean, low, high = table["gain"]["components"]["recall_touching"]
         assert (
             low == pytest.approx(mean) == pytest.approx(high) == pytest.approx(1 / 6)
@@ -54,22 +54,35 @@ class TestTallies:
         assert low < mean < high
 
 
-class TestComplexity:
-    def test_lines_are_those_that_do_something(self, tmp_path, monkeypatch):
-        (tmp_path / "__init__.py").touch()
-        (tmp_path / "one.py").write_text(
-            '"""A module."""\n\nimport os\n\n\n# why\ndef f(\n    a,\n    b,\n):\n    """Text\n\n    of lines."""\n'
-            "    return a + b\n"
-        )
-        monkeypatch.setattr(objects.course_lib, "__file__", str(tmp_path / "__init__.py"))
-        assert objects.lines_of_code(["one.py"]) == 3
+class TestChoosing:
+    @staticmethod
+    def row(hits):
+        return {"true": 10, "found": 10, "hits_50": hits, "hits_75": hits, "touching": 0, "touching_hits": 0}
 
-    def test_the_files_exist_and_the_detector_s_are_more(self):
-        assert (
-            objects.lines_of_code(objects.LINES["mask_rcnn"])
-            > objects.lines_of_code(objects.LINES["unet"])
-            > 50
-        )
+    def test_a_setting_is_chosen_on_the_images_that_it_is_not_reported_on(self):
+        first = [self.row(hits) for hits in (9, 1, 9, 1)]  # good on images 0 and 2
+        second = [self.row(hits) for hits in (2, 8, 2, 8)]
+        chosen, rows = comparison.cross_fitted([first, second])
+        assert chosen == [1, 0]  # images 0 and 2 are reported with what is best on 1 and 3
+        assert [row["hits_50"] for row in rows] == [2, 1, 2, 1]
+
+    def test_every_method_tries_about_as_many_settings(self):
+        for method in comparison.METHODS.values():
+            recipe = recipes.get(comparison.DETECTOR if method.reading == "objects" else comparison.UNET)
+            settings = [setting for setting, _ in comparison.readings(method, recipe)]
+            assert 15 <= len(settings) <= 20 and settings[0] != settings[-1]
+
+    def test_a_foreground_is_read_as_components_and_cut_by_the_watershed(self):
+        probabilities = np.zeros((24, 40, 3))
+        rows, columns = np.mgrid[:24, :40]
+        disc = lambda x: (rows - 12) ** 2 + (columns - x) ** 2 < 64  # noqa: E731
+        probabilities[..., 0] = ~(disc(12) | disc(26))
+        recipe = recipes.get(comparison.UNET)
+        found = {}
+        for name in ("components", "watershed"):
+            _, read = next(comparison.readings(comparison.METHODS[name], recipe))
+            found[name] = int(read(probabilities).max())
+        assert found == {"components": 1, "watershed": 2}
 
 
 class TestReading:

@@ -5,12 +5,13 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, replace
+from functools import partial
 
 import keras
 import numpy as np
 from scipy import ndimage
 
-from course_lib import checkpoints, recipes
+from course_lib import checkpoints, datasets, recipes, training
 from course_lib.datasets import cells, scenes
 from course_lib.datasets.loading import normalize
 from course_lib.metrics import COCOEvaluator
@@ -376,6 +377,69 @@ def claim_6_3(progress: Callable[[str], None] = print) -> Result:
         table,
         "the U-Net was timed with one view; the accuracy that 2.2 reports takes four",
         8,
+    )
+
+
+# What it takes to train (claim 2.3)
+
+STEP_SIDE, BATCH = 128, 8
+"""Of a training step that is timed: pixels, images."""
+
+
+def steps_to_time(side: int, batch: int) -> dict[str, Callable[[], object]]:
+    """One training step of each network, on the same synthetic cells; both are compiled as Keras does by default."""
+    calls = {}
+    for name, shipped_name in (("unet", UNET), ("mask_rcnn", DETECTOR)):
+        recipe = replace(
+            recipes.get(shipped_name),
+            dataset=datasets.cells,
+            train_data={"length": batch, "size": side, "seed": 1},
+            batch_size=batch,
+            crop=(side, side),
+            sampling="pictures",
+            steps=1,
+        )
+        model = recipe.model(recipe.crop)
+        training.compile_model(model, recipe)
+        images, truth = recipe.batches("train")[0][:2]
+        calls[name] = partial(model.train_on_batch, images, truth)
+    return calls
+
+
+def claim_2_3(progress: Callable[[str], None] = print) -> Result:
+    """Semantic segmentation is simpler, instance segmentation more complex: the networks of claim 2.2, counted and timed.
+
+    The rounds are repetitions in one process on one machine.
+
+    The table:
+        unet, mask_rcnn: `parameters`, `multiply_adds` and `activation_bytes` (one image of `side`²), `train` (seconds per
+            round for a step with `batch` images).
+        ratio: of these numbers, Mask R-CNN over U-Net, one for each round of the timed one; side, batch.
+    """
+    seconds = take_turns(steps_to_time(STEP_SIDE, BATCH), ROUNDS, repeats=1)
+    table: dict = {"side": STEP_SIDE, "batch": BATCH}
+    for name, recipe_name in (("unet", UNET), ("mask_rcnn", DETECTOR)):
+        model, size = recipes.get(recipe_name).model(), (STEP_SIDE, STEP_SIDE)
+        counted = net_costs(model, size) if name == "unet" else detector_costs(model, size)["all"]
+        table[name] = {
+            "parameters": model.count_params(),
+            "multiply_adds": counted["multiply_adds"],
+            "activation_bytes": counted["activation_bytes"],
+            "train": seconds[name],
+        }
+        progress(f"{name}: {table[name]}")
+    table["ratio"] = {
+        row: np.divide(value, table["unet"][row]).tolist() for row, value in table["mask_rcnn"].items()
+    }
+    return waiting(
+        "2.3",
+        "Semantic segmentation is simpler, instance segmentation more complex.",
+        f"time of a training step, {BATCH} images of {STEP_SIDE} × {STEP_SIDE}: Mask R-CNN over U-Net (1: as long)",
+        interval(table["ratio"]["train"]),
+        ROUNDS,
+        table,
+        "the rounds are repetitions in one process on one machine",
+        10,
     )
 
 
