@@ -1,5 +1,8 @@
 """A poster of each network: one page, A3 across, with the drawing of the live model, its numbers and how to read it.
 
+Beside the drawing stand an image, its ground truth, and what a network of this kind that the course trained predicts, with
+the score on its card.
+
 Vector graphics with real text: sharp on a wall, searchable, and read by programs that read aloud. `python -m course_lib
 posters --out DIR` writes them; in a notebook, `poster("unet")` returns the figure, and `architecture.to_svg` of it the
 page as SVG.
@@ -13,6 +16,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from course_lib import __version__
+from course_lib.datasets.errors import DataError
 from course_lib.files import write_atomically
 from course_lib.teaching.drawings import canvas as board
 from course_lib.teaching.drawings import deeplab, fcn, mask_rcnn, to_pdf, to_svg, unet
@@ -28,7 +33,7 @@ class Poster:
     """What stands on a poster beside what is read off the model.
 
     Attributes:
-        title, subtitle: at the top; the subtitle says what the network answers.
+        title, subtitle: at the top; the subtitle says what the network predicts.
         build: makes the network as published.
         image_size: rows and columns of the image, where the network takes any.
         read: makes the plan of `(model, image_size)`.
@@ -38,6 +43,8 @@ class Poster:
         reading: how to read the drawing, a sentence or two each.
         fills: what the ways of filling a block say.
         source: the paper.
+        example: the recipe whose trained network stands beside the drawing.
+        score: the entry of its card that is shown, and what that number is.
     """
 
     title: str
@@ -51,6 +58,8 @@ class Poster:
     reading: tuple[str, ...]
     fills: tuple[tuple[board.Look, str], ...]
     source: str
+    example: str
+    score: tuple[str, str]
 
 
 def poster(name: str, model=None, image_size: tuple[int, int] | None = None):
@@ -73,7 +82,8 @@ def poster(name: str, model=None, image_size: tuple[int, int] | None = None):
     import matplotlib.pyplot as plt
 
     about = _find(name)
-    if model is None:
+    published = model is None
+    if published:
         model, image_size = about.build(), image_size or about.image_size
     plan = about.read(model, image_size)
     numbers = about.numbers(model, plan)
@@ -87,9 +97,10 @@ def poster(name: str, model=None, image_size: tuple[int, int] | None = None):
 
     upper, lower = 1.25, 9.1
     across, down = about.page(plan)
-    scale = min((right - left) / across, (lower - upper) / down)
+    beside = 13.84 if published else right  # where the drawing ends
+    scale = min((beside - left) / across, (lower - upper) / down)
     place = (
-        (width - scale * across) / 2 / width,
+        (left + beside - scale * across) / 2 / width,
         1 - (upper + lower + scale * down) / 2 / height,
         scale * across / width,
         scale * down / height,
@@ -97,7 +108,7 @@ def poster(name: str, model=None, image_size: tuple[int, int] | None = None):
     about.paint(board.Canvas(figure, place, across, down), plan)
 
     page.arrow((left, 9.2), (right, 9.2), line=0.8, head=0)
-    top, line = 9.73, 0.21
+    top, line = 9.72, 0.22
     first, second, third = left, 5.65, 12.6
 
     def say(x: float, y: float, words: str, size: float = 12, **style) -> None:
@@ -120,7 +131,59 @@ def poster(name: str, model=None, image_size: tuple[int, int] | None = None):
         page.block(third, y - 0.15, 0.4, 0.2, look)
         say(third + 0.52, y, words)
     say(left, 11.33, about.source, SMALLEST)
+    say(right, 11.33, f"course_lib {__version__}, MIT licence", SMALLEST, ha="right")
+    if published:
+        _draw_example(figure, page, about, (14.0, right), upper + 0.25)
     return figure
+
+
+def _draw_example(
+    figure, page: board.Canvas, about: Poster, columns: tuple[float, float], top: float
+) -> None:
+    """Image, ground truth and prediction below each other, and the measured score; the score alone without the data."""
+    import numpy as np
+
+    from course_lib import checkpoints, plot, recipes, segmenter
+
+    recipe = recipes.get(about.example)
+    (left, right), (key, what) = columns, about.score
+    width = right - left
+    try:
+        sample = recipe.data("val")[0]
+    except DataError:
+        shown = {}
+    else:
+        predicted = segmenter.load(recipe).predict(sample.image)
+        truth = sample.semantic if sample.instances is None else sample.instances
+        image = np.repeat(sample.image, 3, -1) if sample.image.shape[-1] == 1 else sample.image
+        if sample.instances is not None:
+            predicted = _numbered_as(truth, predicted)
+        labels = {"ground truth": truth, "prediction": predicted}
+        shown = {"image": image} | {name: plot.colour_labels(some) for name, some in labels.items()}
+    for name, picture in shown.items():
+        high = min(width * picture.shape[0] / picture.shape[1], 1.6)
+        page.text(left, top, name, 12, ha="left", va="bottom")
+        place = (left / PAGE[0], 1 - (top + 0.06 + high) / PAGE[1], width / PAGE[0], high / PAGE[1])
+        axis = figure.add_axes(place)
+        axis.imshow(picture, interpolation="nearest")
+        axis.axis("off")
+        top += high + 0.35
+    top += 0.1
+    page.text(left, top, f"{checkpoints.card(recipe)['val'][key]:.2f}", 26, ha="left", weight="bold")
+    for line, words in enumerate(textwrap.wrap(what, 24) + [f"({about.example})"]):
+        page.text(left, top + 0.4 + 0.2 * line, words, SMALLEST, ha="left")
+
+
+def _numbered_as(truth, predicted):
+    """Instances with the number, hence the colour, of the true object that most of their pixels lie on."""
+    import numpy as np
+
+    matched = np.zeros_like(predicted)
+    for number in range(1, predicted.max() + 1):
+        below = np.bincount(truth[predicted == number])
+        below[:1] = 0
+        matched[predicted == number] = below.argmax() if below.any() else truth.max() + number
+    return matched
 
 
 def write(folder: Path, names: Sequence[str] | None = None) -> Iterator[Path]:
@@ -199,9 +262,9 @@ def _semantic(model, plan, **without) -> list[tuple[str, str]]:
     if image.rows is not None and image.columns is not None:
         work = costs(model, (image.rows, image.columns)).multiply_adds
         rows.append(("multiply-adds", _billions(work)))
-    rows.append(("a logit can depend on", _pixels(model)))
+    rows.append(("receptive field of a logit", _pixels(model)))
     if without:
-        rows.append(("without image pooling on", _pixels(model, **without)))
+        rows.append(("without image pooling", _pixels(model, **without)))
     return rows
 
 
@@ -257,7 +320,7 @@ def _published_mask_rcnn():
 POSTERS = {
     "unet": Poster(
         title="U-Net",
-        subtitle="A class for every pixel, learned from few images: down for what, up for where, across for the detail.",
+        subtitle="A class for every pixel: the encoder finds what, the decoder where, skip connections bring the detail.",
         build=_published_unet,
         image_size=None,
         read=lambda model, _: unet.read_unet(model),
@@ -265,23 +328,28 @@ POSTERS = {
         paint=unet.paint_unet,
         numbers=_semantic,
         reading=(
-            "Left, downwards: what is in the image. Each step halves the side and doubles the channels.",
-            "Right, upwards: where it is. Each step doubles the side again.",
-            "Dashed, across: the left side's detail, joined to the map on the right.",
-            "A convolution without padding loses the outermost pixels: then the answer is smaller than the image.",
+            "Encoder (left, downwards): each step halves the side and doubles the channels.",
+            "Decoder (right, upwards): each step doubles the side again.",
+            "Skip connections (dashed): feature maps of the encoder are concatenated with those of the decoder.",
+            "Convolutions without padding lose the outermost pixels, so the output is smaller than the image.",
         ),
         fills=(
-            (board.DOWN, "encoder, on the way down"),
+            (board.DOWN, "encoder"),
             (board.DEEP, "bottleneck"),
-            (board.UP, "decoder, on the way up"),
+            (board.UP, "decoder"),
             (board.ANSWER, "image and logits"),
         ),
         source="Ronneberger, Fischer, Brox: U-Net: Convolutional Networks for Biomedical Image Segmentation. MICCAI 2015, "
         "arXiv:1505.04597, figure 1.",
+        example="unet-cells",
+        score=(
+            "iou_foreground",
+            "IoU of the foreground on synthetic validation images, by a small U-Net of this course",
+        ),
     ),
     "fcn": Poster(
         title="FCN-8s",
-        subtitle="A class for every pixel, from a classifier: dense layers become convolutions, scores are made dense.",
+        subtitle="A class for every pixel from a classifier: dense layers become convolutions, scores are upsampled.",
         build=_published_fcn,
         image_size=None,
         read=fcn.read_fcn,
@@ -289,23 +357,28 @@ POSTERS = {
         paint=fcn.paint_fcn,
         numbers=_semantic,
         reading=(
-            "Above: a classifier's stages. Its dense layers are convolutions (fc6, fc7), so it answers at every place.",
-            "Dotted: a 1 × 1 convolution turns a map into scores, one a class.",
-            "Below, from right to left: coarse scores made denser; those of finer maps are added, for where things end.",
-            "Added are scores, not features: that is what the U-Net changed.",
+            "Top: the stages of a classifier. Its dense layers are convolutions (fc6, fc7): it predicts at every location.",
+            "Dotted: a 1 × 1 convolution turns a feature map into one score map for each class.",
+            "Bottom, right to left: coarse scores are upsampled; the scores of finer maps, cropped to fit, are added.",
+            "FCN adds scores; U-Net concatenates features.",
         ),
         fills=(
             (board.DOWN, "stages of the classifier"),
             (board.DEEP, "its dense layers, as convolutions"),
-            (board.UP, "scores made denser"),
+            (board.UP, "upsampled scores"),
             (board.ANSWER, "image, scores, logits"),
         ),
         source="Long, Shelhamer, Darrell: Fully Convolutional Networks for Semantic Segmentation. CVPR 2015, "
         "arXiv:1411.4038.",
+        example="fcn8-camvid-small",
+        score=(
+            "mean_iou",
+            "mean IoU on CamVid's validation images, by a small FCN-8s of this course, from scratch",
+        ),
     ),
     "deeplab": Poster(
         title="DeepLabV3+",
-        subtitle="A class for every pixel: kernels with holes see far without halving, an early map gives the boundary.",
+        subtitle="A class for every pixel: dilated kernels see far without halving, an early map sharpens the boundary.",
         build=_published_deeplab,
         image_size=None,
         read=deeplab.read_deeplab,
@@ -313,10 +386,11 @@ POSTERS = {
         paint=deeplab.paint_deeplab,
         numbers=lambda model, plan: _semantic(model, plan, without=["aspp_pool"]),
         reading=(
-            "The backbone leaves its last halvings out. Its kernels are spread in their place (dilation), and see as far.",
-            "ASPP: five looks at one place, from one pixel to the whole image. Dots: the pixels that a kernel reads.",
-            "Dashed: one early map, of few channels, goes past all that.",
-            "The answer is interpolated twice; nothing on the way up is learned but what stands between.",
+            "The backbone omits its last halving. Its last kernels are spread instead (dilation): the same field of view.",
+            "ASPP: five views of one location, from one pixel to the whole image.",
+            "Dashed: an early feature map, reduced to few channels, skips to the decoder.",
+            "Upsampling has no weights; only the convolutions between are learned.",
+            "Drawn with a ResNet-50, without the paper's separable convolutions.",
         ),
         fills=(
             (board.DOWN, "backbone"),
@@ -326,10 +400,15 @@ POSTERS = {
         ),
         source="Chen, Zhu, Papandreou, Schroff, Adam: Encoder-Decoder with Atrous Separable Convolution for Semantic Image "
         "Segmentation. ECCV 2018, arXiv:1802.02611.",
+        example="deeplab-camvid-small",
+        score=(
+            "mean_iou",
+            "mean IoU on CamVid's validation images, by a small DeepLabV3+ of this course, from scratch",
+        ),
     ),
     "mask-rcnn": Poster(
         title="Mask R-CNN",
-        subtitle="A class, a box and a mask for every object: first where one may be, then what it is and which pixels.",
+        subtitle="A class, a box and a mask for every object: propose regions, then classify, refine and segment each.",
         build=_published_mask_rcnn,
         image_size=(800, 1280),
         read=lambda model, image_size: mask_rcnn.read_mask_rcnn(model, image_size or (512, 512)),
@@ -337,19 +416,26 @@ POSTERS = {
         paint=mask_rcnn.paint_mask_rcnn,
         numbers=_instances,
         reading=(
-            "1 describes the image, in pixels of several sizes. 2 says where something may be. 3 cuts it out. "
-            "4 says what it is and moves the box. 5 says which pixels belong to it.",
-            "Hexagons: the losses. They are added up, and all parts learn at the same time.",
-            "4 and 5 see one region at a time: their work grows with the number of regions, that of 1 and 2 does not.",
+            "1 computes features at several resolutions. 2 proposes regions. 3 extracts a fixed-size grid for each. "
+            "4 predicts its class and box, 5 its mask.",
+            "Right of each sum: a 3 × 3 convolution. The image size is an example.",
+            "Hexagons: the five losses. They are added, and all parts learn together.",
+            "The work of 4 and 5 grows with the number of regions.",
+            "91 classes: COCO's numbers up to 90, and background; 364 = 4 × 91.",
         ),
         fills=(
             (board.DOWN, "features"),
-            (board.UP, "pyramid, enlarged"),
+            (board.UP, "pyramid, upsampled"),
             (board.DEEP, "dense layers"),
             (board.ANSWER, "image, mask logits"),
         ),
         source="He, Gkioxari, Dollár, Girshick: Mask R-CNN. ICCV 2017, arXiv:1703.06870. Lin et al.: Feature Pyramid "
         "Networks for Object Detection. CVPR 2017, arXiv:1612.03144.",
+        example="maskrcnn-scenes",
+        score=(
+            "mask_ap",
+            "mask AP as in COCO on synthetic validation scenes, by a small Mask R-CNN of this course",
+        ),
     ),
 }
 """By name: what is drawn, and what stands beside it."""

@@ -193,44 +193,21 @@ def test_a_link_is_the_anchor_that_nbconvert_and_jupyterlab_make():
         assert f'id="{html.escape(anchor, quote=False)}"' in anchored
 
 
-# How sure
-
-
-def test_the_runs_that_find_what_matters_do_so_with_a_probability_of_80_percent():
-    from scipy import stats
-    from statsmodels.stats.power import TTestPower
-
-    found = result(mean=0.3, low=-0.2, high=0.8, repetitions=4)
-    scatter = 0.5 * 4**0.5 / stats.t.ppf(0.975, 3)
-    runs = revision.runs_to_settle(found, 0.2)
-    power = TTestPower()
-    assert power.power(0.2 / scatter, runs, 0.05) >= 0.8 > power.power(0.2 / scatter, runs - 1, 0.05)
-    assert revision.runs_to_settle(result(mean=5, low=4.9, high=5.1), 5) == 3
-    assert revision.runs_to_settle(found, 1e-3, most=1000) is None
-
-
-def test_a_demonstration_has_nothing_to_settle():
-    with pytest.raises(ValueError, match=r"claim 9\.9 has no interval"):
-        revision.runs_to_settle(result(mean=None), 0.1)
-
-
 # The summary
 
 
-def test_the_summary_has_the_seven_topics_and_each_line_claims_of_its_own():
-    assert sorted({claim[0] for claim in DECK.claims}) == list("1234567")
-    assert len(revision.SUMMARY) == 7
-    for number, line in enumerate(revision.SUMMARY, start=1):
-        assert line.claims and set(line.claims) <= set(DECK.claims)
-        assert {claim[0] for claim in line.claims} == {str(number)}
+def test_each_claim_stands_under_its_line_of_the_summary():
+    lines = revision.by_line(ENTRIES)
+    assert [entry.claim for _, of in lines for entry in of] == [entry.claim for entry in ENTRIES]
+    assert [line for line, _ in lines] == list(revision.SUMMARY[: len(lines)]) and len(lines) >= 7
 
 
 def test_each_line_of_the_summary_shows_its_figures_and_where_they_were_made():
     table = revision.summary_table(ENTRIES)
-    page, by_claim = table._repr_html_(), {entry.claim: entry for entry in ENTRIES}
-    for line in revision.SUMMARY:
+    page = table._repr_html_()
+    for line, of in revision.by_line(ENTRIES):
         assert html.escape(line.point) in page and line.point in str(table)
-        for found in (by_claim[claim] for claim in line.claims):
+        for found in of:
             assert html.escape(found.figure) in page and f"{found.claim}  {found.figure}" in str(table)
             if found.place:
                 assert f'href="{html.escape(found.place.link)}"' in page
@@ -259,38 +236,18 @@ def test_every_claim_has_a_tile_with_the_mark_of_its_verdict():
     (axis,) = figure.axes
     words = [text.get_text() for text in axis.texts]
     assert {f"{revision.MARKS[entry.kind]}  {entry.claim}" for entry in ENTRIES} <= set(words)
-    assert [line.topic for line in revision.SUMMARY] == [word for word in words if word[0].isalpha()]
+    topics = [line.topic for line, _ in revision.by_line(ENTRIES)]
+    assert topics == [word for word in words if word[0].isalpha()]
     (legend,) = figure.legends
     assert sum(int(text.get_text().rpartition(" ")[2]) for text in legend.get_texts()) == len(ENTRIES)
 
 
-def made_up_losses():
-    iou = {
-        "good": {"0.3": [0.8, 0.81, 0.79], "0.01": [0.7, 0.71, 0.69]},
-        "worse": {"0.3": [0.79, 0.83, 0.78], "0.01": [0.5, 0.51, 0.49]},
-    }
-    return result(table={"losses": ["worse", "good"], "shares": [0.3, 0.01], "iou": iou, "iou_chosen": iou})
-
-
-def test_a_loss_is_as_far_behind_as_its_seeds_are_and_open_where_they_do_not_tell():
-    gaps = figures.loss_gaps(made_up_losses())
-    assert gaps["good"][0.01].behind == 0 and gaps["good"][0.01].open
-    assert gaps["worse"][0.01].behind == pytest.approx(-0.2) and not gaps["worse"][0.01].open
-    # At 0.3 the means are equal; the first one is called the best, and the other is open.
-    assert gaps["worse"][0.3].behind == pytest.approx(0) and gaps["good"][0.3].open
-    assert gaps["worse"][0.3].mean == pytest.approx(0.8)
-
-
-def test_the_losses_are_drawn_with_the_least_behind_at_the_top():
-    axes = figures.draw_losses(made_up_losses()).axes
-    assert [label.get_text() for label in axes[0].get_yticklabels()] == ["good", "worse"]
-    words = {(text.get_position()): text.get_text() for text in axes[0].texts}
-    assert words[1, 0] == "0.70 best •" and words[1, 1] == "−0.200"
-
-
-def test_a_result_without_a_table_of_losses_is_one_sentence():
-    with pytest.raises(ValueError, match=r"claim 7\.3 has no table of losses with 'iou'; it must be 7\.4"):
-        figures.draw_losses(ledger.read("7.3"))
+def test_a_bar_ends_at_the_effect_that_the_runs_could_have_detected():
+    rows = [one for entry in MEASURED for one in entry.result.comparisons.values() if not one["ratio"]]
+    axis = figures.draw_power(ENTRIES).axes[0]
+    ends = [bar.get_x() + bar.get_width() for bar in axis.patches]
+    assert ends == pytest.approx([max(one["detectable"], 1e-3) for one in rows])
+    assert len(axis.get_yticklabels()) == len(rows)
 
 
 # The glossary

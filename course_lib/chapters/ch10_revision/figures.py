@@ -3,13 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import NamedTuple
-
-import numpy as np
 
 from course_lib.chapters.ch10_revision.revision import MARKS, SUMMARY, Entry
 from course_lib.plot import COLOURS
-from course_lib.teaching.ledger import Result, interval
+from course_lib.teaching.statistics import MARGIN
 
 KIND_COLOURS = {
     "demonstrated": "white",
@@ -73,81 +70,56 @@ def draw_verdicts(entries: Sequence[Entry], width: float = 12.0):
     return figure
 
 
-class Gap(NamedTuple):
-    """How a loss compares with the best one at a fraction of foreground.
-
-    Attributes:
-        mean: its mean IoU over the seeds.
-        behind: mean of its IoU minus that of the loss with the best mean, seed by seed; 0 for that loss itself.
-        open: whether it may be as good: the 95 % interval of that difference contains 0.
-    """
-
-    mean: float
-    behind: float
-    open: bool
-
-
-def loss_gaps(result: Result, measure: str = "iou") -> dict[str, dict[float, Gap]]:
-    """Loss → fraction of foreground → how far it is behind the best one there, from the table of claims 7.4 to 7.6.
+def draw_power(entries: Sequence[Entry], width: float = 12.0):
+    """For each comparison of the ledger the smallest effect that its runs could have detected, and the one they found.
 
     Args:
-        result: of claim 7.4, 7.5 or 7.6, which have one table.
-        measure: `"iou"`, with the threshold 0.5, or `"iou_chosen"`, with one chosen for each network.
-
-    Raises:
-        ValueError: if the result has no such table.
-    """
-    if "losses" not in result.table or measure not in result.table:
-        raise ValueError(
-            f"claim {result.claim} has no table of losses with {measure!r}; it must be 7.4, 7.5 or 7.6, with iou "
-            "or iou_chosen."
-        )
-    gaps: dict[str, dict[float, Gap]] = {name: {} for name in result.table["losses"]}
-    for share in result.table["shares"]:
-        values = {name: np.array(result.table[measure][name][str(share)]) for name in gaps}
-        best = max(values, key=lambda name: values[name].mean())
-        for name in gaps:
-            behind = interval(values[name] - values[best])
-            gaps[name][share] = Gap(float(values[name].mean()), behind.mean, behind.high >= 0)
-    return gaps
-
-
-def draw_losses(result: Result, width: float = 13.0):
-    """How far each loss is behind the best one, over the fraction of foreground, with the threshold 0.5 and a chosen one.
-
-    Pale is the best mean, dark is far behind. A dot marks the losses that the runs have not shown to be worse than the
-    best. They are sorted by how far they are behind in total at the threshold 0.5, the least first.
-
-    Args:
-        result: of claim 7.4, 7.5 or 7.6, which have one table.
+        entries: as `revision.claims_ledger` gives them. Ratios are left out; their effects have another scale.
         width: of the figure in inches.
 
     Returns:
-        The Matplotlib figure.
+        The Matplotlib figure, on a logarithmic axis of sizes of effects: a bar to the smallest effect that is found with a
+        probability of 80 %, a diamond at the effect that was found, and dashed the smallest one that matters.
     """
     import matplotlib.pyplot as plt
 
-    panels = {
-        "threshold 0.5": loss_gaps(result),
-        "threshold chosen for each network": loss_gaps(result, "iou_chosen"),
-    }
-    first, shares = next(iter(panels.values())), result.table["shares"]
-    order = sorted(first, key=lambda name: -sum(gap.behind for gap in first[name].values()))
-    deepest = min(gap.behind for gaps in panels.values() for one in gaps.values() for gap in one.values())
-    figure, axes = plt.subplots(1, 2, figsize=(width, 0.56 * len(order) + 1.6), sharey=True)
-    for axis, (title, gaps) in zip(axes, panels.items(), strict=True):
-        behind = np.array([[gaps[name][share].behind for share in shares] for name in order])
-        # Half as deep again as the deepest: the numbers stay legible on it.
-        image = axis.imshow(-behind, cmap="Oranges", vmin=0, vmax=-1.5 * deepest or 1, aspect="auto")
-        for (row, column), value in np.ndenumerate(behind):
-            gap = gaps[order[row]][shares[column]]
-            words = f"{gap.mean:.2f} best" if value == 0 else f"−{-value:.3f}"
-            axis.text(column, row, words + (" •" if gap.open else ""), ha="center", va="center", fontsize=13)
-        axis.set_xticks(range(len(shares)), [f"{100 * share:g} %" for share in shares])
-        axis.set(title=title, xlabel="foreground (fraction of the pixels)")
-        axis.tick_params(length=0)
-        axis.spines[:].set_visible(False)
-    axes[0].set_yticks(range(len(order)), order)
-    bar = figure.colorbar(image, ax=axes, pad=0.01, fraction=0.03, label="IoU behind the best")
-    bar.ax.set_ylim(0, -deepest or 1)
+    least = 1e-3
+    rows = [
+        (entry.claim, name, one)
+        for entry in entries
+        if entry.result
+        for name, one in entry.result.comparisons.items()
+        if not one["ratio"]
+    ]
+    figure, axis = plt.subplots(figsize=(width, 1.4 + 0.36 * len(rows)))
+    for line, (_, _, one) in enumerate(rows):
+        axis.barh(line, max(one["detectable"] - least, 0), left=least, color="0.85", height=0.7)
+        colour = KIND_COLOURS[one["verdict"]] if one["verdict"] != "undecided" else "0.35"
+        axis.plot(
+            max(abs(one["mean"] - one["null"]), least), line, "D", color=colour, ms=8, zorder=3, clip_on=False
+        )
+    axis.axvline(MARGIN, color="0.3", ls="--", lw=1.5)
+    axis.set(
+        xscale="log", xlim=(least, 1.2), ylim=(len(rows) - 0.5, -0.5), xlabel="size of the effect (fraction)"
+    )
+    axis.set_xticks([0.001, 0.01, MARGIN, 0.1, 1], ["0.001", "0.01", f"{MARGIN:g}", "0.1", "1"])
+    axis.minorticks_off()
+    axis.set_yticks(range(len(rows)), [f"{claim}  {name}" for claim, name, _ in rows])
+    axis.tick_params(axis="y", length=0)
+    verdicts = {one["verdict"]: None for _, _, one in rows}
+    handles = [plt.Rectangle((0, 0), 1, 1, color="0.85", label="too small for these runs")]
+    handles += [
+        plt.Line2D(
+            [],
+            [],
+            marker="D",
+            ls="",
+            ms=8,
+            label=word,
+            color="0.35" if word == "undecided" else KIND_COLOURS[word],
+        )
+        for word in verdicts
+    ]
+    handles.append(plt.Line2D([], [], color="0.3", ls="--", lw=1.5, label="smallest that matters"))
+    figure.legend(handles=handles, loc="outside lower center", ncols=len(handles), fontsize=12)
     return figure

@@ -19,10 +19,8 @@ from pathlib import Path
 from typing import NamedTuple
 from urllib.parse import quote
 
-from scipy import stats
-
 from course_lib.plot import COLOURS
-from course_lib.teaching import course_map, glossary, ledger, questions, statistics
+from course_lib.teaching import course_map, glossary, ledger, questions
 from course_lib.teaching.ledger import Result
 from course_lib.teaching.tables import Table, html_table
 
@@ -186,83 +184,50 @@ def headings(markdown: str) -> list[str]:
     return re.findall(r"^#{1,6}\s+(.+?)\s*$", markdown, re.M)
 
 
-# How sure
-
-
-def runs_to_settle(result: Result, matters: float, most: int = 100_000) -> int | None:
-    """How many repetitions find an effect of a size that matters with a probability of 80 %, were the scatter to stay.
-
-    Something to plan the next experiment by, before it is run; to go on until the interval suits is no experiment. The
-    effect that was measured is not what to plan with: its "observed power" repeats its own p-value.
-
-    Args:
-        result: of an experiment with repetitions.
-        matters: the smallest difference from no effect that would matter.
-        most: where to give up.
-        power: the wanted probability. At 0.5 the half-width of the interval is about as large as the effect.
-
-    Returns:
-        The number of repetitions, at least 3; `None` if it is above `most`.
-
-    Raises:
-        ValueError: if the result has no interval, as a demonstration.
-    """
-    if result.interval is None:
-        raise ValueError(
-            f"claim {result.claim} has no interval; ask for one that was measured with repetitions."
-        )
-    half = (result.interval.high - result.interval.low) / 2
-    scatter = half * result.repetitions**0.5 / stats.t.ppf(0.975, result.repetitions - 1)
-    runs = statistics.runs_needed(matters, scatter) if scatter else 3
-    return runs if runs <= most else None
-
-
 # The summary
 
 
 class Line(NamedTuple):
-    """A line of the summary: topic, what it says, and the claims whose results support it or do not."""
+    """A line of the summary: a topic, and what a textbook says of it in a sentence."""
 
     topic: str
     point: str
-    claims: tuple[str, ...]
 
 
 SUMMARY = (
     Line(
         "Detection or segmentation",
         "A detector predicts a bounding box for each object; segmentation predicts a class for each pixel.",
-        ("1.1", "1.2"),
     ),
     Line(
         "Semantic or instance",
         "Semantic segmentation predicts the class of a pixel; instance segmentation also which object it belongs to.",
-        ("2.1", "2.2"),
     ),
-    Line("U-Net", "An encoder, a decoder, and skip connections between them.", ("3.1", "3.2")),
-    Line(
-        "Encoder and decoder",
-        "The encoder collects features, the decoder brings back the detail.",
-        ("4.1", "4.2", "4.3"),
-    ),
-    Line("U-Net or FCN", "U-Net locates objects better; FCN is the general-purpose network.", ("5.2", "5.3")),
-    Line(
-        "Mask R-CNN",
-        "Detection and a mask for each object in one network, at a price.",
-        ("6.1", "6.2", "6.3"),
-    ),
+    Line("U-Net", "An encoder, a decoder, and skip connections between them; it learns from few images."),
+    Line("Encoder and decoder", "The encoder collects features, the decoder brings back the detail."),
+    Line("U-Net or FCN", "U-Net locates objects better; FCN is the general-purpose network."),
+    Line("Mask R-CNN", "Detection and a mask for each object in one network, at a price."),
     Line(
         "Metrics and losses",
         "IoU, Dice, cross-entropy, focal loss: which one is right depends on the task and on the data.",
-        ("7.2", "7.3", "7.4", "7.5", "7.6"),
     ),
+    Line("Pretrained encoders", "Weights from other images replace many labelled images of one's own."),
 )
-"""The seven topics, one for each first digit of a claim's id."""
+"""The topics; the first digit of a claim's id is the number of its line."""
+
+
+def by_line(entries: Sequence[Entry]) -> list[tuple[Line, list[Entry]]]:
+    """The lines of the summary that have claims, each with its claims in order."""
+    groups = [
+        (line, [entry for entry in entries if entry.claim[0] == str(number)])
+        for number, line in enumerate(SUMMARY, start=1)
+    ]
+    return [(line, of) for line, of in groups if of]
 
 
 SCORES = (
     ("How much of the area is right?", ("IoU", "Dice")),
-    ("Does the outline fit?", ("boundary F1", "boundary IoU", "ASSD")),
+    ("Does the outline fit?", ("NSD", "boundary F1", "boundary IoU", "ASSD")),
     ("Could one stray region do harm?", ("Hausdorff distance", "HD95")),
     ("Is each object found, complete and separate?", ("AP", "panoptic quality")),
     ("Are neighbours separated?", ("Rand score",)),
@@ -310,11 +275,11 @@ def ledger_table(entries: Sequence[Entry]) -> Table:
 
 def summary_table(entries: Sequence[Entry]) -> Table:
     """The summary, to show: for each line its claims, with verdict, number and a link to the section that measured it."""
-    by_claim, rows, text = {entry.claim: entry for entry in entries}, [], []
-    for line in SUMMARY:
+    rows, text = [], []
+    for line, of_line in by_line(entries):
         text += [line.topic, f"    {line.point}"]
         first = f"<b>{html.escape(line.topic)}</b><br>{html.escape(line.point)}"
-        for entry in (by_claim[claim] for claim in line.claims):
+        for entry in of_line:
             effect = entry.result.effect if entry.result else ""
             rows.append(
                 (
