@@ -464,6 +464,43 @@ def probes(
     )
 
 
+def prompted(
+    image: np.ndarray, predict: Callable[[float, float], np.ndarray], row: int = 0, column: int = 0
+) -> Live:
+    """A pixel to choose, by a click or by its row and column; the mask of the object there follows.
+
+    Args:
+        image: `(height, width, 1 or 3)` in 0..1.
+        predict: from x and y in pixels to the probability of each pixel, `(height, width)`.
+        row, column: the pixel at first.
+
+    Raises:
+        ValueError: if the image has another shape, or the pixel lies outside.
+    """
+    from course_lib.teaching.widgets.probes_canvas import click
+    from course_lib.teaching.widgets.prompt_canvas import prompt_answer
+
+    image = np.asarray(image, float)
+    if image.ndim != 3 or image.shape[-1] not in (1, 3):
+        raise ValueError(f"image has shape {image.shape}; give one image (height, width, 1 or 3).")
+    height, width = image.shape[:2]
+    if not (0 <= row < height and 0 <= column < width):
+        raise ValueError(
+            f"row is {row}, column is {column}; they must lie within the image of {height} × {width}."
+        )
+    widgets = _ipywidgets()
+    controls = {
+        "row": widgets.BoundedIntText(value=row, min=0, max=height - 1, **_labelled("row")),
+        "column": widgets.BoundedIntText(value=column, min=0, max=width - 1, **_labelled("column")),
+    }
+    return Live(
+        functools.partial(prompt_answer, image, predict),
+        controls,
+        "An image with a clicked point and the mask found for it, and beside it the probability of each pixel.",
+        click=click(height, width),
+    )
+
+
 def unet_shapes(
     side: int = 572, depth: int = 4, padding: str = "valid", base_filters: int = 64, skip: str = "concat"
 ) -> Live:
