@@ -123,6 +123,13 @@ CHAPTERS = (
     ),
     Chapter("10_revision", "revision", "the summary, each line with its measured number", ("09",), (6, 1)),
     Chapter(
+        "12_pretrained_and_after",
+        "pretrained,\nand after",
+        "trained encoders, queries in place of boxes, prompts in place of classes",
+        ("04", "07"),
+        (5, 0),
+    ),
+    Chapter(
         "A_many_devices",
         "many\ndevices",
         "training on several devices or machines: what is sent, and one command",

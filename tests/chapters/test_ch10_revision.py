@@ -339,8 +339,8 @@ def anchor(terms):
         ),
         (lambda terms: anchor(terms).update(means=" "), "anchor: means is ' '; it must be some text"),
         (
-            lambda terms: anchor(terms).update(notebook="12"),
-            "anchor: notebook is '12'; it must be one of 00, 01",
+            lambda terms: anchor(terms).update(notebook="13"),
+            "anchor: notebook is '13'; it must be one of 00, 01",
         ),
         (lambda terms: anchor(terms).update(also=["IoU"]), "is a name of 'anchor' already"),
     ],

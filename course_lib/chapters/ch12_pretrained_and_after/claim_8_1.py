@@ -207,7 +207,7 @@ def results(contestant: str, images: int) -> dict[int, dict]:
     return {seed: done[key(run)] for seed, run in runs.items() if run and key(run) in done}
 
 
-def result_8_1(progress: Callable[[str], None] = print) -> Result:
+def claim_8_1(progress: Callable[[str], None] = print) -> Result:
     """Frozen and fine-tuned against from scratch, at each number of images."""
     of = {(name, images): results(name, images) for name in RATES for images in sorted(IMAGES)}
     settings: dict[str, list[float]] = {}
