@@ -37,10 +37,6 @@ def test_over_four_fifths_of_all_cells_are_compared():
     assert compared > tool.MIN_COMPARED * len(cells)
 
 
-HIDING = {"07"}
-"""Chapters with a function in a hidden cell that the text calls by hand: to be emptied."""
-
-
 def hidden_functions_in_use(notebook):
     """The functions that cells tagged `hide-input` define and others call: what a reader runs must stand on the page."""
     hidden, used = set(), set()
@@ -57,8 +53,6 @@ def hidden_functions_in_use(notebook):
 
 @pytest.mark.parametrize("path", NOTEBOOKS, ids=[path.name for path in NOTEBOOKS])
 def test_no_function_of_the_text_is_hidden(path):
-    if path.name[:2] in HIDING:
-        pytest.skip("still hides some")
     assert hidden_functions_in_use(tool.read(path)) == set()
 
 
