@@ -168,7 +168,7 @@ def test_the_notebooks_run_whatever_runs_there_are(name, most, runs, monkeypatch
     space = {}
     for cell in cells:
         source = "".join(cell["source"])
-        if cell["cell_type"] == "code" and "widgets." not in source and "quiz(" not in source:
+        if cell["cell_type"] == "code" and not any(word in source for word in ("%pip", "widgets.", "quiz(")):
             exec(source, space)
     said = capsys.readouterr().out
     assert "Traceback" not in said and ("runs are missing" in said or most > 1000)
