@@ -210,6 +210,11 @@ def test_the_anchors_are_those_of_the_library_and_so_is_their_best_iou():
     assert np.allclose(numbers["best"], np.asarray(box_iou(boxes, every)).max(1), atol=1e-6)
 
 
+def test_the_sides_of_the_frames_are_pixels_and_not_exponents():
+    first, *_, last = widgets.anchors().frames("side")
+    assert "anchors of side 4," in first.words and "anchors of side 128," in last.words
+
+
 def test_an_anchor_like_the_object_fits_it_and_one_twice_as_large_reaches_a_quarter():
     boxes = np.array([[48, 48, 80, 80]], float)  # around a position of the map
     image = np.zeros((128, 128, 3))

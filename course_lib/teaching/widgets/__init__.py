@@ -93,6 +93,8 @@ class Live:
         elif isinstance(touched.value, (int, float)):
             count = round((touched.max - touched.min) / touched.step) + 1
             values = [touched.min + number * touched.step for number in range(count)]
+            if hasattr(touched, "base"):  # a slider of a logarithm: its ends and steps are exponents
+                values = [touched.base**value for value in values]
         else:
             raise TypeError(f"{control} has no row of values")
         places = np.unique(np.linspace(0, len(values) - 1, min(most, len(values))).round().astype(int))

@@ -60,14 +60,13 @@ class Canvas:
     ) -> None:
         """A rectangle `x1, y1, x2, y2`: filled, framed on its inside, or both; `dash`: the length of a dash."""
         x1, y1, x2, y2 = edges
-        if x2 <= x1 or y2 <= y1:
+        whole = _scaled((x1, y1, x2, y2), far=1)
+        if whole[2] < whole[0] or whole[3] < whole[1]:  # thinner than a pixel
             return
         if fill:
-            self._draw.rectangle(_scaled((x1, y1, x2, y2), far=1), fill=fill)
+            self._draw.rectangle(whole, fill=fill)
         if edge and not dash:
-            self._draw.rectangle(
-                _scaled((x1, y1, x2, y2), far=1), outline=edge, width=max(round(SCALE * width), 1)
-            )
+            self._draw.rectangle(whole, outline=edge, width=max(round(SCALE * width), 1))
         elif edge:
             self.line([(x1, y1), (x2, y1), (x2, y2), (x1, y2), (x1, y1)], edge, width, dash)
 
