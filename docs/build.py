@@ -81,7 +81,7 @@ def title_of_notebook(path: Path) -> str:
     raise ValueError(f"{path.name}: has no title; begin its first cell with '# '.")
 
 
-def thumbnail(path: Path, target: Path) -> bool:
+def thumbnail(path: Path, target: Path, side: int = 600) -> bool:
     """The richest figure of a notebook's first half as a small PNG; `False` where it has none."""
     figures = []
     for cell in json.loads(path.read_text(encoding="utf8"))["cells"]:
@@ -92,7 +92,7 @@ def thumbnail(path: Path, target: Path) -> bool:
         return False
     richest = max(figures[: len(figures) // 2 + 1], key=len)
     image = Image.open(io.BytesIO(base64.b64decode(richest))).convert("RGB")
-    image.thumbnail((600, 600))
+    image.thumbnail((side, side))
     target.parent.mkdir(parents=True, exist_ok=True)
     image.save(target, optimize=True)
     return True

@@ -14,7 +14,8 @@ from notebooks import ROOT, is_chapter, read, write
 
 REPOSITORY = re.compile(r"[A-Za-z0-9](?:[A-Za-z0-9-]*)/[A-Za-z0-9._-]+")
 LINE = re.compile(r"\n\n(?:\[[^]]+\]\(https://[^)]+\)(?: · )?)+(?=\n|$)")
-ROW = re.compile(
+ROW = re.compile(r"^\|[^\n]*\(notebooks/[\w-]+\.ipynb\)[^\n]*$", re.M)
+NAMED = re.compile(r"(\[[^]]+\]\(notebooks/([\w-]+)\.ipynb\))(?: \(\[Colab\]\([^)]*\)\))?")
     r"^\| (?P<cell>.*?\(notebooks/(?P<name>[\w-]+)\.ipynb\).*?)(?: · \[Colab\]\([^)]*\))? \|", re.M
 )
 
@@ -38,13 +39,13 @@ def in_notebook(first: str, targets: dict[str, str]) -> str:
 
 
 def in_readme(text: str, repository: str, branch: str) -> str:
-    """README with a link to Colab in each row of the table of chapters."""
+    """README with a link to Colab beside each notebook of the table of chapters."""
 
-    def row(found: re.Match) -> str:
-        link = links(repository, branch, found["name"])["Open in Colab"] if repository else ""
-        return f"| {found['cell']}{f' · [Colab]({link})' if link else ''} |"
+    def linked(found: re.Match) -> str:
+        link = links(repository, branch, found[2])["Open in Colab"] if repository else ""
+        return f"{found[1]} ([Colab]({link}))" if link else found[1]
 
-    return ROW.sub(row, text)
+    return ROW.sub(lambda row: NAMED.sub(linked, row[0]), text)
 
 
 def main(arguments: list[str]) -> int:

@@ -1,13 +1,13 @@
-"""Draw the image at the head of README: one photograph as each task sees it, and what two trained networks answer.
+"""Draw README's images: at its head one photograph as each task sees it, in its table a figure of each chapter.
 
-Usage: python tools/hero.py (writes docs/_static/hero.png)
+Usage: python tools/hero.py (writes docs/_static/hero.png and docs/_static/thumbnails/)
 """
 
 import sys
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
-sys.path.insert(0, str(ROOT))
+sys.path[:0] = [str(ROOT), str(ROOT / "docs")]
 
 import matplotlib  # noqa: E402
 
@@ -18,6 +18,7 @@ import matplotlib.pyplot as plt  # noqa: E402
 import numpy as np  # noqa: E402
 
 import course_lib  # noqa: E402
+from build import thumbnail  # noqa: E402
 from course_lib import plot  # noqa: E402
 from course_lib.datasets import cells, collage, scenes  # noqa: E402
 
@@ -68,6 +69,8 @@ def main() -> None:
     path = ROOT / "docs" / "_static" / "hero.png"
     figure.savefig(path, dpi=110, metadata={"Software": None})
     print(f"{path.relative_to(ROOT)}: {path.stat().st_size / 1e6:.1f} MB")
+    for notebook in sorted((ROOT / "notebooks").glob("*.ipynb")):
+        thumbnail(notebook, path.parent / "thumbnails" / f"{notebook.stem}.png", 240)
 
 
 if __name__ == "__main__":
