@@ -16,8 +16,6 @@ REPOSITORY = re.compile(r"[A-Za-z0-9](?:[A-Za-z0-9-]*)/[A-Za-z0-9._-]+")
 LINE = re.compile(r"\n\n(?:\[[^]]+\]\(https://[^)]+\)(?: · )?)+(?=\n|$)")
 ROW = re.compile(r"^\|[^\n]*\(notebooks/[\w-]+\.ipynb\)[^\n]*$", re.M)
 NAMED = re.compile(r"(\[[^]]+\]\(notebooks/([\w-]+)\.ipynb\))(?: \(\[Colab\]\([^)]*\)\))?")
-    r"^\| (?P<cell>.*?\(notebooks/(?P<name>[\w-]+)\.ipynb\).*?)(?: · \[Colab\]\([^)]*\))? \|", re.M
-)
 
 
 def links(repository: str, branch: str, notebook: str) -> dict[str, str]:
