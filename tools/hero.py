@@ -16,9 +16,9 @@ matplotlib.use("Agg")
 import matplotlib.patheffects as effects  # noqa: E402
 import matplotlib.pyplot as plt  # noqa: E402
 import numpy as np  # noqa: E402
+from build import thumbnail  # noqa: E402
 
 import course_lib  # noqa: E402
-from build import thumbnail  # noqa: E402
 from course_lib import plot  # noqa: E402
 from course_lib.datasets import cells, collage, scenes  # noqa: E402
 

@@ -432,7 +432,7 @@ def test_a_drawing_as_svg_is_text_and_always_the_same(models):
     pages = [drawings.to_svg(drawings.draw_unet(models["unet"]), "A U-Net") for _ in range(2)]
     assert pages[0] == pages[1]
     drawn = svg_words(pages[0])
-    for shown in ("64² × 4", "32² × 8", "16² × 16", f"{models['unet'].count_params():,} parameters"):
+    for shown in ("64²\n4", "32²\n8", "16²\n16", f"{models['unet'].count_params():,} parameters"):
         assert shown in drawn
     assert "<image" not in pages[0] and "A U-Net" in pages[0]
 
