@@ -244,7 +244,9 @@ def chapter(first):
         if "| Idle" not in lab.shown("#jp-main-statusbar")[0].text:
             return False
         shown = prompts(lab)  # a folded cell shows none
-        return len(shown) == count and all(one in (None, "", f"[{n}]:") for n, one in enumerate(shown, start=1))
+        return len(shown) == count and all(
+            one in (None, "", f"[{n}]:") for n, one in enumerate(shown, start=1)
+        )
 
     lab.until(f"{count} cells with their numbers", all_run, SECONDS_TO_RUN)
     lab.click(f"{PANEL} jp-button[data-command='docmanager:save']")
