@@ -31,6 +31,12 @@ def test_notebook_is_fit_to_commit(path):
     assert tool.problems(tool.read(path), path.stat().st_size) == []
 
 
+def test_each_chapter_begins_with_the_cell_for_colab_of_this_version():
+    chapters = [path for path in NOTEBOOKS if tool.is_chapter(path)]
+    assert len(chapters) > 10
+    assert [path.name for path in chapters if not tool.has_colab_cell(tool.read(path))] == []
+
+
 def test_over_four_fifths_of_all_cells_are_compared():
     cells = [cell for path in NOTEBOOKS for cell in tool.code_cells(tool.read(path))]
     compared = sum(map(tool.is_compared, cells))
