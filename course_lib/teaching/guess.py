@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import html
 import math
+import re
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -21,6 +22,8 @@ from typing import Any
 
 from course_lib.teaching import progress
 
+RESULT = "Result: "
+"""How the line begins that says a result."""
 LOG_FROM = 100
 """If `high` is this many times `low`, or more, a guess is judged by the factor that it is off, not by the difference."""
 
@@ -72,10 +75,16 @@ class Guess:
         elif not isinstance(value, Real) or not math.isfinite(value):
             raise ValueError(f"value is {value!r}; it must be a finite number, the result of the question.")
         self.result = value if self.choices else float(value)
-        print(f"Result: {self._said(self.result)}")
+        print(f"{RESULT}{self._said(self.result)} ({self.label})")
         if self.answer is not None:
             print(f"Your guess: {self._said(self.answer)}, {self._compared()}")
             progress.guess(self.question, self.score)
+
+    @property
+    def label(self) -> str:
+        """What the result is the result of: the question, without the sentences that lead to it."""
+        sentences = re.split(r"(?<=[.?!]) (?=[A-Z(])", self.question)
+        return next((one for one in reversed(sentences) if one.endswith("?")), sentences[-1])
 
     @property
     def score(self) -> float:

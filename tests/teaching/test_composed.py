@@ -6,12 +6,13 @@ import pytest
 from course_lib.teaching.slides import SlidesError, composed, of_chapter, page
 
 IMAGE = "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR42mNk+M9QDwADhgGAWjR9awAAAABJRU5ErkJggg=="
+LONG = f"Result: 7 (How {'very ' * 15}long is it?)\n"
 NOTES = "\n@notes\nSay it.\n"
 
 
 @pytest.fixture
 def compose(tmp_path):
-    """From the text of a `slides.md` to its deck; the notebook has the cells `plot`, `print` and `bare`."""
+    """From the text of a `slides.md` to its deck; the notebook has the cells `plot`, `print`, `bare` and `guess`."""
     new = nbformat.v4
     picture = new.new_output("display_data", {"image/png": IMAGE})
     cells = [
@@ -21,6 +22,7 @@ def compose(tmp_path):
             "print(1)", id="print", outputs=[new.new_output("stream", text="one\ntwo\nthree\n")]
         ),
         new.new_code_cell("pass", id="bare"),
+        new.new_code_cell("q", id="guess", outputs=[new.new_output("stream", text=LONG)]),
     ]
     notebook = tmp_path / "03_test.ipynb"
     nbformat.write(new.new_notebook(cells=cells), notebook)
@@ -46,6 +48,12 @@ def test_a_deck_fetches_what_its_slides_name(compose):
     assert second.title == "Two <em>means</em> two" and "<math" in text and 'alt="a dot"' in image
     assert code.count("\n") == 1 and "    " not in code and output == "<pre>two</pre>"
     assert "Say it." in second.notes[0] and 'class="slide talk"' in page(deck)
+
+
+def test_a_long_question_after_its_result_is_wrapped(compose):
+    deck = compose(f"# A\n@output guess{NOTES}")
+    assert composed.problems(deck) == []
+    assert deck.slides[0].blocks[0].html.count("\n  ") == 1
 
 
 def test_a_widget_becomes_frames_that_need_no_kernel(compose):

@@ -18,9 +18,23 @@ def test_without_a_guess_the_result_stands_alone(ask, capsys):
     q = ask("How many cells?", low=0, high=40)
     assert capsys.readouterr().out == "Your guess: How many cells? (from 0 to 40)\n"
     q.reveal(31)
-    assert capsys.readouterr().out == "Result: 31\n"
+    assert capsys.readouterr().out == "Result: 31 (How many cells?)\n"
     ask.summary()
     assert capsys.readouterr().out.startswith("1 results, no guess of yours.")
+
+
+@pytest.mark.parametrize(
+    ("question", "label"),
+    [
+        ("Which reason is the most common here?", "Which reason is the most common here?"),
+        ("The byte 200 is there. You add 100. What is it then?", "What is it then?"),
+        ("The AP at IoU 0.5 of the components?", "The AP at IoU 0.5 of the components?"),
+        ("At which place is her face? (1 is the best)", "At which place is her face?"),
+        ("The mask is bytes. The AP of objects …", "The AP of objects …"),
+    ],
+)
+def test_a_result_says_what_it_is_the_result_of(ask, question, label):
+    assert ask(question, low=0, high=9).label == label
 
 
 @pytest.mark.parametrize(
@@ -41,7 +55,7 @@ def test_a_wide_range_is_judged_by_the_factor(ask, capsys):
     q = ask("How many parameters?", low=1e4, high=1e8, answer="1,000,000")
     q.reveal(10_000_000)
     assert capsys.readouterr().out.endswith(
-        "Result: 10,000,000\nYour guess: 1,000,000, too low by a factor of 10.\n"
+        "Result: 10,000,000 (How many parameters?)\nYour guess: 1,000,000, too low by a factor of 10.\n"
     )
     assert q.score == pytest.approx(0.75)
 
@@ -53,7 +67,7 @@ def test_choices_and_the_summary(ask, capsys):
     ask("Never revealed?", low=0, high=1, answer=1)
     ask("Not guessed?", low=0, high=1).reveal(0.5)
     assert "Your guess: b, which is not right." in (said := capsys.readouterr().out)
-    assert "Result: 50%\nYour guess: 30%, 20% too low." in said
+    assert "Result: 50% (Percent?)\nYour guess: 30%, 20% too low." in said
     ask.summary()
     assert capsys.readouterr().out.splitlines() == [
         "You guessed 3 of 4.",

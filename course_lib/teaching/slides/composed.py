@@ -21,11 +21,13 @@ from __future__ import annotations
 import base64
 import html
 import re
+import textwrap
 from functools import cache
 from pathlib import Path
 
 from course_lib.teaching import discovery, slides
 from course_lib.teaching.course_map import FOLDER
+from course_lib.teaching.guess import RESULT
 from course_lib.teaching.slides import Block, Deck, Slide, SlidesError
 
 MOST_WORDS, MOST_LINES, MOST_COLUMNS = 40, 8, 72
@@ -164,9 +166,10 @@ class _Composer:
         kind, content = found[place - 1]
         if kind == "image" and not alternative:
             self.warnings.append(f"{where}: the image of {words[0]} has no text 'Figure: …' after it.")
-        if kind == "output" and rest:
+        if kind == "output":
             inner = re.fullmatch(r"<pre>(.*)</pre>", content, re.S).group(1)
-            content = "<pre>" + "\n".join(_lines(inner.split("\n"), rest, where)) + "</pre>"
+            lines = _lines(inner.split("\n"), rest, where) if rest else inner.split("\n")
+            content = "<pre>" + "\n".join(map(_wrapped, lines)) + "</pre>"
         return Block(kind, content, number)
 
     def _markdown(self, text: str, where: str) -> list:
@@ -193,6 +196,11 @@ def _lines(lines: list[str], rest: list[str], where: str) -> list[str]:
         lines = lines[first - 1 : last]
     indents = [len(line) - len(line.lstrip()) for line in lines if line.strip()]
     return [line[min(indents, default=0) :] for line in lines]
+
+
+def _wrapped(line: str) -> str:
+    """What `guess` prints repeats a question, however long that is."""
+    return textwrap.fill(line, MOST_COLUMNS, subsequent_indent="  ") if line.startswith(RESULT) else line
 
 
 @cache
