@@ -6,6 +6,7 @@
 #   PYTEST_ARGS="…"      more arguments for pytest in the unit and parity tests, such as -k unet
 #   WORKERS=2            how many processes run the tests and the notebooks
 #   BENCH="…"            which timings `make bench` runs, such as unet_step (default: all); BENCH_ARGS="…": arguments for them
+#   OUT=../students      the folder that `make release` writes; it must be new, and not within this one
 #   NB="…"               which notebooks `make notebooks` runs and `make slides` shows (default: all)
 
 .DEFAULT_GOAL := help
@@ -16,7 +17,7 @@ export STAGES PYTEST_ARGS WORKERS BENCH BENCH_ARGS
 # TensorFlow's start-up notes would stand in the notebooks.
 export TF_CPP_MIN_LOG_LEVEL ?= 3
 
-.PHONY: help lab test check notebooks exercises slides site bench constraints setup clean
+.PHONY: help lab test check notebooks exercises release slides site bench constraints setup clean
 
 help:  ## list the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-12s %s\n", $$1, $$2 }' Makefile
@@ -36,6 +37,9 @@ notebooks: setup  ## run the notebooks top to bottom and write their outputs in 
 
 exercises: setup  ## run the solutions, make the exercises from them and run those
 	@PATH="$(CURDIR)/.venv/bin:$$PATH" $(PY) tools/exercises.py make $(NB)
+
+release: setup  ## write the course's folder as students get it, without solutions, tests and grader
+	@$(PY) -m course_lib release $(or $(OUT),../students)
 
 slides: setup  ## write each chapter's slides to slides/, a file each that needs no network
 	@$(PY) -m course_lib slides --out slides $(NB)
