@@ -65,7 +65,7 @@ def _parser() -> argparse.ArgumentParser:
     exam = commands.add_parser(
         "exam", help="write a mixed test on paper, with its marking scheme", description=run_exam.__doc__
     )
-    exam.add_argument("--out", type=Path, required=True, metavar="DIR", help="where the two files go")
+    exam.add_argument("--out", type=Path, required=True, metavar="DIR", help="where the files go")
     exam.add_argument("--questions", type=int, default=30, metavar="N", help="3 minutes each (default: 30)")
     exam.add_argument("--seed", type=int, default=0, metavar="S", help="another one draws another test")
     exam.set_defaults(run=run_exam)
@@ -157,8 +157,8 @@ def run_quiz(options: argparse.Namespace) -> int:
 
 
 def run_exam(options: argparse.Namespace) -> int:
-    """Write a test drawn evenly from all chapters: DIR/test.md for the students, DIR/marking.md with the answers, the
-    points and why each other answer is wrong."""
+    """Write a test drawn evenly from all chapters: DIR/test.html and test.md for the students, DIR/marking.md with the
+    answers, the points and why each other answer is wrong."""
     from course_lib.teaching import lms
 
     written = [str(path) for path in lms.exam(options.out, options.questions, options.seed)]

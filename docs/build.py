@@ -26,7 +26,7 @@ ROOT = DOCS.parent
 sys.path.insert(0, str(ROOT))
 
 from course_lib.datasets import cells  # noqa: E402
-from course_lib.teaching import glossary, ledger, slides  # noqa: E402
+from course_lib.teaching import glossary, ledger, questions, slides  # noqa: E402
 from course_lib.teaching.course_map import CHAPTERS  # noqa: E402
 
 NOTEBOOKS = [(chapter, path) for chapter in CHAPTERS for path in chapter.notebooks()]
@@ -53,6 +53,8 @@ def page_of_notebook(path: Path) -> dict:
             metadata["tags"] = sorted({*metadata.get("tags", []), "hide-input"})
         for output in cell.get("outputs", []):
             output.get("data", {}).pop(LIVE_VIEW, None)
+            for mime in output.get("data", {}).keys() & {"text/html", "application/javascript"}:
+                output["data"][mime] = with_figures("".join(output["data"][mime]))
         if cell["cell_type"] == "markdown":
             source = "".join(cell["source"])
             for found in re.findall(r"(?:^|\n\n)(Figure: .*?)(?=\n\n|$)", source, re.S):
@@ -66,6 +68,18 @@ def page_of_notebook(path: Path) -> dict:
         shown.append(cell)
     notebook["cells"] = shown
     return notebook
+
+
+def with_figures(quiz: str) -> str:
+    """A committed quiz with the figures of its questions, for which it has only the alternative text."""
+    asked = {question.id: question for listed in questions.load().quiz.values() for question in listed}
+    return re.sub(
+        r"<em data-figure='([\w-]+)'>\[(.*?)\]</em>",
+        lambda found: (
+            f"<img src='{questions.data_uri(asked[found[1]])}' alt='{found[2]}' style='max-width: 100%'>"
+        ),
+        quiz,
+    )
 
 
 def on_the_site(text: str) -> str:

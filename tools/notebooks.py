@@ -25,6 +25,7 @@ ENVIRONMENT = {
     "KERAS_BACKEND": "tensorflow",
     "COURSE_TRAIN": "0",
     "COURSE_PROGRESS": "",
+    "COURSE_QUIZ_FIGURES": "0",
     "CUDA_VISIBLE_DEVICES": "-1",
     "TF_CPP_MIN_LOG_LEVEL": "3",
     # Real data is never here, also where it is: none of its images may get into a committed output.

@@ -1,11 +1,12 @@
 """The quiz for a learning platform, and as a test on paper.
 
 Moodle XML, GIFT (Moodle and others) and QTI 1.2 (Canvas, Blackboard). Every choice carries its explanation; each chapter
-is a category, in QTI a bank.
+is a category, in QTI a bank. Figures are in the files; GIFT, which cannot hold one, has their alternative text.
 """
 
 from __future__ import annotations
 
+import base64
 import html
 import io
 import re
@@ -22,6 +23,24 @@ from course_lib.teaching.questions import Question
 TOP = "Image segmentation"
 MINUTES_A_QUESTION = 3
 """Of a test on paper; half as long again as the quickest careful readers take."""
+
+SPECIAL = r"([~=#{}:\\])"
+"""What GIFT takes for a sign of its own."""
+
+PAGE = """<!doctype html>
+<html lang="en"><meta charset="utf-8"><title>Image segmentation: test {seed}</title>
+<style>
+body {{ font: 11pt/1.4 sans-serif; max-width: 17cm; margin: 1cm auto; }}
+.anchor-link {{ display: none; }}
+img {{ max-width: 15cm; display: block; }}
+pre {{ font-size: 10pt; border-left: 2px solid #999; padding-left: 1em; }}
+ul {{ list-style: none; padding-left: 1em; }}
+p, ul, pre {{ break-inside: avoid; }}
+p:has(strong) {{ break-after: avoid; }}
+</style>
+{body}
+</html>
+"""
 
 Chapters = dict[str, Sequence[Question]]
 
@@ -77,7 +96,11 @@ def moodle_xml(chapters: Chapters) -> str:
             kind = "numerical" if question.is_number else "multichoice"
             element = etree.SubElement(quiz, "question", type=kind)
             text(element, "name", f"{question.id} {question.about}")
-            text(element, "questiontext", _html(question.question), format="html")
+            source = f"@@PLUGINFILE@@/{question.id}.png" if question.figure else ""
+            asked = text(element, "questiontext", questions.body(question, source), format="html")
+            if question.figure:
+                file = etree.SubElement(asked, "file", name=f"{question.id}.png", path="/", encoding="base64")
+                file.text = base64.b64encode(question.image()).decode()
             etree.SubElement(element, "defaultgrade").text = "1"
             if not question.is_number:
                 one = sum(choice.right for choice in question.choices) == 1
@@ -104,7 +127,7 @@ def gift(chapters: Chapters) -> str:
     """The quiz in GIFT, a plain text that Moodle and many others import."""
 
     def escaped(text: str) -> str:
-        return re.sub(r"([~=#{}:\\])", r"\\\1", " ".join(text.split()))
+        return re.sub(SPECIAL, r"\\\1", " ".join(text.split()))
 
     parts = []
     for chapter, listed in chapters.items():
@@ -122,7 +145,12 @@ def gift(chapters: Chapters) -> str:
                     lines.append(f"{mark}{escaped(choice.answer)} #{because}")
             answers = "\n".join(lines)
             sign = "#" if question.is_number else ""
-            parts.append(f"::{escaped(question.id)}::{escaped(question.question)} {{{sign}\n{answers}\n}}")
+            asked = escaped(question.question)
+            if question.code or question.figure:
+                # One line, in which \n stands for a new one: the file's own lines lose their indentation.
+                lines = questions.body(question).splitlines()
+                asked = "[html]" + r"\n".join(re.sub(SPECIAL, r"\\\1", line) for line in lines)
+            parts.append(f"::{escaped(question.id)}::{asked} {{{sign}\n{answers}\n}}")
     return "\n\n".join(parts) + "\n"
 
 
@@ -146,6 +174,14 @@ def qti(chapters: Chapters) -> bytes:
             resources, "resource", identifier=f"quiz-{chapter}", type="imsqti_xmlv1p2", href=name
         )
         etree.SubElement(resource, "file", href=name)
+        for question in listed:
+            if question.figure:
+                image = f"images/{question.id}.png"
+                files[image] = question.image()
+                resource = etree.SubElement(
+                    resources, "resource", identifier=f"image-{question.id}", type="webcontent", href=image
+                )
+                etree.SubElement(resource, "file", href=image)
     etree.indent(manifest)
     buffer = io.BytesIO()
     with zipfile.ZipFile(buffer, "w", zipfile.ZIP_DEFLATED) as package:
@@ -167,7 +203,8 @@ def _qti_item(question: Question) -> etree.Element:
     item = etree.Element("item", ident=question.id, title=f"{question.id} {question.about}")
     _field(etree.SubElement(etree.SubElement(item, "itemmetadata"), "qtimetadata"), "question_type", kind)
     shown = etree.SubElement(item, "presentation")
-    _material(shown, question.question)
+    # The sign for the package's own folder, as Canvas reads it.
+    _material(shown, questions.body(question, f"%24IMS-CC-FILEBASE%24/images/{question.id}.png"))
     processing = etree.SubElement(item, "resprocessing")
     etree.SubElement(
         etree.SubElement(processing, "outcomes"), "decvar", maxvalue="100", minvalue="0", varname="SCORE"
@@ -183,7 +220,7 @@ def _qti_item(question: Question) -> etree.Element:
         )
         listed = etree.SubElement(field, "render_choice", shuffle="Yes")
         for number, choice in enumerate(question.choices):
-            _material(etree.SubElement(listed, "response_label", ident=f"c{number}"), choice.answer)
+            _material(etree.SubElement(listed, "response_label", ident=f"c{number}"), _html(choice.answer))
 
     def condition(going_on: bool) -> tuple[etree.Element, etree.Element]:
         found = etree.SubElement(processing, "respcondition", {"continue": "Yes" if going_on else "No"})
@@ -209,7 +246,7 @@ def _qti_item(question: Question) -> etree.Element:
     for number, choice in enumerate(question.choices):
         _material(
             etree.SubElement(etree.SubElement(item, "itemfeedback", ident=f"c{number}_fb"), "flow_mat"),
-            choice.because,
+            _html(choice.because),
         )
     return item
 
@@ -227,9 +264,7 @@ def _field(parent: etree.Element, label: str, entry: str) -> None:
 
 
 def _material(parent: etree.Element, content: str) -> None:
-    etree.SubElement(etree.SubElement(parent, "material"), "mattext", texttype="text/html").text = _html(
-        content
-    )
+    etree.SubElement(etree.SubElement(parent, "material"), "mattext", texttype="text/html").text = content
 
 
 def _html(text: str) -> str:
@@ -241,8 +276,9 @@ def _within(question: Question, right: bool) -> float:
     return question.within if right else min(question.within, 0.005)
 
 
-def exam(folder: Path, count: int = 30, seed: int = 0) -> tuple[Path, Path]:
-    """Write a mixed test on paper: `test.md`, and `marking.md` with the answers, the points and what earns them.
+def exam(folder: Path, count: int = 30, seed: int = 0) -> tuple[Path, Path, Path]:
+    """Write a mixed test on paper: `test.html` to print, `test.md`, and `marking.md` with the answers, the points and what
+    earns them. The figures are in both forms of the test.
 
     Args:
         folder: where they go; it is made.
@@ -252,6 +288,8 @@ def exam(folder: Path, count: int = 30, seed: int = 0) -> tuple[Path, Path]:
     Raises:
         ValueError: if there are not so many questions.
     """
+    from nbconvert.filters import markdown2html
+
     drawn = questions.draw(questions.load().quiz, count, seed)
     points = [
         1 if question.is_number or sum(c.right for c in question.choices) == 1 else 2 for question in drawn
@@ -271,7 +309,10 @@ def exam(folder: Path, count: int = 30, seed: int = 0) -> tuple[Path, Path]:
             if question.is_number
             else "\n".join(f"- ( ) {letter}. {c.answer}" for letter, c in zip(letters, choices, strict=True))
         )
-        test.append(f"**{place}.** {question.question} ({worth} P.)\n\n{listed}")
+        asked = f"**{place}.** {question.question} ({worth} P.)"
+        asked += f"\n\n![{question.figure}][{question.id}]" if question.figure else ""
+        asked += f"\n\n```python\n{question.code}\n```" if question.code else ""
+        test.append(f"{asked}\n\n{listed}")
         if question.is_number:
             key = f"{question.choices[0].answer} (± {question.within:g}): {question.choices[0].because}"
             wrong = [f"{c.answer}: {c.because}" for c in question.choices[1:]]
@@ -282,8 +323,15 @@ def exam(folder: Path, count: int = 30, seed: int = 0) -> tuple[Path, Path]:
         marking.append(
             f"**{place}.** {worth} P., {question.id}. {key}\n\n" + "\n".join(f"- not {w}" for w in wrong)
         )
-    paths = folder / "test.md", folder / "marking.md"
+    # At the end of the file, where they are not in the way of a reader of the Markdown.
+    test += [f"[{question.id}]: {questions.data_uri(question)}" for question in drawn if question.figure]
+    written = "\n\n".join(test) + "\n"
+    contents = {
+        "test.html": PAGE.format(seed=seed, body=markdown2html(written)),
+        "test.md": written,
+        "marking.md": "\n\n".join(marking) + "\n",
+    }
     folder.mkdir(parents=True, exist_ok=True)
-    for path, parts in zip(paths, (test, marking), strict=True):
-        write_atomically(path, "\n\n".join(parts) + "\n")
-    return paths
+    for name, content in contents.items():
+        write_atomically(folder / name, content)
+    return tuple(folder / name for name in contents)

@@ -7,24 +7,34 @@ from the network.
 A chapter's file holds:
 
 - `quiz`: questions with an `id`, what they are about (a `claim` or a `section`), and either `choices`, each with `answer`,
-  `right` and `because`, or a `number` with `value`, `within` and `because`, and the `wrong` numbers that people give;
+  `right` and `because`, or a `number` with `value`, `within` and `because`, and the `wrong` numbers that people give. It
+  may have `code` in Python, and a `figure`: its alternative text, while a function of the chapter's
+  `question_figures.py`, which `FIGURES` names by the question's id, draws it when it is shown or exported;
 - `cards`: an `id`, what they are about, `front`, `back`, and perhaps `result`, the claim whose measured result belongs on
   the back. It is read from `data/results` when the card is shown: no measured number is in the file.
 """
 
 from __future__ import annotations
 
+import base64
 import hashlib
 import html
+import io
 import json
+import os
 import random
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
+from functools import cache
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
 from course_lib.teaching import discovery
+
+CODE_LINES, CODE_WIDTH = 12, 72
+"""How long the code of a question may be, and how wide."""
 
 
 @dataclass(frozen=True)
@@ -47,6 +57,8 @@ class Question:
         choices: the answers to choose from; for a question that asks for a number, the right one first and then those
             that people give wrongly.
         within: how far from the right number an answer may be; 0 for a question with choices.
+        code: Python to read, or empty.
+        figure: what is seen in the question's figure, for those who do not see it; empty where it has none.
     """
 
     id: str
@@ -54,10 +66,22 @@ class Question:
     question: str
     choices: tuple[Choice, ...]
     within: float = 0.0
+    code: str = ""
+    figure: str = ""
 
     @property
     def is_number(self) -> bool:
         return self.within > 0
+
+    def image(self) -> bytes:
+        """The figure as a PNG, about 960 × 380 pixels, the same every time.
+
+        Raises:
+            ValueError: if the question has none.
+        """
+        if not self.figure:
+            raise ValueError(f"{self.id}: it has no figure.")
+        return _drawn(self.id)
 
 
 @dataclass(frozen=True)
@@ -111,7 +135,40 @@ def load(files: dict[str, Path] | None = None) -> Deck:
             seen.add(name)
         quizzes[chapter] = tuple(_question(entry, claims) for entry in parts["quiz"])
         decks[chapter] = tuple(_card(entry, claims) for entry in parts["cards"])
+        functions, wanted = set(_figures(chapter)), {one.id for one in quizzes[chapter] if one.figure}
+        if missing := wanted - functions:
+            raise ValueError(
+                f"{min(missing)}: it has a figure; FIGURES in question_figures.py must have a function for it."
+            )
+        if missing := functions - wanted:
+            raise ValueError(
+                f"{min(missing)}: FIGURES in question_figures.py draws it; it must be a question with a 'figure', its "
+                "alternative text."
+            )
     return Deck(claims, quizzes, decks)
+
+
+def _figures(chapter: str) -> dict[str, Callable[[], Any]]:
+    """Id of a question → the function that draws its figure."""
+    module = discovery.with_module("question_figures").get(chapter)
+    return import_module(module).FIGURES if module else {}
+
+
+@cache
+def _drawn(name: str) -> bytes:
+    import matplotlib.pyplot as plt
+
+    from course_lib import plot
+
+    with plt.rc_context():
+        plot.style()
+        # It is half as wide as a figure of a notebook, so its letters are smaller.
+        plt.rcParams.update({"font.size": 11, "axes.titlesize": 11, "axes.labelsize": 11})
+        figure = _figures(name.partition("-")[0])[name]()
+        png = io.BytesIO()
+        figure.savefig(png, format="png", dpi=160, facecolor="white", metadata={"Software": None})
+        plt.close(figure)
+    return png.getvalue()
 
 
 def _text(entry: dict[str, Any], key: str, name: str) -> str:
@@ -163,7 +220,14 @@ def _question(entry: dict[str, Any], claims: tuple[str, ...]) -> Question:
     answers = [choice.answer for choice in choices]
     if len(answers) < 2 or len(set(answers)) < len(answers):
         raise ValueError(f"{name}: it needs a wrong answer, and no answer twice; it has {answers}.")
-    return Question(name, about, question, choices, within)
+    code, figure = (_text(entry, key, name) if key in entry else "" for key in ("code", "figure"))
+    lines = code.splitlines()
+    if len(lines) > CODE_LINES or max(map(len, lines), default=0) > CODE_WIDTH:
+        raise ValueError(
+            f"{name}: code has {len(lines)} lines of up to {max(map(len, lines))} letters; it must have at most "
+            f"{CODE_LINES} lines of at most {CODE_WIDTH}."
+        )
+    return Question(name, about, question, choices, within, code, figure)
 
 
 def _card(entry: dict[str, Any], claims: tuple[str, ...]) -> Card:
@@ -281,7 +345,7 @@ def _show_quiz(questions: tuple[Question, ...], seed: str) -> None:
     from jupyterquiz.dynamic import display as shown_by
 
     entries = [_for_jupyterquiz(question) for question in questions]
-    pieces = _pieces(shown_by, shown_by.display_quiz, entries, seed)
+    pieces = _pieces(shown_by, shown_by.display_quiz, entries, seed, max_width=680)
     _show(pieces, quiz_text(questions), quiz_html(questions))
 
 
@@ -296,11 +360,40 @@ def _show_cards(deck: tuple[Card, ...], seed: str) -> None:
     _show(pieces, cards_text(deck), cards_html(deck))
 
 
+def body(question: Question, source: str = "", with_code: bool = True) -> str:
+    """A question without its choices as HTML: text, figure, code.
+
+    Args:
+        source: the address of the figure's image; without one its alternative text stands in brackets.
+        with_code: whether the code is in it.
+    """
+    parts = [html.escape(question.question, quote=False)]
+    if question.figure:
+        alt = html.escape(question.figure)
+        parts.append(
+            f"<br><img src='{source}' alt='{alt}' style='max-width: 100%'>"
+            if source
+            else f"<br><em data-figure='{question.id}'>[{alt}]</em>"
+        )
+    if question.code and with_code:
+        parts.append(f"<pre><code>{html.escape(question.code, quote=False)}</code></pre>")
+    return "".join(parts)
+
+
+def data_uri(question: Question) -> str:
+    """The question's image as an address that holds the image itself; empty where it has no figure."""
+    if not question.figure:
+        return ""
+    return f"data:image/png;base64,{base64.b64encode(question.image()).decode()}"
+
+
 def quiz_text(questions: tuple[Question, ...]) -> str:
     """A quiz as plain text, for a terminal: the questions, and the answers below them."""
     lines = []
     for place, question in enumerate(questions, start=1):
         lines.append(f"{place}. {question.question}")
+        lines += [f"   [{question.figure}]"] if question.figure else []
+        lines += [f"       {line}" for line in question.code.splitlines()]
         lines += (
             [] if question.is_number else [f"   - {choice.answer}" for choice in in_fixed_order(question)]
         )
@@ -321,7 +414,7 @@ def quiz_html(questions: tuple[Question, ...]) -> str:
             for c in question.choices
         )
         parts.append(
-            f"<li>{html.escape(question.question)}<ul>{listed}</ul>"
+            f"<li>{body(question)}<ul>{listed}</ul>"
             f"<details><summary>answer ({html.escape(question.about)})</summary><ul>{reasons}</ul></details></li>"
         )
     return f"<details><summary>The questions, to read</summary><ol>{''.join(parts)}</ol></details>"
@@ -359,14 +452,19 @@ def in_fixed_order(question: Question) -> list[Choice]:
 
 
 def _for_jupyterquiz(question: Question) -> dict[str, Any]:
-    text = html.escape(question.question)
+    # A committed notebook has the alternative text: an image in a script is large and compares badly.
+    source = "" if os.environ.get("COURSE_QUIZ_FIGURES") == "0" else data_uri(question)
+    asked = {"question": body(question, source, with_code=False)}
+    if question.code:
+        # Its widest lines fit into the widget at this size.
+        asked["code"] = f"<span style='font-size: 13px'>{html.escape(question.code, quote=False)}</span>"
     if not question.is_number:
         answers = [
             {"answer": html.escape(c.answer), "correct": c.right, "feedback": html.escape(c.because)}
             for c in in_fixed_order(question)
         ]
         kind = "multiple_choice" if sum(c.right for c in question.choices) == 1 else "many_choice"
-        return {"question": text, "type": kind, "answers": answers}
+        return {**asked, "type": kind, "answers": answers}
     answers = []
     for choice in question.choices:
         value = float(choice.answer)
@@ -380,7 +478,7 @@ def _for_jupyterquiz(question: Question) -> dict[str, Any]:
             }
         )
     answers.append({"type": "default", "feedback": "That is not right. Work it out again, step by step."})
-    return {"question": text, "type": "numeric", "answers": answers}
+    return {**asked, "type": "numeric", "answers": answers}
 
 
 # Both packages can load MathJax from the network where a page has half of it. We write no formulas, so that is taken out.

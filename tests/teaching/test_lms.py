@@ -1,6 +1,8 @@
 """The quiz for learning platforms: read back, and by a parser of GIFT that others wrote."""
 
+import base64
 import json
+import re
 import shutil
 import subprocess
 import tarfile
@@ -43,7 +45,10 @@ def test_another_s_parser_reads_the_gift_file_as_we_meant_it(gift_parser, tmp_pa
     read = [entry for entry in json.loads(said) if entry["type"] != "Category"]
     assert [entry["title"] for entry in read] == [question.id for question in ALL]
     for entry, question in zip(read, ALL, strict=True):
-        assert entry["stem"]["text"] == " ".join(question.question.split())
+        if question.code or question.figure:
+            assert entry["stem"] == {"format": "html", "text": questions.body(question)}
+        else:
+            assert entry["stem"]["text"] == " ".join(question.question.split())
         if question.is_number:
             assert entry["type"] == "Numerical"
             assert [choice["text"]["number"] for choice in entry["choices"]] == [
@@ -76,6 +81,13 @@ def test_moodle_s_file_gives_each_question_its_points_and_feedback(tmp_path):
         assert [points > 0 for points in given] == [choice.right for choice in question.choices]
         assert all(answer.findtext("feedback/text") for answer in entry.findall("answer"))
         assert (entry.findtext("single") == "false") == (sum(c.right for c in question.choices) > 1)
+        files = {
+            file.get("name"): base64.b64decode(file.text) for file in entry.iterfind("questiontext/file")
+        }
+        named = re.findall(r"src='@@PLUGINFILE@@/([^']+)'", entry.findtext("questiontext/text"))
+        assert list(files) == named and list(files.values()) == (
+            [question.image()] if question.figure else []
+        )
 
 
 def test_the_package_for_canvas_names_its_files_and_scores_the_right_choices(tmp_path):
@@ -86,12 +98,19 @@ def test_the_package_for_canvas_names_its_files_and_scores_the_right_choices(tmp
         assert named == set(package.namelist()) - {"imsmanifest.xml"}
         items = [
             item
-            for name in sorted(named)
+            for name in sorted(name for name in named if name.endswith(".xml"))
             for item in etree.fromstring(package.read(name)).iter()
             if item.tag.endswith("}item")
         ]
+        for question in ALL:
+            if question.figure:
+                assert package.read(f"images/{question.id}.png") == question.image()
     assert [item.get("ident") for item in items] == [question.id for question in ALL]
     for item, question in zip(items, ALL, strict=True):
+        images = re.findall(
+            r"src='%24IMS-CC-FILEBASE%24/([^']+)'", item.findtext("{*}presentation//{*}mattext")
+        )
+        assert images == ([f"images/{question.id}.png"] if question.figure else []) and set(images) <= named
         last = item.findall(".//{*}respcondition")[-1]
         assert last.findtext("{*}setvar") == "100"
         if question.is_number:
@@ -104,13 +123,15 @@ def test_the_package_for_canvas_names_its_files_and_scores_the_right_choices(tmp
 
 
 def test_a_test_of_ninety_minutes_and_its_marking_scheme(tmp_path):
-    test, marking = (path.read_text(encoding="utf-8") for path in lms.exam(tmp_path / "exam", seed=3))
+    page, test, marking = (path.read_text(encoding="utf-8") for path in lms.exam(tmp_path / "exam", seed=3))
     assert "30 questions, 90 minutes" in test
     for question in questions.draw(CHAPTERS, 30, 3):
         assert question.question in test and question.id in marking
         assert question.choices[0].because in marking and question.choices[0].because not in test
-    assert lms.exam(tmp_path / "again", seed=3)[0].read_text(encoding="utf-8") == test
-    assert lms.exam(tmp_path / "other", seed=4)[0].read_text(encoding="utf-8") != test
+        assert question.code in test and questions.data_uri(question) in test
+    assert page.count("<img ") == sum(bool(question.figure) for question in questions.draw(CHAPTERS, 30, 3))
+    assert lms.exam(tmp_path / "again", seed=3)[1].read_text(encoding="utf-8") == test
+    assert lms.exam(tmp_path / "other", seed=4)[1].read_text(encoding="utf-8") != test
 
 
 def test_an_ending_that_no_platform_knows_is_refused(tmp_path):

@@ -1,10 +1,14 @@
 """The quiz, the flashcards and the Anki deck: one file, checked, shown without the net, opened and counted."""
 
+import ast
 import hashlib
+import importlib.util
 import json
 import re
 import sqlite3
+import struct
 import zipfile
+from pathlib import Path
 
 import pytest
 
@@ -12,6 +16,7 @@ from course_lib.__main__ import main
 from course_lib.teaching import anki, discovery, ledger, questions
 from course_lib.teaching.course_map import CHAPTERS as COURSE
 
+PROJECT = Path(__file__).resolve().parents[2]
 DECK = questions.load()
 CHAPTERS = [*(f"{number:02d}" for number in range(1, 10)), "09b", "09c", "12", "A"]
 QUESTIONS = [question for chapter in DECK.quiz.values() for question in chapter]
@@ -23,7 +28,7 @@ def test_each_chapter_has_its_quiz_and_its_cards():
     for chapter in CHAPTERS:
         # The parts of chapter 9 and the appendix are half as long as a chapter.
         least, fewest = (6, 8) if chapter < "09" else (4, 4)
-        assert least <= len(DECK.quiz[chapter]) <= 8 and fewest <= len(DECK.cards[chapter]) <= 14, chapter
+        assert least <= len(DECK.quiz[chapter]) <= 15 and fewest <= len(DECK.cards[chapter]) <= 14, chapter
     assert set(CHAPTERS) <= {chapter.number for chapter in COURSE}
 
 
@@ -32,6 +37,30 @@ def test_a_question_has_one_right_answer_and_a_reason_for_each(question):
     assert sum(choice.right for choice in question.choices) == 1
     assert any(not choice.right for choice in question.choices)
     assert all(choice.because.strip() for choice in question.choices)
+
+
+SHOWING = [question for question in QUESTIONS if question.figure]
+
+
+@pytest.mark.parametrize("question", SHOWING, ids=[question.id for question in SHOWING])
+def test_a_figure_is_small_and_the_same_every_time(question):
+    import matplotlib.pyplot as plt
+
+    image = question.image()
+    questions._drawn.cache_clear()
+    assert question.image() == image and not plt.get_fignums()
+    width, height = struct.unpack(">2I", image[16:24])
+    assert 800 <= width <= 1200 and 250 <= height <= 640 and len(image) < 200_000
+
+
+def test_a_question_without_a_figure_has_no_image():
+    with pytest.raises(ValueError, match="01-q1: it has no figure"):
+        DECK.quiz["01"][0].image()
+
+
+def test_the_code_of_a_question_is_python():
+    shown = [question for question in QUESTIONS if question.code]
+    assert shown and all(ast.parse(question.code).body for question in shown)
 
 
 def test_every_claim_has_a_question_or_a_card_and_every_measured_claim_is_known():
@@ -97,6 +126,21 @@ def faulty(tmp_path, change):
             "01-q2: the wrong number 0.3331 lies within",
         ),
         (lambda quiz, cards: quiz[1].pop("wrong"), "01-q2: it needs a wrong answer"),
+        (lambda quiz, cards: quiz[0].update(code=" "), "01-q1: code is ' '; it must be some text"),
+        (
+            lambda quiz, cards: quiz[0].update(code="a = 1\n" * 13),
+            "01-q1: code has 13 lines of up to 5 letters; it must have at most 12 lines of at most 72",
+        ),
+        (lambda quiz, cards: quiz[0].update(code="#" * 73), "01-q1: code has 1 lines of up to 73 letters"),
+        (lambda quiz, cards: quiz[0].update(figure=2), "01-q1: figure is 2; it must be some text"),
+        (
+            lambda quiz, cards: quiz[0].update(figure="Two boxes."),
+            "01-q1: it has a figure; FIGURES in question_figures.py must have a function for it",
+        ),
+        (
+            lambda quiz, cards: [entry.pop("figure", 0) for entry in quiz],
+            "FIGURES in question_figures.py draws it; it must be a question with a 'figure'",
+        ),
         (lambda quiz, cards: cards[0].pop("back"), "01-c1: back is None; it must be some text"),
         (lambda quiz, cards: cards[0].update(result="7.9"), "01-c1: result is '7.9'; there is no such claim"),
         (lambda quiz, cards: cards[1].update(id="01-q1"), "01-q1: the id occurs twice"),
@@ -170,17 +214,40 @@ def test_it_shows_itself_the_same_every_time_and_loads_nothing(show, chapter, sh
 def test_every_question_and_card_can_be_read_without_a_kernel(chapter, shown):
     import html
 
+    def escaped(text):
+        return html.escape(text, quote=False)
+
     questions.quiz(chapter)
     questions.cards(chapter)
     quiz, cards = (what for what in shown if isinstance(what, dict))
     static_quiz = quiz["text/html"][quiz["text/html"].index("The questions, to read") :]
     static_cards = cards["text/html"][cards["text/html"].index("The cards, to read") :]
     for question in DECK.quiz[chapter]:
-        assert html.escape(question.question) in static_quiz and question.question in quiz["text/plain"]
+        assert escaped(question.question) in static_quiz and question.question in quiz["text/plain"]
+        assert escaped(question.code) in static_quiz and question.figure in quiz["text/plain"]
+        assert html.escape(question.figure) in static_quiz
+        assert all(line in quiz["text/plain"] for line in question.code.splitlines())
         assert all(html.escape(choice.because) in static_quiz for choice in question.choices)
     for card in DECK.cards[chapter]:
         for text in (card.front, questions.back_of(card)):
             assert html.escape(text) in static_cards and text in cards["text/plain"]
+
+
+def test_a_figure_is_in_the_live_quiz_and_its_words_in_a_committed_one(shown, monkeypatch):
+    image = questions.data_uri(SHOWING[0])
+    chapter = SHOWING[0].id.partition("-")[0]
+    questions.quiz(chapter)
+    live = shown[1].data
+    assert image.startswith("data:image/png;base64,") and image in live
+    monkeypatch.setenv("COURSE_QUIZ_FIGURES", "0")
+    questions.quiz(chapter)
+    assert not [what for what in (shown[2]["text/html"], shown[3].data) if "base64" in what]
+    assert f"<em data-figure='{SHOWING[0].id}'>[" in shown[3].data and len(shown[3].data) < 100_000
+
+    spec = importlib.util.spec_from_file_location("docs_build", PROJECT / "docs" / "build.py")
+    site = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(site)
+    assert site.with_figures(shown[3].data) == live  # the site has the figures again
 
 
 def test_showing_a_quiz_leaves_the_random_numbers_as_they_were(shown):
