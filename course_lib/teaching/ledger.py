@@ -32,6 +32,7 @@ __all__ = [
     "judged",
     "read",
     "run",
+    "short_lines",
     "status",
     "waiting",
 ]
@@ -304,6 +305,27 @@ def lines_of(result: Result) -> list[str]:
     if not result.comparisons and result.interval:
         lines.append(f"     {result.effect}: {result.interval}, {result.repetitions} runs")
     return lines
+
+
+def short_lines(result: Result) -> list[str]:
+    """A claim's verdict in lines of at most 72 letters, as a slide holds them: the word, then a line for each setting.
+
+    The word is alone in its line unless there is one setting; without missing runs, `undecided` has its reason.
+    """
+    word, settings = result.verdict, result.comparisons
+    if word == statistics.UNDECIDED:
+        reason = result.reason.partition(" (")[0]
+        if result.missing:
+            reason = f"{result.missing} run{'s' * (result.missing > 1)} missing"
+        word += f": {reason}"
+    elif word not in (DEMONSTRATED, *statistics.WORDS):  # supported when …
+        supported = sum(one["verdict"] == statistics.SUPPORTED for one in settings.values())
+        word = f"{statistics.SUPPORTED} in {supported} of {len(settings)} settings"
+    lines = [f"{result.claim}  {word}"]
+    for name, one in settings.items():
+        own = f": {one['verdict']}" if len(settings) > 1 and one["verdict"] != result.verdict else ""
+        lines.append(f"     {statistics.numbers(one)}  {name}{own}".rstrip())
+    return ["  ".join(map(str.strip, lines))] if len(settings) == 1 else lines
 
 
 def read(claim: str, folder: Path | None = None) -> Result:

@@ -26,7 +26,12 @@ from scipy.optimize import brentq
 LEVEL = 0.05
 POWER = 0.8
 MARGIN = 0.02
-SUPPORTED, EQUIVALENT, CONTRADICTED, UNDECIDED = "supported", "equivalent", "contradicted", "undecided"
+WORDS = SUPPORTED, EQUIVALENT, CONTRADICTED, UNDECIDED = (
+    "supported",
+    "equivalent",
+    "contradicted",
+    "undecided",
+)
 
 
 @dataclass(frozen=True)
@@ -296,14 +301,18 @@ def _listed(names: Sequence[str]) -> str:
     return names[0] if len(names) == 1 else f"{', '.join(names[:-1])} and {names[-1]}"
 
 
+def numbers(one: Mapping[str, Any]) -> str:
+    """The mean of what `compare` found, and its interval."""
+    sign = "" if one["ratio"] else "+"
+    return f"{one['mean']:{sign}.3f} [{one['low']:{sign}.3f}, {one['high']:{sign}.3f}]"
+
+
 def sentence(effect: str, verdict: str, comparisons: Mapping[str, dict], reason: str = "") -> str:
     """A claim's result in words, made from nothing but the numbers that stand beside it."""
     parts = []
     for name, one in comparisons.items():
         setting = f" ({name})" if name else ""
-        sign = "" if one["ratio"] else "+"
-        numbers = f"{one['mean']:{sign}.3f} [{one['low']:{sign}.3f}, {one['high']:{sign}.3f}]"
-        text = f"{numbers}{setting}, {one['runs']} runs"
+        text = f"{numbers(one)}{setting}, {one['runs']} runs"
         if len(comparisons) > 1:
             text += f": {one['verdict']}"
         if one["verdict"] == UNDECIDED and "runs_to_decide" in one:

@@ -129,20 +129,32 @@ def test_every_slide_of_a_lecture_can_be_read_from_the_last_row(browser, chapter
 
 def test_a_widget_in_a_lecture_follows_the_keys_without_a_kernel_and_a_network(browser, tmp_path):
     source = tmp_path / "slides.md"
+    note = "\n@notes\nSay.\n"
     source.write_text(
-        "# A\n@widget threshold threshold\n@notes\nSay.\n---\n# B\nb\n@notes\nSay.\n", encoding="utf-8"
+        f"# A\n@widget threshold threshold{note}---\n# B\n@widget boxes b_x b_y{note}---\n# C\n"
+        f"@widget roi_align columns rows{note}",
+        encoding="utf-8",
     )
     slides.write(composed.read(source, []), tmp_path / "deck.html")
     open_deck(browser, tmp_path / "deck.html")
 
     def seen():
         images = browser.find_elements(By.CSS_SELECTOR, ".current .frames img")
-        return [place for place, image in enumerate(images) if image.is_displayed()]
+        return [image.get_attribute("data-at") for image in images if image.is_displayed()]
 
-    assert seen() == [0]
-    browser.find_element(By.CSS_SELECTOR, ".frames input").send_keys(Keys.ARROW_RIGHT, Keys.ARROW_RIGHT)
-    assert seen() == [2] and place(browser) == "1 / 2"
-    assert asked_for(browser) == []
+    def move(slider, *keys):
+        browser.find_elements(By.CSS_SELECTOR, ".current .frames input")[slider].send_keys(*keys)
+        return seen()
+
+    assert seen() == ["0"]
+    assert move(0, Keys.ARROW_RIGHT, Keys.ARROW_RIGHT) == ["2"] and place(browser) == "1 / 3"
+    for number in (2, 3):
+        press(browser, str(number), Keys.ENTER)
+        assert seen() == ["0 0"]
+        assert move(1, Keys.ARROW_RIGHT) == ["0 1"] and move(0, Keys.END, Keys.ARROW_LEFT) == ["6 1"]
+        assert move(1, Keys.HOME) == ["6 0"] and place(browser) == f"{number} / 3"
+    assert not look_at_all(browser, tmp_path / "deck.html")
+    assert browser.get_log("browser") == [] and asked_for(browser) == []
 
 
 # That each fault is found

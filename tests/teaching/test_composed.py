@@ -1,8 +1,12 @@
 """Lectures composed from a chapter's cells, and the rules they keep."""
 
+import re
+from itertools import product
+
 import nbformat
 import pytest
 
+from course_lib.teaching import discovery, ledger
 from course_lib.teaching.slides import SlidesError, composed, of_chapter, page
 
 IMAGE = "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR42mNk+M9QDwADhgGAWjR9awAAAABJRU5ErkJggg=="
@@ -50,17 +54,58 @@ def test_a_deck_fetches_what_its_slides_name(compose):
     assert "Say it." in second.notes[0] and 'class="slide talk"' in page(deck)
 
 
+def test_verdicts_come_from_the_results(compose):
+    (one,), (two,) = (
+        slide.blocks for slide in compose(f"# A\n@verdict 7.3{NOTES}---\n# B\n@verdict 7.1 7.3{NOTES}").slides
+    )
+    lines = ledger.short_lines(ledger.read("7.3"))
+    assert one.kind == "output" and one.html == f"<pre>{chr(10).join(lines)}</pre>"
+    assert two.html == f"<pre>7.1  demonstrated\n{lines[0]}</pre>"
+
+
+@pytest.mark.parametrize("claim", discovery.claims())
+def test_the_verdict_of_each_claim_fits_a_slide(claim):
+    result = ledger.read(claim)
+    first, *others = ledger.short_lines(result)
+    assert max(map(len, [first, *others])) <= composed.MOST_COLUMNS
+    assert first.startswith(f"{claim}  {result.verdict.split()[0]}")
+    assert len(others) == (len(result.comparisons) if len(result.comparisons) > 1 else 0)
+
+
+def test_short_verdicts_in_words():
+    one = {"mean": 0.1, "low": -0.02, "high": 0.2, "ratio": False, "verdict": "supported"}
+    settings = {"cells": one, "streets": one | {"ratio": True, "verdict": "undecided"}}
+
+    def lines(verdict, comparisons, **more):
+        return ledger.short_lines(ledger.Result("9.9", "", "", None, verdict, "", 5, {}, comparisons, **more))
+
+    assert lines("supported", {"": one}) == ["9.9  supported  +0.100 [-0.020, +0.200]"]
+    assert lines("supported when cells", settings) == [
+        "9.9  supported in 1 of 2 settings",
+        "     +0.100 [-0.020, +0.200]  cells: supported",
+        "     0.100 [-0.020, 0.200]  streets: undecided",
+    ]
+    assert lines("undecided", {}, missing=1, reason="long") == ["9.9  undecided: 1 run missing"]
+    assert lines("undecided", {}, reason="not learned (cells)") == ["9.9  undecided: not learned"]
+
+
 def test_a_long_question_after_its_result_is_wrapped(compose):
     deck = compose(f"# A\n@output guess{NOTES}")
     assert composed.problems(deck) == []
     assert deck.slides[0].blocks[0].html.count("\n  ") == 1
 
 
-def test_a_widget_becomes_frames_that_need_no_kernel(compose):
-    html = page(compose(f"# Threshold\n@widget threshold threshold{NOTES}"))
-    frames = html.count('<img src="data:image/png')
-    assert 5 < frames <= composed.FRAMES and html.count(" hidden>") == frames - 1
-    assert 'type="range"' in html and f'max="{frames - 1}"' in html
+@pytest.mark.parametrize("controls", ["threshold threshold", "boxes b_x b_y", "roi_align columns rows"])
+def test_a_widget_becomes_frames_that_need_no_kernel(compose, controls):
+    html = page(compose(f"# Widget\n@widget {controls}{NOTES}"))
+    lasts = [int(last) for last in re.findall(r'type="range" min="0" max="(\d+)"', html)]
+    places = [
+        tuple(map(int, at.split()))
+        for at in re.findall(r'<img src="data:image/webp[^>]*data-at="([^"]+)"', html)
+    ]
+    assert places == list(product(*(range(last + 1) for last in lasts)))
+    assert len(lasts) == len(controls.split()) - 1 and html.count(" hidden>") == len(places) - 1
+    assert 3 < lasts[0] < composed.FRAMES[len(lasts)]
 
 
 @pytest.mark.parametrize(
@@ -72,9 +117,12 @@ def test_a_widget_becomes_frames_that_need_no_kernel(compose):
         ("# A\n@figure plot 3", "has 2 of what @figure asks for"),
         ("# A\n@code plot 3-9", "there are no lines 3-9; there are 4"),
         ("# A\n@code plot b", "names no lines"),
+        ("# A\n@verdict 1.9", "claim 1.9 has no result yet"),
+        ("# A\n@verdict", "@verdict names no claim"),
         ("# A\n@sing plot", "there is no command @sing"),
         ("# A\n@widget threshold nothing", "no such widget or control"),
-        ("# A\n@widget nothing", "no such widget or control"),
+        ("# A\n@widget nothing nothing", "no such widget or control"),
+        ("# A\n@widget threshold", "names 0 controls; name one, or two"),
         ("# A\n![x](y.png)", "fetch an image with @figure"),
     ],
 )

@@ -211,8 +211,16 @@ def test_the_anchors_are_those_of_the_library_and_so_is_their_best_iou():
 
 
 def test_the_sides_of_the_frames_are_pixels_and_not_exponents():
-    first, *_, last = widgets.anchors().frames("side")
+    first, *_, last = widgets.anchors().frames("side").values()
     assert "anchors of side 4," in first.words and "anchors of side 128," in last.words
+
+
+def test_a_slider_with_two_ends_is_moved_as_a_whole():
+    frames = widgets.boxes((2, 1, 6, 4), (4, 2, 9, 5)).frames("b_x", "b_y", most=3)
+    assert len(frames) == 9 and max(frames) == (2, 2)
+    for places, left, top in (((0, 0), 0, 0), ((2, 1), 11, 4), ((2, 2), 11, 7)):
+        expected = boxes_answer((2, 1, 6, 4), (left, top, left + 5, top + 3))
+        assert frames[places].numbers == expected.numbers
 
 
 def test_an_anchor_like_the_object_fits_it_and_one_twice_as_large_reaches_a_quarter():

@@ -8,7 +8,8 @@ Markdown, and lines that fetch something from the chapter's notebooks by the id 
                                 "Figure: …" for those who do not see it, or with one of its own: `@figure cell-12 | a cat`
     @code cell-11 3-8           lines 3 to 8 of its code
     @output cell-11             what it printed (lines as for code), or its table
-    @widget threshold threshold the widget of that name, with one of its controls, as frames that need no kernel
+    @verdict 7.3                the verdict on a claim, and its numbers, from `data/results`; of several claims a line each
+    @widget threshold threshold the widget of that name, with one of its controls or two, as frames that need no kernel
     A sentence or two.
     @notes
     What the lecturer says.
@@ -25,16 +26,16 @@ import textwrap
 from functools import cache
 from pathlib import Path
 
-from course_lib.teaching import discovery, slides
+from course_lib.teaching import discovery, ledger, slides
 from course_lib.teaching.course_map import FOLDER
 from course_lib.teaching.guess import RESULT
 from course_lib.teaching.slides import Block, Deck, Slide, SlidesError
 
 MOST_WORDS, MOST_LINES, MOST_COLUMNS = 40, 8, 72
 """On a slide: words of text under the title, lines of code, and letters in a line of code or output."""
-FRAMES = 24
-"""Of a widget, at most."""
-COMMANDS = ("title", "divider", "references", "figure", "code", "output", "widget", "notes")
+FRAMES = {1: 24, 2: 8}
+"""Of a widget with one control or two: how many values of each at most."""
+COMMANDS = ("title", "divider", "references", "figure", "code", "output", "verdict", "widget", "notes")
 
 
 def sources() -> dict[str, Path]:
@@ -145,7 +146,9 @@ class _Composer:
 
     def _block(self, command: str, words: list[str], alternative: str, number: int, where: str) -> Block:
         if command == "widget":
-            return Block("frames", _frames(*words[:2]), number)
+            return Block("frames", _frames(*words), number)
+        if command == "verdict":
+            return Block("output", f"<pre>{html.escape(_verdicts(words, where))}</pre>", number)
         if not words or words[0] not in self.cells:
             raise SlidesError(
                 f"{where}: @{command} {' '.join(words)} names no cell of the chapter's notebooks."
@@ -198,30 +201,43 @@ def _lines(lines: list[str], rest: list[str], where: str) -> list[str]:
     return [line[min(indents, default=0) :] for line in lines]
 
 
+def _verdicts(claims: list[str], where: str) -> str:
+    if not claims:
+        raise SlidesError(f"{where}: @verdict names no claim, such as 7.3.")
+    try:
+        found = [ledger.short_lines(ledger.read(claim)) for claim in claims]
+    except FileNotFoundError as error:
+        raise SlidesError(f"{where}: @verdict {' '.join(claims)}: {error}") from error
+    return "\n".join(found[0] if len(found) == 1 else [lines[0] for lines in found])
+
+
 def _wrapped(line: str) -> str:
     """What `guess` prints repeats a question, however long that is."""
     return textwrap.fill(line, MOST_COLUMNS, subsequent_indent="  ") if line.startswith(RESULT) else line
 
 
 @cache
-def _frames(name: str = "", control: str = "") -> str:
-    """A widget as frames: an image for each value of one control, a slider that chooses among them, and the words."""
+def _frames(name: str = "", *controls: str) -> str:
+    """A widget as frames: an image for each value of its controls, and a slider for each control."""
     from course_lib.teaching import widgets
 
+    where = f"@widget {' '.join((name, *controls))}"
+    if len(controls) not in FRAMES:
+        raise SlidesError(f"{where} names {len(controls)} controls; name one, or two.")
     try:
         live = getattr(widgets, name)()
-        answers = live.frames(control, FRAMES)
-    except (AttributeError, KeyError, TypeError) as error:
-        raise SlidesError(
-            f"@widget {name} {control}: there is no such widget or control ({error})."
-        ) from error
+        answers = live.frames(*controls, most=FRAMES[len(controls)])
+    except (AttributeError, KeyError, TypeError) as error:  # some widgets need arguments
+        raise SlidesError(f"{where}: there is no such widget or control ({error}).") from error
     images = "".join(
-        f'<img src="data:image/png;base64,{base64.b64encode(answer.drawing.png).decode()}" '
-        f'width="{answer.drawing.width}" height="{answer.drawing.height}" '
-        f'alt="{html.escape(answer.words)}"{"" if place == 0 else " hidden"}>'
-        for place, answer in enumerate(answers)
+        f'<img src="data:image/webp;base64,{base64.b64encode(answer.drawing.webp).decode()}" '
+        f'width="{answer.drawing.width}" height="{answer.drawing.height}" data-at="{" ".join(map(str, places))}" '
+        f'alt="{html.escape(answer.words)}"{" hidden" if any(places) else ""}>'
+        for places, answer in answers.items()
     )
-    return (
-        f'<div class="frames">{images}<label>{html.escape(control)} <input type="range" min="0" '
-        f'max="{len(answers) - 1}" value="0" step="1" aria-label="{html.escape(control)}"></label></div>'
+    sliders = "".join(
+        f'<label>{html.escape(live.controls[control].description)} <input type="range" min="0" max="{last}" '
+        f'value="0" step="1"></label>'
+        for control, last in zip(controls, max(answers), strict=True)
     )
+    return f'<div class="frames">{images}{sliders}</div>'

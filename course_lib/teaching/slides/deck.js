@@ -131,11 +131,12 @@
     return { rows: [[one]], letters };
   }
 
-  // A widget's frames: the slider says which one is seen.
+  // A widget's frames: the sliders say which one is seen.
   for (const frames of main.querySelectorAll(".frames")) {
-    const images = [...frames.querySelectorAll("img")];
-    frames.querySelector("input").addEventListener("input", (event) => {
-      images.forEach((image, place) => { image.hidden = place !== +event.target.value; });
+    const sliders = [...frames.querySelectorAll("input")];
+    frames.addEventListener("input", () => {
+      const at = sliders.map((slider) => slider.value).join(" ");
+      for (const image of frames.querySelectorAll("img")) image.hidden = image.dataset.at !== at;
     });
   }
 

@@ -14,6 +14,7 @@ import base64
 import functools
 import html
 from collections.abc import Callable, Sequence
+from itertools import product
 from typing import Any
 
 import numpy as np
@@ -74,32 +75,28 @@ class Live:
             f"{html.escape(self.answer.words)}</div>"
         )
 
-    def frames(self, control: str, most: int = 24) -> list[Answer]:
-        """The answers for the values of one control, the others as they stand: the widget without a kernel.
+    def frames(self, *names: str, most: int = 24) -> dict[tuple[int, ...], Answer]:
+        """The answers for the values of some controls, the others as they stand: the widget without a kernel.
+
+        A control with two ends is moved as a whole: what lies between them keeps its length.
 
         Args:
-            control: its name.
-            most: how many at most; of more values, as many at equal distances.
+            names: of the controls.
+            most: how many values of each control at most; of more values, as many at equal distances.
+
+        Returns:
+            For the place of a value in the row of each control, such as `(0, 2)`, the answer.
 
         Raises:
             KeyError: if there is no such control.
-            TypeError: if it has no row of values, as a slider or a choice has.
         """
-        touched = self.controls[control]
-        if hasattr(touched, "options"):
-            values = [option[1] if isinstance(option, tuple) else option for option in touched.options]
-        elif isinstance(touched.value, bool):
-            values = [False, True]
-        elif isinstance(touched.value, (int, float)):
-            count = round((touched.max - touched.min) / touched.step) + 1
-            values = [touched.min + number * touched.step for number in range(count)]
-            if hasattr(touched, "base"):  # a slider of a logarithm: its ends and steps are exponents
-                values = [touched.base**value for value in values]
-        else:
-            raise TypeError(f"{control} has no row of values")
-        places = np.unique(np.linspace(0, len(values) - 1, min(most, len(values))).round().astype(int))
+        rows = [enumerate(_thinned(_values(self.controls[name]), most)) for name in names]
         others = {name: each.value for name, each in self.controls.items()}
-        return [self._answer_to(**(others | {control: values[place]})) for place in places]
+        found = {}
+        for chosen in product(*rows):
+            places, values = zip(*chosen, strict=True)
+            found[places] = self._answer_to(**(others | dict(zip(names, values, strict=True))))
+        return found
 
     def _repr_mimebundle_(self, include: Any = None, exclude: Any = None) -> tuple[dict, dict]:
         """The widget, and beside it the image and the words: a reader shows the liveliest that it can."""
@@ -109,6 +106,26 @@ class Live:
             "image/png": base64.b64encode(drawing.png).decode(),
         }
         return data, {"image/png": {"width": drawing.width, "height": drawing.height}}
+
+
+def _values(control: Any) -> list:
+    """What a control can be set to, from its first value to its last."""
+    if hasattr(control, "options"):
+        return [option[1] if isinstance(option, tuple) else option for option in control.options]
+    if isinstance(control.value, bool):
+        return [False, True]
+    lower, upper = control.value if isinstance(control.value, tuple) else (0, 0)
+    span = upper - lower
+    count = round((control.max - control.min - span) / control.step) + 1
+    values = [control.min + number * control.step for number in range(count)]
+    if hasattr(control, "base"):  # a slider of a logarithm: its ends and steps are exponents
+        return [control.base**value for value in values]
+    return [(value, value + span) for value in values] if isinstance(control.value, tuple) else values
+
+
+def _thinned(values: list, most: int) -> list:
+    places = np.linspace(0, len(values) - 1, min(most, len(values))).round().astype(int)
+    return [values[place] for place in np.unique(places)]
 
 
 def view_of(widget: Any) -> dict[str, dict]:
