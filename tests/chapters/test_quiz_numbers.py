@@ -60,7 +60,12 @@ def test_suppression_before_decoding_leaves_duplicates_and_after_it_none():
 def test_a_box_decoded_without_its_weights_moves_too_far():
     proposal = np.array([10.0, 10, 50, 30])
     four = by_hand.encode(proposal + [2, 0, 2, 0], proposal, weights=(10, 10, 5, 5))
-    given = {"classes": [1], "deltas": np.array([[0, 0, 0, 0, *four]]), "proposals": [proposal], "boxes": [None]}
+    given = {
+        "classes": [1],
+        "deltas": np.array([[0, 0, 0, 0, *four]]),
+        "proposals": [proposal],
+        "boxes": [None],
+    }
     found, _ = ran("06-q12", decode=by_hand.decode, **given)
     assert found["boxes"][0][0] - proposal[0] == pytest.approx(float(ASKED["06-q12"].choices[0].answer))
 
@@ -142,4 +147,8 @@ def test_the_numbers_of_the_real_case():
     assert len(narrow) == 5 and all(one["ap_75"] < 0.16 < 0.46 < one["ap_50"] for one in narrow)
     assert case["test"]["scores"]["ap_50"]["pooled"] > scores["pooled"]
     loss, validation = (np.array(figures_09.curves()[key]) for key in ("loss", "val_loss"))
-    assert (validation < loss).all() and (np.diff(validation) < 0).all() and validation[-2] / validation[-1] < 1.02
+    assert (
+        (validation < loss).all()
+        and (np.diff(validation) < 0).all()
+        and validation[-2] / validation[-1] < 1.02
+    )
