@@ -1,0 +1,115 @@
+"""The figures of chapter 12's quiz."""
+
+from __future__ import annotations
+
+import matplotlib.pyplot as plt
+import numpy as np
+from scipy.ndimage import gaussian_filter
+from skimage import data
+
+from course_lib import datasets, plot
+
+BLUE, ORANGE = plot.COLOURS[:2]
+
+
+def three_inputs():
+    """The same photograph as three pipelines hand it on."""
+    image = data.astronaut()[:200:2, 130:330:2] / 255
+    figure, axes = plt.subplots(1, 3, figsize=(6, 2.3))
+    for axis, shown, title in zip(axes, (image, image[..., ::-1], image / 255), "ABC", strict=True):
+        axis.imshow(shown, vmin=0, vmax=1)
+        axis.set_title(title)
+        axis.axis("off")
+    return figure
+
+
+def first_steps():
+    """How far encoder and decoder move in Adam's first step, in three trainings."""
+    rng = np.random.default_rng(0)
+
+    def step(rate):  # Adam's first step: its two means are the gradient and the gradient's square
+        gradient = rng.normal(size=1000)
+        return np.median(np.abs(rate * gradient / (np.sqrt(gradient**2) + 1e-7)))
+
+    rates = {"A": (1e-3, 1e-3), "B": (0.0, 1e-3), "C": (1e-4, 1e-3)}
+    figure, axis = plt.subplots(figsize=(6, 2.4))
+    for shift, part, colour in ((-0.2, 0, BLUE), (0.2, 1, ORANGE)):
+        heights = [1000 * step(pair[part]) for pair in rates.values()]
+        bars = axis.bar(np.arange(3) + shift, heights, 0.4, color=colour, label=("encoder", "decoder")[part])
+        axis.bar_label(bars, [f"{height:.1f}" if height else "0" for height in heights], fontsize=10)
+    axis.set_xticks(range(3), [f"training {name}" for name in rates])
+    axis.set(ylabel="first step of a\nweight (× 0.001)", ylim=(0, 1.2), xlim=(-0.5, 3.6))
+    axis.legend(loc="center right")
+    return figure
+
+
+def costs():
+    """Costs of three objects (rows) for four queries (columns)."""
+    cost = np.array([[0.4, 2.1, 3.0, 2.8], [2.7, 0.9, 1.3, 3.1], [2.9, 0.6, 3.3, 2.5]])
+    figure, axis = plt.subplots(figsize=(5.2, 2.4))
+    axis.imshow(cost, cmap="Blues", vmin=0, vmax=6, aspect="auto")
+    for (row, column), value in np.ndenumerate(cost):
+        axis.text(column, row, f"{value:.1f}", ha="center", va="center")
+    axis.set_xticks(range(4), [f"query {k}" for k in range(4)])
+    axis.set_yticks(range(3), [f"object {name}" for name in "ABC"])
+    axis.xaxis.tick_top()
+    axis.tick_params(length=0)
+    return figure
+
+
+def five_queries():
+    """A scene of two objects, and the masks of four queries with class and probability."""
+    y, x = np.mgrid[:64, :64]
+    disc, box = np.hypot(y - 20, x - 18) < 12, (abs(y - 42) < 12) & (abs(x - 44) < 11)
+    scene = 0.15 + 0.6 * disc + 0.4 * box
+    rng = np.random.default_rng(1)
+
+    def soft(mask, shift=0):
+        return np.clip(
+            gaussian_filter(np.roll(mask, shift, 1).astype(float), 2) + rng.normal(0, 0.03, mask.shape), 0, 1
+        )
+
+    shown = [
+        (scene, "image"),
+        (soft(disc), "disc 0.94"),
+        (soft(box), "square 0.91"),
+        (soft(disc, 2), "disc 0.83"),
+        (soft(disc | box) * 0.4, "no object 0.97"),
+    ]
+    figure, axes = plt.subplots(1, 5, figsize=(7, 1.9))
+    for k, (axis, (picture, title)) in enumerate(zip(axes, shown, strict=True)):
+        axis.imshow(picture, cmap="gray", vmin=0, vmax=1)
+        axis.set_title(f"query {k}\n{title}" if k else title)
+        axis.axis("off")
+    return figure
+
+
+def clicked():
+    """Cells with a click on one, what the decoder compares, and the mask that it returns."""
+    sample = datasets.cells(
+        length=1, size=96, seed=11, radius=(9, 13), touching=0.0, density=0.25, contrast=0.6
+    )[0]
+    inside = sample.instances > 0
+    number = np.argmax(np.bincount(sample.instances[inside]))
+    row, column = np.argwhere(sample.instances == number).mean(0)
+    mask = np.where(inside, 1, 0)
+    figure, axes = plt.subplots(1, 3, figsize=(6.4, 2.5))
+    for axis, shown, title in (
+        (axes[0], sample.image[..., 0], "image and click"),
+        (axes[1], np.where(inside, 0.95, 0.1), "cosine with the\nclicked pixel"),
+        (axes[2], plot.overlay(sample.image, mask, 0.6), "mask returned"),
+    ):
+        axis.imshow(shown, cmap="gray")
+        axis.set_title(title)
+        axis.axis("off")
+        axis.plot(column, row, "o", color=ORANGE, markersize=9, markeredgecolor="black")
+    return figure
+
+
+FIGURES = {
+    "12-q11": three_inputs,
+    "12-q12": first_steps,
+    "12-q13": costs,
+    "12-q14": five_queries,
+    "12-q15": clicked,
+}
