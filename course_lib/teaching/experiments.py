@@ -131,6 +131,32 @@ def key(arguments: Arguments) -> str:
     )
 
 
+def search(
+    first: Sequence[Arguments],
+    then: Sequence[Callable[[dict], Sequence[Arguments]]],
+    done: Results,
+    score: str,
+) -> tuple[list[dict], dict | None]:
+    """A search for hyperparameters, one after the other, each with the best of those before.
+
+    Args:
+        first: arguments of the runs to begin with, such as one for each of three learning rates.
+        then: each makes further ones from the arguments of the best run so far.
+        done: the results so far.
+        score: its name in a result; higher is better.
+
+    Returns:
+        Arguments of the runs that are known so far, and those of the best; `None` as long as a run is missing.
+    """
+    runs = list(first)
+    for more in (*then, lambda best: ()):
+        if any(key(run) not in done for run in runs):
+            return runs, None
+        best = max(runs, key=lambda run: done[key(run)][score])
+        runs += more(best)
+    return runs, best
+
+
 def fingerprint(*arrays: np.ndarray) -> str:
     """12 hexadecimal digits of some samples: they change where the generator of the data does."""
     digest = hashlib.sha256()
@@ -200,6 +226,7 @@ class Trainee:
         seed: int,
         score: Callable[[], float] | None = None,
         scored: int = 8,
+        draw: Callable[..., Iterator[tuple]] | None = None,
     ) -> list[tuple[int, float]]:
         """Train on random flips and quarter turns of square images with a linear warm-up and a cosine to zero.
 
@@ -211,6 +238,7 @@ class Trainee:
             learning_rate: its highest value.
             seed: of the order of the images.
             score: called `scored` times on the way; its values are the learning curve.
+            draw: what gives the batches instead of `batches`, with its arguments; a batch may have weights for its pixels.
 
         Returns:
             `(step, score)` pairs.
@@ -219,12 +247,12 @@ class Trainee:
             FloatingPointError: if the loss was no finite number.
         """
         curve = []
-        for step, (batch, truth) in enumerate(batches(images, labels, steps, batch_size, seed)):
+        for step, batch in enumerate((draw or batches)(images, labels, steps, batch_size, seed)):
             warm = min(1.0, (step + 1) / (0.05 * steps))
             self.model.optimizer.learning_rate.assign(
                 learning_rate * warm * 0.5 * (1 + np.cos(np.pi * step / steps))
             )
-            loss = float(self.model.train_on_batch(batch, truth))
+            loss = float(self.model.train_on_batch(*batch))
             if not np.isfinite(loss):
                 raise FloatingPointError(
                     f"the loss is {loss} at step {step}; it must be finite: lower the learning rate."

@@ -1,4 +1,4 @@
-"""Claims 3.1 and 5.1 to 5.4: five nets, all else equal."""
+"""Claims 5.1, 5.3 and 5.4, and the first edition's five networks."""
 
 import dataclasses
 
@@ -11,8 +11,6 @@ from course_lib.chapters.ch05_unet_vs_fcn import claim_5_3, five_networks, netwo
 from course_lib.datasets import Sample, boxes_from_instances
 from course_lib.models import fcn, unet
 from course_lib.teaching import ledger
-
-CLAIMS = [claim for claim in ("3.1", "5.2") if claim not in ledger.NOT_YET]
 
 QUICK = dataclasses.replace(
     networks.CELLS,
@@ -151,10 +149,6 @@ class TestMeasured:
         assert found.shape == (3, 32, 32, 2)
         np.testing.assert_allclose(found.sum(-1), 1, atol=1e-5)
 
-    def test_runs_become_lists(self):
-        runs = [{"a": 1, "b": {"c": 2}}, {"a": 3, "b": {"c": 4}}]
-        assert networks.together(runs) == {"a": [1.0, 3.0], "b": {"c": [2.0, 4.0]}}
-
 
 class TestStructure:
     def test_a_u_net_concatenates_at_every_stride_and_is_symmetric(self):
@@ -190,23 +184,12 @@ class TestStructure:
             networks.must(False, "it is so")
 
 
-class TestLeads:
-    def test_leads_are_seed_by_seed(self):
-        scores = {net: {"x": [0.1 * k, 0.2 * k]} for k, net in enumerate(networks.NETS)}
-        lead = networks.leads({"cells": scores}, lambda nets: nets["x"])
-        np.testing.assert_allclose(lead["cells"]["FCN-32s"], [0.4, 0.8])
-        np.testing.assert_allclose(lead["cells"]["DeepLabV3+"], [0.1, 0.2])
-
-
-@pytest.mark.parametrize("claim", CLAIMS)
-def test_the_table_of_the_first_edition_is_whole(claim):
-    table = ledger.read(claim).table
-    if claim == "3.1":
-        few = [table["gain"][str(images)] for images in networks.FEW]
-        assert np.mean(few, axis=0).tolist() == pytest.approx(table["few"])
-        return
-    assert networks.leads(table["nets"], lambda nets: nets["recall"][networks.SIZE_NAMES[0]]) == table["lead"]
-    for dataset, nets in table["nets"].items():
+def test_the_scores_of_the_first_edition_are_whole():
+    found = networks.first_edition()
+    for count in map(str, networks.IMAGES):
+        ours, theirs = (found["curves"][net][count]["boundary_f1"]["2"] for net in ("U-Net", "FCN-8s"))
+        assert np.subtract(ours, theirs).tolist() == pytest.approx(found["gain"][count])
+    for dataset, nets in found["nets"].items():
         for net, count in networks.parameters_by_net(dataset).items():
             assert nets[net]["parameters"] == count
 
@@ -232,7 +215,7 @@ def test_the_shipped_nets_score_as_the_results_say():
         recipe = networks.with_net(networks.CELLS, net, networks.SEEDS[0])
         assert networks.weights_of(recipe).parent == networks.SHIPPED
         found = networks.measured(*networks.net_of(net), val)
-        said = ledger.read("5.2").table["nets"]["cells"][net]
+        said = networks.first_edition()["nets"]["cells"][net]
         for name in ("mean_iou", "foreground_iou"):
             assert found[name] == pytest.approx(said[name][0], abs=2e-3)
         for name in ("boundary_f1", "recall"):

@@ -72,7 +72,7 @@ class TestClaim:
         """All runs; a pretrained encoder gains `gain` with 8 images and nothing with more."""
         rng, done = np.random.default_rng(0), {}
         for contestant in claim_8_1.CONTESTANTS:
-            for run in claim_8_1.tuning(contestant):
+            for run in claim_8_1.tuning(contestant, {})[0]:
                 done[key(run)] = self.run_of(0.5 + 0.1 * (run["rate"] == 1e-3))
         for run in claim_8_1.plan(done):
             ap = 0.5 + 0.01 * rng.normal() + gain * (run["contestant"] != "scratch") * (run["images"] == 8)

@@ -40,7 +40,7 @@ import numpy as np
 
 from course_lib import datasets, losses
 from course_lib.models.unet import unet
-from course_lib.teaching.experiments import Experiment, Trainee, fingerprint, key
+from course_lib.teaching.experiments import Experiment, Trainee, fingerprint, key, search
 from course_lib.teaching.ledger import Result, judged
 from course_lib.teaching.statistics import CONTRADICTED, SUPPORTED, Gate, judge
 
@@ -248,38 +248,30 @@ class ThresholdFree:
         }
 
 
-def tuning(loss: str, fraction: float, done) -> tuple[list[dict], bool]:
-    """The tuning runs of a loss at a fraction as far as they are known, and whether these are all.
+def tuning(loss: str, fraction: float, done) -> tuple[list[dict], dict | None]:
+    """The tuning runs of a loss at a fraction as far as they are known, and the best of them once all are there.
 
     They are the learning rates, one more beyond the end of the grid where the best lies there, the other
     initial bias, and the other value of the loss's own hyperparameter if it has one.
     """
     own = LOSSES[loss][2]
     usual = {"loss": loss, "own": own[0], "prior": int(loss == "focal"), "fraction": fraction}
-    runs = [usual | {"rate": rate, "seed": TUNING_SEED} for rate in RATES]
-
-    def known() -> bool:
-        return all(key(run) in done for run in runs)
-
-    if known() and (rate := best_of(runs, done)["rate"]) in BEYOND:
-        runs.append(runs[0] | {"rate": BEYOND[rate]})
-    if known():
-        best = best_of(runs, done)
-        runs.append(best | {"prior": 1 - best["prior"]})
-    if known() and len(own) > 1:
-        runs.append(best_of(runs, done) | {"own": own[1]})
-    return runs, known()
-
-
-def best_of(runs: list[dict], done) -> dict:
-    """The run with the best IoU on the validation images."""
-    return max(runs, key=lambda run: done[key(run)]["val_iou"])
+    return search(
+        [usual | {"rate": rate, "seed": TUNING_SEED} for rate in RATES],
+        (
+            lambda best: [best | {"rate": BEYOND[best["rate"]]}] if best["rate"] in BEYOND else [],
+            lambda best: [best | {"prior": 1 - best["prior"]}],
+            lambda best: [best | {"own": value} for value in own[1:]],
+        ),
+        done,
+        "val_iou",
+    )
 
 
 def reported(loss: str, fraction: float, seed: int, done) -> dict | None:
     """The arguments of a reported run, with the best of the tuning runs; `None` as long as one of those is missing."""
-    runs, whole = tuning(loss, fraction, done)
-    return best_of(runs, done) | {"seed": seed} if whole else None
+    best = tuning(loss, fraction, done)[1]
+    return best and best | {"seed": seed}
 
 
 def plan(done) -> list[dict]:
@@ -358,9 +350,9 @@ def missing(losses_used=tuple(LOSSES), fractions=FRACTIONS) -> int:
     done, count = EXPERIMENT.results(), 0
     for loss in losses_used:
         for fraction in fractions:
-            runs, whole = tuning(loss, fraction, done)
+            runs, best = tuning(loss, fraction, done)
             lacking = sum(key(run) not in done for run in runs)
-            if not whole:  # the steps that are not planned yet, one run each
+            if not best:  # the steps that are not planned yet, one run each
                 lacking += max(0, len(RATES) + len(LOSSES[loss][2]) - len(runs))
             count += lacking
             of_seed = [reported(loss, fraction, seed, done) for seed in SEEDS]

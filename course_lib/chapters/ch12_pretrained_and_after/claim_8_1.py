@@ -17,25 +17,29 @@ Fixed before the first run:
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Callable
 from functools import lru_cache
 
 import numpy as np
 
-from course_lib import datasets, losses, resources
-from course_lib.datasets.loading import normalize
-from course_lib.datasets.targets import decode_three_classes, encode_three_classes
+from course_lib import losses
+from course_lib.chapters.ch04_unet_decoder.nuclei_crops import (
+    BORDER,
+    POOL,
+    SIDE,
+    crops,
+    data_fingerprint,
+    drawn,
+    scored,
+)
+from course_lib.datasets.targets import encode_three_classes
 from course_lib.models.encoders import slower_encoder
-from course_lib.models.predict import softmax
 from course_lib.models.unet import unet
-from course_lib.tasks import instance_scores
-from course_lib.teaching.experiments import Experiment, Trainee, key
+from course_lib.teaching.experiments import Experiment, Trainee, key, search
 from course_lib.teaching.ledger import Result, judged
 from course_lib.teaching.statistics import Gate, judge
 
-SIDE, STEPS, BATCH_SIZE, BORDER = 64, 150, 8, 1.5
-POOL = 256
+STEPS, BATCH_SIZE = 150, 8
 IMAGES = (8, POOL, 32)
 """In the order of worth."""
 SEEDS = (0, 1, 2, 3, 4)
@@ -50,35 +54,6 @@ CONTESTANTS = ("scratch", "frozen", "fine-tuned")
 SEED_THRESHOLDS = (0.3, 0.4, 0.5, 0.6, 0.7)
 ENCODER_FACTOR = 0.1
 GATE = 0.5
-
-
-@lru_cache(maxsize=1)
-def crops() -> dict[str, tuple[np.ndarray, np.ndarray]]:
-    """Images `(n, 64, 64, 1)` and instance maps: `"pool"` to learn from, `"reported"`, and `"val"`."""
-    found = {}
-    for split in ("train", "val"):
-        pairs = []
-        for sample in datasets.nuclei(split):
-            image = normalize(sample.image.astype("float32"), "stretch")
-            corners = [
-                (y, x)
-                for y in range(0, image.shape[0] - SIDE + 1, 16)
-                for x in range(0, image.shape[1] - SIDE + 1, 16)
-            ]
-            y, x = max(
-                corners,
-                key=lambda at: len(np.unique(sample.instances[at[0] : at[0] + SIDE, at[1] : at[1] + SIDE])),
-            )
-            pairs.append((image[y : y + SIDE, x : x + SIDE], sample.instances[y : y + SIDE, x : x + SIDE]))
-        order = np.random.default_rng(8).permutation(len(pairs)) if split == "train" else range(len(pairs))
-        found[split] = tuple(np.stack([pairs[k][part] for k in order]) for part in (0, 1))
-    pool, reported = ([part[some] for part in found["train"]] for some in (slice(POOL), slice(POOL, None)))
-    return {"pool": tuple(pool), "reported": tuple(reported), "val": found["val"]}
-
-
-def data_fingerprint() -> str:
-    """Of the archive's manifest: the set itself need not be here to read what was measured on it."""
-    return hashlib.sha256((resources.DATA / "manifests" / "nuclei.json").read_bytes()).hexdigest()[:12]
 
 
 def build(contestant: str):
@@ -109,20 +84,10 @@ def trainee(contestant: str) -> Trainee:
     return found
 
 
-def scored(logits: np.ndarray, instances: np.ndarray, seed_threshold: float) -> dict[str, float]:
-    """AP and IoU of the instance maps that a network's logits give."""
-    nothing = np.zeros((SIDE, SIDE), bool)
-    return instance_scores(
-        (truth, decode_three_classes(softmax(one), seed_threshold, 0.5, 10), nothing)
-        for one, truth in zip(logits, instances, strict=True)
-    )
-
-
 def measure(contestant: str, images: int, rate: float, seed: int) -> dict:
     """Train one network and score it."""
     data, one = crops(), trainee(contestant)
-    chosen = np.random.default_rng([seed, 81]).permutation(POOL)[:images]
-    inputs, instances = (part[chosen] for part in data["pool"])
+    inputs, instances = drawn(seed, images)
     labels = np.stack([encode_three_classes(truth, BORDER) for truth in instances])
     one.start(seed)
     untrained = scored(one.logits(data["val"][0]), data["val"][1], 0.5)["ap_50"]
@@ -154,25 +119,22 @@ def measure(contestant: str, images: int, rate: float, seed: int) -> dict:
     }
 
 
-def tuning(contestant: str) -> list[dict]:
-    """The learning rates that are tried."""
-    return [
-        {"contestant": contestant, "images": 32, "rate": rate, "seed": TUNING_SEED}
-        for rate in RATES[contestant]
-    ]
+def tuning(contestant: str, done) -> tuple[list[dict], dict | None]:
+    """The learning rates that are tried, and the best run once all are there."""
+    usual = {"contestant": contestant, "images": 32}
+    runs = [usual | {"rate": rate, "seed": TUNING_SEED} for rate in RATES[contestant]]
+    return search(runs, (), done, "val")
 
 
 def reported(contestant: str, images: int, seed: int, done) -> dict | None:
     """The arguments of a reported run; `None` as long as its learning rate is not chosen."""
-    runs = tuning(contestant)
-    if any(key(run) not in done for run in runs):
-        return None
-    return max(runs, key=lambda run: done[key(run)]["val"]) | {"images": images, "seed": seed}
+    best = tuning(contestant, done)[1]
+    return best and best | {"images": images, "seed": seed}
 
 
 def plan(done, contestants: tuple[str, ...] = CONTESTANTS, sizes: tuple[int, ...] = IMAGES) -> list[dict]:
     """The tuning, then size by size and seed by seed a run of each contestant."""
-    runs = [run for contestant in contestants for run in tuning(contestant)]
+    runs = [run for contestant in contestants for run in tuning(contestant, done)[0]]
     for images in sizes:
         for seed in SEEDS:
             runs += filter(None, (reported(contestant, images, seed, done) for contestant in contestants))
