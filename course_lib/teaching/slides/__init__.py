@@ -171,10 +171,8 @@ def of_chapter(path: Path, reading: bool = False) -> Deck:
     """
     from course_lib.teaching.slides import composed
 
-    source = None if reading else composed.sources().get(path.name[:2])
-    # A chapter of several notebooks has one lecture, which bears the name of the first.
-    first = min(FOLDER.glob(f"{path.name[:2]}*.ipynb"), default=path)
-    return composed.read(source) if source and path.resolve() == first.resolve() else read(path)
+    source = None if reading else composed.sources().get(path.stem.partition("_")[0])
+    return composed.read(source) if source and path.resolve().parent == FOLDER.resolve() else read(path)
 
 
 def write(deck: Deck, path: Path) -> None:

@@ -48,13 +48,14 @@ def read(path: Path, notebooks: list[Path] | None = None) -> Deck:
 
     Args:
         path: the `slides.md` of a chapter.
-        notebooks: where its cells are; by default all notebooks of the chapter.
+        notebooks: where its cells are; by default all of the chapter's number: 09, 09b and 09c.
 
     Raises:
         SlidesError: if the file names a cell, an output or a command that is not there; the message names the slide.
     """
     if notebooks is None:
-        number = path.parent.name.removeprefix("ch")[:2]
+        # The lecture of 09b may show cells of 09 too.
+        number = re.match(r"ch(\d+|[A-Z])", path.parent.name)[1]
         notebooks = sorted(FOLDER.glob(f"{number}*.ipynb"))
     composer = _Composer(path, notebooks)
     parts = re.split(r"^---[ \t]*$", path.read_text(encoding="utf-8"), flags=re.M)
