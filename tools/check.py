@@ -16,7 +16,8 @@ import time
 from notebooks import CELL_SECONDS, ENVIRONMENT, ROOT, find_notebooks
 
 BACKENDS = ("tensorflow", "jax", "torch")
-# The first backend takes all tests; the others those marked `backend`, for the rest would give the same there.
+# The first backend takes all tests; the others those marked `backend`, for the rest would give the same there, and of them
+# not the slow ones (PYTEST_ARGS="-m backend" runs them too, which the weekly workflow does).
 STAGES = ("style", *BACKENDS, "browser", "notebooks")
 # Not part of the whole: what a contributor runs before a commit, with "style" (`make check`).
 QUICK = "quick"
@@ -44,18 +45,19 @@ def command_of(stage: str) -> list[str]:
     if stage == "style":
         return [sys.executable, "tools/style.py"]
     pytest = [sys.executable, "-m", "pytest", "--color=no"]
-    if stage == "browser":
-        return [*pytest, "tests/browser"]
     workers = int(os.environ.get("WORKERS") or min(os.cpu_count() or 1, 4))
     if workers > 1:
         pytest += ["-n", str(workers), "--dist", "loadfile", "--no-loadscope-reorder"]
+    if stage == "browser":
+        # The slides first: more than half of the time.
+        return [*pytest, "tests/browser/test_slides.py", "tests/browser"]
     if stage == "notebooks":
         paths = [str(path.relative_to(ROOT)) for path in find_notebooks()]
         return [*pytest, "--nbval", "--nbval-current-env", f"--nbval-cell-timeout={CELL_SECONDS}", *paths]
     if stage == QUICK:
         pytest += ["-m", "not slow"]
     elif stage != BACKENDS[0]:
-        pytest += ["-m", "backend"]
+        pytest += ["-m", "backend and not slow"]
     # Parity first: the longest file of all, which measures the checkpoints, must not be the last.
     paths = ["tests/parity", "tests", "--ignore=tests/browser"]
     return [*pytest, *paths, *shlex.split(os.environ.get("PYTEST_ARGS", ""))]
