@@ -300,6 +300,8 @@ def _ours(exercise: Exercise, function: Callable, k: int) -> Any:
     """What a function of the exercise itself gives for a case; what takes long to measure is measured once."""
     if not exercise.measure:
         return attempt(exercise, function, exercise.cases[k]).value
+    if hasattr(function, "found"):  # marked with `exercise.known`
+        return np.array(function.found)
     key = exercise.number, function, k
     if key not in _measured:
         _measured[key] = attempt(exercise, function, exercise.cases[k]).value

@@ -102,6 +102,13 @@ class Exercise:
     live: bool = False
 
 
+def known(function: Callable, *found: float) -> Callable:
+    """The function, marked with what the exercise's `measure` finds of it on every case: a check then does not train it
+    again. The tests do, and compare."""
+    function.found = found
+    return function
+
+
 def close(tolerance: float) -> Callable[[np.ndarray, np.ndarray], bool]:
     """Whether two arrays agree within a tolerance, absolute and relative; NaN agrees with NaN."""
 

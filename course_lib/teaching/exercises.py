@@ -25,7 +25,7 @@ TAG = "solution"
 
 def solutions(folder: Path | None = None) -> list[Path]:
     """The solution notebooks, in the order of their chapters."""
-    return sorted(((folder or NOTEBOOKS) / "solutions").glob("[0-9][0-9]_*.ipynb"))
+    return sorted(((folder or NOTEBOOKS) / "solutions").glob("[0-9A-Z]*_*.ipynb"))
 
 
 def exercise_path(solution: Path) -> Path:

@@ -42,14 +42,14 @@ def code_of(chapter):
     cells = json.loads(path.read_text(encoding="utf-8"))["cells"]
     sources = ["".join(cell["source"]) for cell in cells if cell["cell_type"] == "code"]
     sources = [source.split("\n\n\nmask =")[0] for source in sources]
-    return [s for s in sources if s.startswith(("import", "from", "def")) and "print(" not in s]
+    return [s for s in sources if s.startswith(("import", "from", "def", "class")) and "print(" not in s]
 
 
 def solution(number, slips=()):
     """The course's own solution, with some of its text changed."""
     exercise, space = find(number), {}
-    for source in code_of(number[:2]):
-        if f"def {exercise.name}(" in source:
+    for source in code_of(number.partition(".")[0]):
+        if f"def {exercise.name}(" in source or f"class {exercise.name}(" in source:
             for old, new in zip(slips[::2], slips[1::2], strict=True):
                 assert old in source, f"{old!r} is not in the solution to {number}"
                 source = source.replace(old, new)

@@ -3,6 +3,7 @@
 import keras
 import numpy as np
 import pytest
+from keras import ops
 from test_exercises import but, solution
 
 from course_lib.losses import Dice
@@ -10,7 +11,7 @@ from course_lib.models.backbone import small_resnet
 from course_lib.models.fcn import fcn
 from course_lib.models.unet import unet
 from course_lib.ops import anchors, masks, matching, nms
-from course_lib.teaching.checker import find, judge
+from course_lib.teaching.checker import exercises, find, judge
 
 pytestmark = pytest.mark.backend
 
@@ -119,6 +120,8 @@ RELU = 'padding="same", activation="relu")'
 FLIP = "image, labels = image[:, ::-1], labels[:, ::-1]"
 TURN = "return np.rot90(image, quarters), np.rot90(labels, quarters)"
 SUMS = "ops.sum(p * y, axis=(0, 1, 2)), ops.sum(p + y, axis=(0, 1, 2))"
+OBJECT_MEAN = "ops.sum(errors * objects) / ops.maximum(ops.sum(objects), 1)"
+BY_IMAGE = "rng.permutation(len(patients)) < len(patients) // 5"
 LOSS = "1 - ops.mean((2 * both + 1) / (whole + 1))"
 SLIPS = {
     "04.7": [
@@ -164,8 +167,282 @@ SLIPS = {
         ),
         (but("Adam(0.01)", "Adam(10.0)"), "The learning rate is far"),
     ],
+    "07.7": [
+        (but('y["classes"] > 0', 'y["classes"] >= 0'), "The boxes of background anchors count"),
+        (but(OBJECT_MEAN, "ops.mean(errors * objects)"), "You divide the boxes' error by all anchors"),
+        (
+            but("ops.maximum(ops.sum(objects), 1)", "ops.sum(objects)"),
+            "Without an object your loss is not a number",
+        ),
+        (but("+ 2 *", "+"), "The boxes' error is not weighted"),
+        (but("ops.sum(ops.abs(", "ops.mean(ops.abs("), "You take the mean of the four differences"),
+        (but(", from_logits=True", ""), "The cross-entropy takes your logits for probabilities"),
+        (but("ops.abs(y_pred", "ops.square(y_pred"), "You square the differences"),
+        (but("return ops.mean(entropy) +", "return"), "Only the boxes are in your loss"),
+        (
+            but('y_pred["classes"], from', 'ops.stop_gradient(y_pred["classes"]), from'),
+            "did not move: compute with",
+        ),
+    ],
+    "09.1": [
+        (
+            but("np.isin(patients, people[: max(1, round(len(people) / 5))])", BY_IMAGE),
+            "The same patient is in both sets",
+        ),
+        (
+            but("images[~held].mean()", "images.mean()", "images[~held].std()", "images.std()"),
+            "come from all images",
+        ),
+        (
+            but("[images[~held], images[~held][..., ::-1]]", "[images[~held], images[~held]]"),
+            "each mask fits its image",
+        ),
+        (
+            but("[masks[~held], masks[~held][..., ::-1]]", "[masks[~held], masks[~held]]"),
+            "mirrored without their masks",
+        ),
+        (
+            but("rng.permutation(np", "np.random.default_rng(0).permutation(np"),
+            "The split is the same for every rng",
+        ),
+        (but("/ images[~held].std()", ""), "do not have mean 0 and standard deviation 1"),
+        (but("round(len(people) / 5)", "len(people) // 2"), "a fifth of the patients is held out"),
+        (but("(images[held], masks[held])", "(images[held][:1], masks[held][:1])"), "no image is lost"),
+        (
+            but("return (train_images, train_masks)", "return (train_images, train_masks[:-1])"),
+            "a mask of its size",
+        ),
+    ],
+    "09.2": [
+        (
+            but("rare, common = ", "return rng.choice(len(contains), size)\n    rare, common = "),
+            "from all images alike",
+        ),
+        (
+            but("replace=len(rows) < size // 2", "replace=True"),
+            "An image comes twice although there are others",
+        ),
+        (but("replace=len(rows) < size // 2", "replace=False"), "You draw without repetition"),
+        (but("rng.choice(rows, size // 2, replace=len(rows) < size // 2)", "rows[: size // 2]"), "Input 1"),
+        (but("for rows in (rare, common)", "for rows in (rare, rare)"), "Only images with the class"),
+        (but("len(rare) == 0 or len(common) == 0", "False"), "Without an image of one kind"),
+        (
+            but("rare, common = ", "rng = np.random.default_rng()\n    rare, common = "),
+            "does not depend on the rng",
+        ),
+        (but("return np.concatenate(", "return contains * np.concatenate("), "Input 1"),
+    ],
+    "A.1": [
+        (
+            but("zip(np.array_split(images, parts), np.array_split(labels, parts))", "[(images, labels)]"),
+            "at once",
+        ),
+        (
+            but("count * gradient", "gradient", "/ counted for", "/ parts for"),
+            "You take the mean of the parts' means",
+        ),
+        (
+            but("count * gradient", "len(some) * gradient", "/ counted for", "/ len(images) for"),
+            "by its number of images",
+        ),
+        (but("one / counted for", "one for"), "You add up the gradients and do not divide"),
+        (
+            but(
+                "sums = weighted if sums is None else [a + b for a, b in zip(sums, weighted)]",
+                "sums = weighted",
+            ),
+            "Input 1",
+        ),
+        (but("    optimizer.apply(", "    print("), "Nothing is learned"),
+        (but("return loss / counted", "return mean"), "the loss that you return is not weighted"),
+        (but("    optimizer.apply(", "        optimizer.apply("), "Input 1"),
+    ],
 }
 QUICK = [pytest.param(n, marks=pytest.mark.slow if find(n).live else ()) for n in SLIPS]
+
+
+# The likeliest right styles beside the solution and the exercise's own answer.
+
+
+def block_with_layers_apart(x, skip, filters):
+    up = keras.layers.Conv2DTranspose(filters, (2, 2), strides=(2, 2), padding="same")(x)
+    both = keras.layers.concatenate([skip, up], axis=-1)
+    for _ in range(2):
+        both = keras.layers.ReLU()(keras.layers.Conv2D(filters, (3, 3), padding="same")(both))
+    return both
+
+
+def block_with_ops(x, skip, filters):
+    x = ops.concatenate([skip, keras.layers.Conv2DTranspose(filters, kernel_size=2, strides=2)(x)], axis=3)
+    x = ops.relu(keras.layers.Conv2D(filters, 3, padding="same")(x))
+    return keras.layers.Conv2D(filters, 3, padding="same", activation=keras.activations.relu)(x)
+
+
+def augment_by_turning_step_by_step(image, labels, rng):
+    if rng.integers(2):
+        image, labels = np.fliplr(image), np.fliplr(labels)
+    for _ in range(rng.integers(0, 4)):
+        image, labels = np.rot90(image), np.rot90(labels)
+    return [image.copy(), labels.copy()]
+
+
+def augment_by_one_of_eight(image, labels, rng):
+    k = int(rng.integers(8))
+    turn = [lambda a: a, np.transpose][k // 4]
+    return tuple(turn(one)[:: (-1) ** (k % 2), :: (-1) ** (k // 2 % 2)] for one in (image, labels))
+
+
+def dice_class_by_class(labels, logits):
+    keep, losses = ops.cast(labels >= 0, "float32"), []
+    p = keras.activations.softmax(logits)
+    for k in range(logits.shape[-1]):
+        y, q = ops.cast(ops.equal(labels, k), "float32"), p[..., k] * keep
+        losses.append(1 - (2 * ops.sum(y * q) + 1) / (ops.sum(y) + ops.sum(q) + 1))
+    return sum(losses) / len(losses)
+
+
+def dice_of_picked_pixels(labels, logits):
+    classes = logits.shape[-1]
+    keep = ops.where(ops.reshape(labels, (-1, 1)) < 0, 0.0, 1.0)
+    y = keep * ops.one_hot(ops.maximum(ops.reshape(labels, (-1,)), 0), classes)
+    p = keep * ops.softmax(ops.reshape(logits, (-1, classes)))
+    return ops.mean(1 - (2 * ops.sum(y * p, 0) + 1) / (ops.sum(y, 0) + ops.sum(p, 0) + 1))
+
+
+def trained_on_probabilities(images, masks):
+    hidden = [keras.layers.Conv2D(8, 3, padding="same", activation="relu") for _ in range(2)]
+    last = keras.layers.Conv2D(2, 1, activation="softmax")
+    model = keras.Sequential([keras.Input(images.shape[1:]), *hidden, last])
+    model.compile(optimizer=keras.optimizers.Adam(0.01), loss=keras.losses.SparseCategoricalCrossentropy())
+    model.fit(images, masks, batch_size=8, epochs=15, verbose=0)
+    return model
+
+
+def trained_with_one_order(images, masks):
+    rng = np.random.default_rng(3)
+    order = np.arange(len(images))
+    rng.shuffle(order)
+    inputs = keras.Input((32, 32, 1))
+    x = keras.layers.Conv2D(8, 3, padding="same", activation="relu")(inputs)
+    x = keras.layers.Conv2D(8, 3, padding="same", activation="relu")(x)
+    model = keras.Model(inputs, keras.layers.Conv2D(2, 1)(x))
+    loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
+    model.compile(optimizer=keras.optimizers.Adam(learning_rate=0.005), loss=loss)
+    model.fit(
+        np.take(images, order, axis=0), np.take(masks, order, axis=0), batch_size=8, epochs=20, verbose=0
+    )
+    return model
+
+
+def loss_picked_by_where(inputs, outputs):
+    class Detector(keras.Model):
+        def compute_loss(self, x, y, y_pred, sample_weight=None, **_):
+            log_p = ops.log_softmax(y_pred["classes"])
+            true = ops.one_hot(y["classes"], y_pred["classes"].shape[-1])
+            apart = ops.where(y["classes"][..., None] > 0, ops.abs(y["boxes"] - y_pred["boxes"]), 0.0)
+            number = ops.sum(ops.where(y["classes"] > 0, 1.0, 0.0))
+            boxes = ops.where(number > 0, ops.sum(apart) / ops.where(number > 0, number, 1.0), 0.0)
+            return boxes * 2 - ops.mean(ops.sum(true * log_p, axis=-1))
+
+    return Detector(inputs, outputs)
+
+
+def loss_from_keras_losses(inputs, outputs):
+    class Detector(keras.Model):
+        def compute_loss(self, x=None, y=None, y_pred=None, sample_weight=None, training=True):
+            classes = keras.losses.SparseCategoricalCrossentropy(from_logits=True)(
+                y["classes"], y_pred["classes"]
+            )
+            kept = ops.cast(ops.greater(y["classes"], 0), y_pred["boxes"].dtype)
+            errors = 4 * ops.mean(ops.absolute(y_pred["boxes"] - y["boxes"]), -1)
+            return classes + 2 * ops.sum(kept * errors) / (ops.sum(kept) + 1e-7)
+
+    return Detector(inputs, outputs)
+
+
+def split_by_rows(images, masks, patients, rng):
+    people = np.unique(patients)
+    held = set(rng.choice(people, max(1, round(len(people) / 5)), replace=False).tolist())
+    train, val = ([k for k, one in enumerate(patients) if (one in held) is way] for way in (False, True))
+    mean, spread = np.mean(images[train]), np.std(images[train])
+    some, other = (images[train] - mean) / spread, (images[val] - mean) / spread
+    pairs = [(np.stack([a, np.fliplr(a)]), np.stack([b, np.fliplr(b)])) for a, b in zip(some, masks[train])]
+    return [[np.concatenate(one) for one in zip(*pairs)], [other, masks[val]]]
+
+
+def split_with_numbers_after_mirroring(images, masks, patients, rng):
+    people = np.unique(patients)
+    rng.shuffle(people)
+    held = np.isin(patients, people[-max(1, round(0.2 * len(people))) :])
+    x, y = (np.concatenate([one[~held], np.flip(one[~held], axis=2)]) for one in (images, masks))
+    order = rng.permutation(len(x))
+    return (((x - x.mean()) / x.std())[order], y[order]), ((images[held] - x.mean()) / x.std(), masks[held])
+
+
+def batch_by_permutation(contains, size, rng):
+    parts = [rows for rows in (np.flatnonzero(contains), np.flatnonzero(~contains)) if len(rows)]
+    each = size // len(parts)
+    batch = [
+        np.concatenate([rng.permutation(rows) for _ in range(-(-each // len(rows)))])[:each] for rows in parts
+    ]
+    return rng.permutation(np.concatenate(batch)).tolist()
+
+
+def batch_by_loop(contains, size, rng):
+    batch, kinds = [], [[k for k, one in enumerate(contains) if bool(one) is way] for way in (True, False)]
+    for k in range(size):
+        rows = kinds[k % 2] or kinds[1 - k % 2]
+        left = [row for row in rows if row not in batch] or rows
+        batch.append(int(rng.choice(left)))
+    return batch
+
+
+def step_by_slices(model, optimizer, gradient_of, images, labels, parts):
+    size = -(-len(images) // parts)
+    found = [gradient_of(images[k : k + size], labels[k : k + size]) for k in range(0, len(images), size)]
+    counted = sum(count for _, _, count in found)
+    means = [
+        sum(count / counted * g[k] for _, g, count in found) for k in range(len(model.trainable_variables))
+    ]
+    optimizer.apply_gradients(zip(means, model.trainable_variables))
+    return np.average([loss for loss, *_ in found], weights=[count for *_, count in found])
+
+
+def step_in_numpy(model, optimizer, gradient_of, images, labels, parts):
+    total = [np.zeros(v.shape, "float32") for v in model.trainable_variables]
+    losses, counted = 0, 0
+    for rows in np.array_split(np.arange(len(images)), parts):
+        loss, gradients, count = gradient_of(images[rows], labels[rows])
+        losses, counted = losses + loss * count, counted + count
+        for one, gradient in zip(total, gradients):
+            one += count * numpy(gradient)
+    optimizer.apply([ops.convert_to_tensor(one / counted) for one in total], model.trainable_variables)
+    return losses / counted
+
+
+STYLES = {
+    "04.7": (block_with_layers_apart, block_with_ops),
+    "04.8": (augment_by_turning_step_by_step, augment_by_one_of_eight),
+    "08.7": (dice_class_by_class, dice_of_picked_pixels),
+    "08.8": (trained_on_probabilities, trained_with_one_order),
+    "07.7": (loss_picked_by_where, loss_from_keras_losses),
+    "09.1": (split_by_rows, split_with_numbers_after_mirroring),
+    "09.2": (batch_by_permutation, batch_by_loop),
+    "A.1": (step_by_slices, step_in_numpy),
+}
+
+
+@pytest.mark.parametrize("number", QUICK)
+def test_the_likeliest_right_styles_pass(number):
+    for function in (find(number).answer, *STYLES[number]):
+        report = judge(find(number), function)
+        assert report.state == "right", report
+    assert len(STYLES[number]) >= 2 and len(SLIPS[number]) >= 3
+
+
+def test_every_exercise_on_behaviour_is_tried():
+    assert sorted(SLIPS) == sorted(exercise.number for exercise in exercises() if exercise.measure)
+    assert set(STYLES) == set(SLIPS)
 
 
 @pytest.mark.parametrize("number", QUICK)

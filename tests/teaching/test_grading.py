@@ -426,7 +426,7 @@ def test_students_get_no_solutions(tmp_path):
 @pytest.mark.parametrize("number", checker.CHAPTERS)
 @pytest.mark.slow
 def test_every_solution_is_right(number):
-    [solution] = [path for path in notebooks.solutions() if path.name.startswith(number)]
+    [solution] = [path for path in notebooks.solutions() if path.name.startswith(f"{number}_")]
     hand_in = grading.grade_one(solution, solution.stem, {"seconds": 60.0, "memory_gb": 4.0})
     assert [v.number for v in hand_in.verdicts] == [e.number for e in checker.exercises(number)]
     assert {v.number: v.text for v in hand_in.verdicts if v.state != "right"} == {}

@@ -1,4 +1,4 @@
-"""Exercises of chapter 07: smooth L1, the matcher, the sampler, the mask loss, COCO's AP, counting."""
+"""Exercises of chapter 07: smooth L1, the matcher, the sampler, the mask loss, COCO's AP, counting, a loss in Keras."""
 
 from __future__ import annotations
 
@@ -623,4 +623,148 @@ COUNTING = Exercise(
     ],
 )
 
-EXERCISES = (SMOOTH_L1, MATCH, SAMPLE, MASK_LOSS, COCO_AP, COUNTING)
+# 07.7, a loss of one's own in Keras
+
+
+def detector(
+    inputs,
+    outputs,
+    objects=lambda classes: classes > 0,
+    count=lambda ops, objects: ops.maximum(ops.sum(objects), 1),
+    size=lambda ops, difference: ops.sum(ops.abs(difference), axis=-1),
+    over_classes=lambda ops, each: ops.mean(each),
+    from_logits=True,
+    weights=(1.0, 2.0),
+):
+    """A model whose `compute_loss` is cross-entropy of the classes + 2 · the error of the boxes of objects."""
+    import keras
+    from keras import ops
+
+    class Detector(keras.Model):
+        def compute_loss(self, x=None, y=None, y_pred=None, sample_weight=None, training=True):
+            each = keras.losses.sparse_categorical_crossentropy(
+                y["classes"], y_pred["classes"], from_logits=from_logits
+            )
+            kept = ops.cast(objects(y["classes"]), "float32")
+            errors = size(ops, y_pred["boxes"] - y["boxes"]) * kept
+            parts = over_classes(ops, each), ops.sum(errors) / count(ops, kept)
+            return weights[0] * parts[0] + weights[1] * parts[1]
+
+    return Detector(inputs, outputs)
+
+
+def _two_headed(kind):
+    import keras
+
+    keras.utils.set_random_seed(0)
+    inputs = keras.Input((5, 6))
+    heads = {"classes": keras.layers.Dense(3), "boxes": keras.layers.Dense(4)}
+    return kind(inputs, {name: head(inputs) for name, head in heads.items()})
+
+
+def _loss_of(kind, classes, boxes, logits, predicted):
+    import keras
+    from keras import ops
+
+    given = [ops.convert_to_tensor(one.astype("float32")) for one in (boxes, logits, predicted)]
+    y = {"classes": ops.convert_to_tensor(classes.astype("int32")), "boxes": given[0]}
+    plain = {
+        "classes": keras.Input((5, 3)),
+        "boxes": keras.Input((5, 4)),
+    }  # nothing to build: it is the loss that counts
+    model = kind(plain, plain)
+    if not hasattr(model, "compute_loss"):
+        raise TypeError("Detector must be a keras.Model with a method compute_loss")
+    found = model.compute_loss(x=None, y=y, y_pred={"classes": given[1], "boxes": given[2]})
+    if found is None or found is ...:
+        raise NotImplementedError
+    return ops.convert_to_numpy(found)
+
+
+def _learns(kind):
+    """Whether a training with this loss moves both heads."""
+    from keras import ops
+
+    model, rng = _two_headed(kind), np.random.default_rng(0)
+    model.compile(optimizer="sgd")
+    before = [ops.convert_to_numpy(one) for one in model.trainable_variables]
+    y = {"classes": rng.integers(0, 3, (8, 5)), "boxes": rng.normal(size=(8, 5, 4)).astype("float32")}
+    model.fit(rng.normal(size=(8, 5, 6)).astype("float32"), y, batch_size=4, verbose=0)
+    still = [
+        one.path
+        for one, old in zip(model.trainable_variables, before, strict=True)
+        if np.allclose(ops.convert_to_numpy(one), old)
+    ]
+    return (
+        f"The values are right, but in fit {' and '.join(still)} did not move: compute with keras.ops only."
+        if still
+        else None
+    )
+
+
+def _anchors(classes, seed):
+    rng, shape = np.random.default_rng(seed), np.shape(classes)
+    return np.array(classes), *(rng.normal(size=(*shape, k)) for k in (4, 3, 4))
+
+
+def _detector(**how):
+    return partial(detector, **how)
+
+
+DETECTOR = Exercise(
+    number="07.7",
+    name="Detector",
+    form=number("a scalar tensor, the loss", 1e-4),
+    answer=detector,
+    measure=_loss_of,
+    probe=_learns,
+    live=True,
+    seconds=40.0,
+    passed="right: both heads learn from it.",
+    cases=[
+        Case("two images of five anchors", *_anchors([[0, 1, 0, 2, 0], [0, 0, 0, 1, 0]], 1)),
+        Case("objects only", *_anchors([[1, 2, 1, 2, 1]], 2)),
+        Case("background only", *_anchors([[0, 0, 0, 0, 0], [0, 0, 0, 0, 0]], 3)),
+    ],
+    mistakes={
+        "The boxes of background anchors count; they have no object to fit. Keep those with a class above 0.": _detector(
+            objects=lambda classes: classes >= 0
+        ),
+        "You divide the boxes' error by all anchors; the mean is over the objects' anchors alone.": _detector(
+            count=lambda ops, objects: float(np.prod(objects.shape))
+        ),
+        "Without an object your loss is not a number: 0 / 0. Divide by at least 1.": _detector(
+            count=lambda ops, objects: ops.sum(objects)
+        ),
+        "The boxes' error is not weighted: count it twice.": _detector(weights=(1.0, 1.0)),
+        "The weight of 2 belongs to the boxes' error, not to the classes.": (
+            _detector(weights=(2.0, 1.0)),
+            _detector(weights=(2.0, 2.0)),
+        ),
+        "You take the mean of the four differences; add them up.": _detector(
+            size=lambda ops, difference: ops.mean(ops.abs(difference), axis=-1)
+        ),
+        "You square the differences; take their absolute values.": _detector(
+            size=lambda ops, difference: ops.sum(difference**2, axis=-1)
+        ),
+        "The differences keep their sign and cancel each other; take their absolute values.": _detector(
+            size=lambda ops, difference: ops.sum(difference, axis=-1)
+        ),
+        "The cross-entropy takes your logits for probabilities: from_logits=True.": _detector(
+            from_logits=False
+        ),
+        "You add up the cross-entropies; take their mean over all anchors.": _detector(
+            over_classes=lambda ops, each: ops.sum(each)
+        ),
+        "Only the boxes are in your loss; the classes are missing.": _detector(weights=(0.0, 2.0)),
+        "Only the classes are in your loss; the boxes are missing.": _detector(weights=(1.0, 0.0)),
+    },
+    hints=[
+        "y and y_pred are dictionaries: y['classes'], y_pred['boxes'].",
+        "keras.losses.sparse_categorical_crossentropy(y['classes'], y_pred['classes'], from_logits=True) has one number "
+        "for each anchor.",
+        "Make the objects' anchors a tensor of 0 and 1, ops.cast(y['classes'] > 0, 'float32'), and multiply by it.",
+    ],
+)
+
+EXERCISES = (SMOOTH_L1, MATCH, SAMPLE, MASK_LOSS, COCO_AP, COUNTING, DETECTOR)

@@ -172,7 +172,7 @@ def right_sources(chapter: str) -> dict[str, str]:
 
     sources = {}
     for path in notebooks.solutions():
-        if path.name[:2] == chapter:
+        if path.name.partition("_")[0] == chapter:
             cells = read_cells(path)
             for exercise in checker.exercises(chapter):
                 picked, _ = selection(cells, exercise.name)

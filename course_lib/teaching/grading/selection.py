@@ -139,13 +139,14 @@ def chapter_of(cells: list[Cell]) -> str:
         names[name] for cell in cells for one in cell.statements for name in bound(one) if name in names
     ]
     found += [names[name] for cell in cells if cell.error for name in lost_names(cell) if name in names]
-    chapters = [number[:2] for number in found if number[:2] in checker.CHAPTERS]
+    chapters = [number.partition(".")[0] for number in found]
+    chapters = [chapter for chapter in chapters if chapter in checker.CHAPTERS]
     return max(chapters, key=chapters.count, default="")
 
 
 def lost_names(cell: Cell) -> list[str]:
-    """The functions that a cell which is not Python would have defined."""
-    return re.findall(r"^def (\w+)", cell.source, re.M)
+    """The functions and classes that a cell which is not Python would have defined."""
+    return re.findall(r"^(?:def|class) (\w+)", cell.source, re.M)
 
 
 def imported(cells: list[Cell]) -> set[str]:
