@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import weakref
 from collections.abc import Callable
 
 import keras
@@ -30,15 +31,31 @@ def softmax(logits: np.ndarray) -> np.ndarray:
     return exponential / exponential.sum(axis=-1, keepdims=True)
 
 
-def logits_of(model: keras.Model, images: np.ndarray) -> np.ndarray:
-    """The output of a model for a batch `(batch, height, width, channels)`, whatever its size.
+_COMPILED: weakref.WeakKeyDictionary[keras.Model, keras.Model] = weakref.WeakKeyDictionary()
+"""What `compiled` made of a model."""
 
-    For each size JAX compiles the whole network, which takes it less time than its layers one by one. TensorFlow and
-    PyTorch need not compile anything for an image that comes once, and TensorFlow would warn of the third size.
+
+def compiled(model: keras.Model, build: Callable[[keras.Model], keras.Model]) -> keras.Model:
+    """A network of the model's own layers, and so of its weights of the moment, that `predict_on_batch` runs compiled.
+
+    The model itself keeps the optimizer and the losses that it was compiled with, if any. TensorFlow makes a graph of the
+    network: one for the first size of images, and one more that serves all others. XLA would compile one for each size,
+    which takes longer than most predictions; JAX has no other way.
+
+    Args:
+        model: whose network is made once, and forgotten with it.
+        build: makes the network from the model's layers; it must not contain the model.
     """
-    if keras.backend.backend() == "jax":
-        return model.predict_on_batch(images)
-    return keras.ops.convert_to_numpy(model(images, training=False))
+    if model not in _COMPILED:
+        network = build(model)
+        network.compile(jit_compile=False if keras.backend.backend() == "tensorflow" else "auto")
+        _COMPILED[model] = network
+    return _COMPILED[model]
+
+
+def logits_of(model: keras.Model, images: np.ndarray) -> np.ndarray:
+    """The output of a model for a batch `(batch, height, width, channels)`, whatever its size."""
+    return compiled(model, lambda model: keras.Model(model.inputs, model.outputs[0])).predict_on_batch(images)
 
 
 def predict_probabilities(
@@ -191,8 +208,9 @@ def predict_detections(model: keras.Model, image: np.ndarray) -> dict[str, np.nd
         raise ValueError(
             f"image has shape {image.shape}; this model takes (height, width, {model.channels})."
         )
-    # Called, not `predict`ed: how many regions there are is known only on the way.
-    detections = model.detect(model.features(image[None]), image.shape[:2], trim=True)
+    # What comes after the features is not compiled: how many regions there are is known only on the way.
+    features = compiled(model, lambda model: model.features_model()).predict_on_batch(image[None])
+    detections = model.detect(features, image.shape[:2], trim=True)
     detections = {name: keras.ops.convert_to_numpy(value)[0] for name, value in detections.items()}
     detections = {name: value[detections["valid"]] for name, value in detections.items()}
     return detections | {"size": np.asarray(image.shape[:2])}

@@ -99,7 +99,8 @@ def nms(boxes, scores, iou_threshold: float, max_output: int, valid=None, groups
 
     def next_block(number, places):
         block = {name: ops.take(value, number, axis=0) for name, value in listed.items()}
-        over = ops.logical_and(places["kept"][..., None], _overlapping(places, block, iou_threshold))
+        filled = _filled(places)
+        over = ops.logical_and(filled["kept"][..., None], _overlapping(filled, block, iou_threshold))
         candidates = ops.logical_and(block["usable"], ops.logical_not(ops.any(over, axis=-2)))
         block["kept"] = _greedy(candidates, _overlapping(block, block, iou_threshold))
         return number + 1, _first_kept(places, block)
@@ -160,6 +161,16 @@ def _while(unfinished, step, values):
         values = step(*values)
         going_on = bool(unfinished(*values))
     return values
+
+
+def _filled(places):
+    """The first places, all that are filled among them; outside a compiled function no more than those, rounded up."""
+    try:
+        most = int(ops.max(ops.sum(ops.cast(places["kept"], "int32"), axis=-1)))
+    except TypeError:  # as in `_while`
+        return places
+    axis, most = len(places["kept"].shape) - 1, -(-most // 128) * 128
+    return {name: value[(slice(None),) * axis + (slice(most),)] for name, value in places.items()}
 
 
 def _first_kept(places, block):

@@ -195,7 +195,8 @@ def test_trimmed_detections_are_the_same_without_the_empty_places(batch):
         name: ops.convert_to_numpy(value) for name, value in model.detect(features, SIZE, trim=True).items()
     }
     places = found["valid"].shape[1]
-    assert whole["valid"].shape[1] == 400 and places in (32, 64, 128, 256) and found["valid"].any()
+    most = whole["valid"].sum(axis=1).max()
+    assert whole["valid"].shape[1] == 400 and 0 < most <= places <= max(16, 1.25 * most)
     assert not whole["valid"][:, places:].any() and np.array_equal(found["valid"], whole["valid"][:, :places])
     for name, value in found.items():
         np.testing.assert_allclose(
