@@ -17,15 +17,15 @@ def test_a_model_compiled_while_its_encoder_was_frozen_keeps_it_frozen():
     model = keras.Model(inputs, layers.Dense(1)(layers.Dense(8, name="encoder")(inputs)))
     given = {"model": model, "keras": keras, "loss": "mse"}
     given |= {"images": np.ones((16, 4), "float32"), "labels": np.zeros((16, 1), "float32")}
-    before = model.get_layer("encoder").get_weights()
-    if keras.backend.backend() == "tensorflow":
-        exec(CODE["12-q9"], given)
-    elif keras.backend.backend() == "jax":
+    if keras.backend.backend() == "jax":  # after the error the model's weights cannot be read
         with pytest.raises(ValueError, match="1:1 to the trainable variables"):
             exec(CODE["12-q9"], given)
+    elif keras.backend.backend() == "tensorflow":
+        before = model.get_layer("encoder").get_weights()
+        exec(CODE["12-q9"], given)
+        assert all(map(np.array_equal, before, model.get_layer("encoder").get_weights()))
     else:
         pytest.skip("the question is about TensorFlow and JAX")
-    assert all(map(np.array_equal, before, model.get_layer("encoder").get_weights()))
 
 
 def test_moving_means_move_though_the_base_is_called_with_training_false():
