@@ -150,6 +150,7 @@ class TestEvaluation:
 
 
 class TestTraining:
+    @pytest.mark.slow
     def test_the_card_has_the_losses_and_the_figures(self, trained):
         _, card = trained
         assert {"ap_50", "ap_75", "count_error", "mask_ap", "box_ap"} <= set(card["val"])
@@ -171,6 +172,7 @@ class TestAgainstTheOdds:
     STEPS = 6
 
     @pytest.mark.parametrize("odds", ["ten times the learning rate", "no objects", "half precision"])
+    @pytest.mark.slow
     def test_no_nan_reaches_the_weights(self, odds, eagerly):
         half = odds == "half precision"
         keras.mixed_precision.set_global_policy("mixed_float16" if half else "float32")

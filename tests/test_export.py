@@ -83,6 +83,7 @@ TRACED = [name for name in NETS if ON_TENSORFLOW or name == "unet"]
 
 
 @pytest.mark.parametrize("name", TRACED)
+@pytest.mark.slow
 def test_onnx_runtime_gives_the_same_for_any_batch_and_size(nets, name, tmp_path):
     onnxruntime = pytest.importorskip("onnxruntime")
     pytest.importorskip("tensorflow")
@@ -104,6 +105,7 @@ def test_onnx_runtime_gives_the_same_for_any_batch_and_size(nets, name, tmp_path
 
 @pytest.mark.skipif(not ON_TENSORFLOW, reason="written as for ONNX; the next test reads one")
 @pytest.mark.parametrize("name", TRACED)
+@pytest.mark.slow
 def test_tensorflow_gives_the_same_from_the_saved_model(nets, name, tmp_path):
     tensorflow = pytest.importorskip("tensorflow")
     model = nets[name]
@@ -116,6 +118,7 @@ def test_tensorflow_gives_the_same_from_the_saved_model(nets, name, tmp_path):
         assert np.abs(found["logits"].numpy() - plain(model, images)).max() <= TOLERANCE
 
 
+@pytest.mark.slow
 def test_run_reads_a_saved_model_in_a_process_without_keras(nets, tmp_path):
     pytest.importorskip("tensorflow")
     written = export(nets["unet"], tmp_path / "net", "saved_model")
@@ -150,6 +153,7 @@ def test_a_fixed_size_is_fixed(nets, tmp_path):
 
 
 @pytest.mark.parametrize("format", list(SUFFIXES) if ON_TENSORFLOW else ["keras"])
+@pytest.mark.slow
 def test_mask_rcnn_in_every_format(format, tmp_path, monkeypatch):
     keras.utils.set_random_seed(0)
     model = detector()

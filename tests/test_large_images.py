@@ -155,6 +155,7 @@ class TestPredictClasses:
         np.testing.assert_array_equal(found, tiled.argmax(-1))
 
     @pytest.mark.parametrize("tta", ["none", "flips", "turns"])
+    @pytest.mark.slow
     def test_within_the_margin_it_is_the_whole_picture_at_once(self, model, tta):
         image = np.random.default_rng(5).random((128, 160, 1), np.float32)
         whole = predict_probabilities(model, image, tta)

@@ -285,6 +285,7 @@ def half_precision():
 
 
 @each([loss for loss in ALL if loss in SUMS or loss.name == type(loss)().name])
+@pytest.mark.slow
 def test_a_model_learns_with_it_in_half_precision(loss, half_precision):
     keras.utils.set_random_seed(0)
     labels = np.maximum(random_case()[0], 0)

@@ -246,6 +246,7 @@ def test_a_notebook_is_run_in_its_folder_and_written_whole(tmp_path):
 
 
 @pytest.mark.skipif(os.name != "posix", reason="signals to a group of processes")
+@pytest.mark.slow
 def test_ctrl_c_ends_the_run_and_not_only_one_notebook(tmp_path):
     """A terminal sends the signal to the whole group, the kernel too; no further notebook may begin."""
     started = tmp_path / "started"
@@ -259,7 +260,7 @@ def test_ctrl_c_ends_the_run_and_not_only_one_notebook(tmp_path):
     process = subprocess.Popen(
         command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, start_new_session=True
     )
-    while not started.exists():
+    while not (started.exists() and started.read_text()):
         assert process.poll() is None
         time.sleep(0.05)
     os.killpg(process.pid, signal.SIGINT)

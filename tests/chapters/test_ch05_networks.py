@@ -40,6 +40,7 @@ def sample_of(instances):
 
 class TestNetworks:
     @pytest.mark.parametrize("dataset", networks.SETS)
+    @pytest.mark.slow
     def test_they_have_as_many_parameters_as_whole_channels_allow(self, dataset):
         counts = networks.parameters_by_net(dataset)
         assert list(counts) == list(networks.NETS)
@@ -63,6 +64,7 @@ class TestNetworks:
 
 
 class TestTraining:
+    @pytest.mark.slow
     def test_a_net_that_is_compiled_once_learns_as_one_that_is_compiled_for_it(self, tmp_path, monkeypatch):
         variants = [dataclasses.replace(QUICK, seed=seed) for seed in (0, 1)]
         monkeypatch.setattr(training, "RUNS", tmp_path / "together")
@@ -209,6 +211,7 @@ def test_recipes_without_weights_can_be_had_and_are_small_enough_to_commit():
         assert keras.backend.standardize_dtype(recipe.model().output.dtype) == "float32"
 
 
+@pytest.mark.slow
 def test_the_shipped_nets_score_as_the_results_say():
     val = list(networks.CELLS.data("val"))
     for net in networks.NETS:

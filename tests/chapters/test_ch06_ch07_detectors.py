@@ -94,6 +94,7 @@ class TestReading:
         plain = roi.SMALL.network_arguments["settings"]
         assert {name for name in ours if ours[name] != plain.get(name)} == {"roi_op", "canonical_box_size"}
 
+    @pytest.mark.slow
     def test_a_second_seed_starts_afresh(self, tmp_path, monkeypatch):
         """The net that was trained from another seed before gives what a new one gives."""
         monkeypatch.setattr(training, "RUNS", tmp_path)

@@ -79,6 +79,7 @@ class TestBatches:
         np.testing.assert_array_equal(wrong["boxes"][..., 0], truth["boxes"][..., 1])
 
 
+@pytest.mark.slow
 def test_a_training_and_what_is_seen_of_it(eager):
     sound = faults.FAULTS[faults.SOUND]
     trainee = faults.Trainee(QUICK)

@@ -137,6 +137,7 @@ def test_the_digests_cover_train_and_val_of_every_set():
 # The real sets ----------------------------------------------------
 
 
+@pytest.mark.slow
 def test_nuclei(unpacked):
     nuclei = real.nuclei("val")
     assert len(nuclei) == 49 and nuclei.class_names == ("background", "nucleus") and nuclei.channels == 1

@@ -197,6 +197,7 @@ def test_in_fit(jit_compile):
     assert all(np.isnan(logs[metric.name]) for metric in scalars()) and np.isnan(logs["loss"])
 
 
+@pytest.mark.slow
 def test_a_model_may_be_fitted_with_labels_and_weights_of_one_shape_then_of_another():
     # TensorFlow then knows the rank of neither inside of the compiled step.
     rng = np.random.default_rng(2)
@@ -234,6 +235,7 @@ def test_callbacks_know_that_higher_is_better(metric):
     assert callback.monitor_op(2.0, 1.0)
 
 
+@pytest.mark.slow
 def test_a_compiled_model_loads_in_a_process_that_has_imported_the_packages(tmp_path):
     model = small_model()
     model.compile(

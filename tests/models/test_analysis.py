@@ -191,6 +191,7 @@ def test_what_cannot_be_counted_is_named():
 # Receptive fields
 
 
+@pytest.mark.slow
 def test_vgg16_receptive_fields():
     model = fcn((None, None, 3), 2, 32, **FCN | {"convolutions": (2, 2, 3, 3, 3), "head_size": 7})
     size, stride = 1, 1
@@ -230,6 +231,7 @@ def test_unet_receptive_field(depth, size):
     assert field.size == (size, size) and field.offset == (0, 0)
 
 
+@pytest.mark.slow
 def test_receptive_field_of_the_published_unet_and_of_interpolation():
     valid = receptive_field(unet((572, 572, 1), padding="valid", base_filters=1))
     assert valid.size == (204, 204) and valid.offset == (92, 92)
@@ -243,6 +245,7 @@ def test_rows_and_columns_are_told_apart():
     assert (field.size, field.stride, field.offset) == ((6, 5), (4, 2), (2.5, 2))
 
 
+@pytest.mark.slow
 def test_parts_left_out():
     model = deeplab((None, None, 3), 2, **DEEPLAB, rates=(1, 2, 4))
     assert receptive_field(model).size == (None, None)  # image pooling

@@ -182,6 +182,7 @@ def test_convolution(size, stride, dilation, sides):
 
 @pytest.mark.parametrize("block", ["basic", "bottleneck"])
 @pytest.mark.parametrize("size", [(64, 64), (67, 81)])
+@pytest.mark.slow
 def test_dilation_in_place_of_stride_gives_the_same_features_more_densely(block, size):
     """Every second or fourth row and column of the dense map is the map of the ordinary network, to the edges."""
     models = {
@@ -270,6 +271,7 @@ def test_initialisation_keeps_the_gradients():
 
 
 @pytest.mark.parametrize("normalization", ["batch", "group", "frozen_batch"])
+@pytest.mark.slow
 def test_mixed_precision(normalization):
     before = keras.config.dtype_policy()
     keras.config.set_dtype_policy("mixed_float16")
@@ -308,6 +310,7 @@ def test_bad_arguments_are_named(arguments, message):
 # The pyramid
 
 
+@pytest.mark.slow
 def test_enlarging_is_nearest_neighbour_interpolation_for_every_side():
     for side in range(1, 40):
         small = -(-side // 2)

@@ -10,6 +10,7 @@ pytestmark = pytest.mark.backend
 
 
 @pytest.mark.parametrize("make", [models.unet, models.fcn, models.deeplab], ids=lambda make: make.__name__)
+@pytest.mark.slow
 def test_class_weight_is_refused_with_what_to_pass_instead(make):
     model = make((32, 32, 1), 2)
     model.compile("sgd", losses.CrossEntropy())

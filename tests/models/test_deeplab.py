@@ -67,6 +67,7 @@ def test_atrous_convolution_is_convolution_with_a_kernel_filled_with_zeros(rate)
 
 
 @pytest.mark.parametrize(("output_stride", "rates"), [(16, [6, 12, 18]), (8, [12, 24, 36])])
+@pytest.mark.slow
 def test_rates_are_doubled_at_output_stride_8(output_stride, rates):
     net = deeplab(
         (None, None, 3), 2, "small", output_stride, aspp_filters=4, decoder_filters=(4, 4), rates=(1, 2, 3)
@@ -95,6 +96,7 @@ def test_interpolation_refuses_maps_that_do_not_belong_together():
         Interpolate(4)([np.zeros((1, 4, 3, 1), "float32"), np.zeros((1, 20, 12, 1), "float32")])
 
 
+@pytest.mark.slow
 def test_image_pooling_sees_the_whole_picture_and_is_everywhere_the_same():
     net = deeplab((48, 64, 3), 2, **TINY)
     part = keras.Model(

@@ -27,6 +27,7 @@ def bodies():
 
 
 @pytest.mark.parametrize("name", encoders.ENCODERS)
+@pytest.mark.slow
 def test_features_by_stride(bodies, name):
     body = bodies[name]
     assert {s: o.shape[-1] for s, o in zip(encoders.strides(body), body.outputs)} == SKIPS[name]
@@ -169,6 +170,7 @@ class TestNetworks:
         )
 
     @pytest.mark.parametrize("keep", [True, False])
+    @pytest.mark.slow
     def test_statistics_stay_only_if_asked(self, keep):
         model = small("unet", encoder="mobilenetv3", depth=1, filters=(4, 4), keep_statistics=keep)
         model.compile("sgd", CrossEntropy(), jit_compile=False)

@@ -126,6 +126,7 @@ def test_a_finer_net_starts_from_a_coarser_one_and_says_the_same():
 
 @pytest.mark.parametrize("padding", ["same", "paper"])
 @pytest.mark.parametrize("stride", [8, 16, 32])
+@pytest.mark.slow
 def test_what_is_added_lies_at_the_same_place(stride, padding):
     """Read off the graph: the fields of two maps that are added have the same middle, those of the logits the pixel's."""
     side = 7 if padding == "paper" else 1

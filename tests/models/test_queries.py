@@ -85,6 +85,7 @@ def test_the_loss_of_a_set_by_hand():
     assert float(array(shuffled)) == pytest.approx(float(found), rel=1e-5)
 
 
+@pytest.mark.slow
 def test_the_network_learns_an_image_by_heart_and_reads_it():
     keras.utils.set_random_seed(0)
     model = queries.query_network(16, num_classes=3, queries=3, rounds=1, dim=8, filters=(4, 4, 4, 4))

@@ -124,6 +124,7 @@ def test_compiled_gives_the_same(name):
 
 
 @pytest.mark.parametrize("read", [align, pool])
+@pytest.mark.slow
 def test_gradients_of_the_features(read):
     """What is read doubles when the features do, so it is the sum of the features, each times its gradient."""
     weights = RNG.normal(size=(2, 30, 3, 3, 3)).astype(np.float32)

@@ -31,6 +31,7 @@ def small_iou(a, b):
 
 
 @pytest.mark.parametrize("exercise", ALL)
+@pytest.mark.slow
 def test_the_inputs_tell_all_its_mistakes_apart(exercise):
     for sentence, mistake in exercise.mistakes.items():
         for way in ways(mistake):

@@ -149,6 +149,7 @@ def test_nine_lines_of_code_are_too_many(compose, monkeypatch):
 
 
 @pytest.mark.parametrize("chapter", composed.sources())
+@pytest.mark.slow
 def test_a_chapter_s_lecture_keeps_the_rules(chapter):
     deck = composed.read(composed.sources()[chapter])
     assert composed.problems(deck) == []

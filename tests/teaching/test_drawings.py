@@ -201,6 +201,7 @@ def test_nothing_is_in_the_way_on_a_mask_rcnn(more):
 
 
 @pytest.mark.parametrize("name", posters.POSTERS)
+@pytest.mark.slow
 def test_nothing_is_in_the_way_on_a_poster_and_its_words_are_large(name, models):
     figure = posters.poster(name, models[name])
     assert what_is_in_the_way(figure) == []
@@ -487,6 +488,7 @@ def test_predicted_objects_are_numbered_as_the_true_ones_that_they_lie_on():
     assert found[0, 5] == 2 and found[0, 1] == 1 and found[3, 4] > 2
 
 
+@pytest.mark.slow
 def test_posters_are_written_as_svg_and_pdf_and_always_the_same(
     tmp_path, small_networks, models, monkeypatch
 ):
@@ -508,6 +510,7 @@ def test_posters_are_written_as_svg_and_pdf_and_always_the_same(
     assert sorted(path.name for path in (tmp_path / "b").iterdir()) == ["unet.pdf", "unet.svg"]
 
 
+@pytest.mark.slow
 def test_a_posters_numbers_are_the_models(models):
     from course_lib.models.analysis import costs, receptive_field
 

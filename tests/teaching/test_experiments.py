@@ -128,6 +128,7 @@ class TestTrainee:
             "float32"
         ) * 0.2, labels
 
+    @pytest.mark.slow
     def test_a_network_used_again_gives_what_a_new_one_gives(self):
         images, labels = self.data()
         first, again = self.made(), self.made()

@@ -58,6 +58,7 @@ UNWRITTEN = sources(EXERCISE)
 
 
 @pytest.mark.parametrize("number", ["01.1", "01.4", "01.6", "04.5"])
+@pytest.mark.slow
 def test_a_right_function_is_right_and_an_unwritten_one_is_open(number):
     """Among the inputs are arrays, a generator of random numbers (01.6), and functions (04.5)."""
     [path] = [path for path in notebooks.solutions() if path.name.startswith(number[:2])]
@@ -152,6 +153,7 @@ for pixel in mask.ravel(order="F"):
     assert found.state == "wrong" and "chang" in found.text
 
 
+@pytest.mark.slow
 def test_out_of_memory_and_out_of_time():
     found = verdict("01.3", with_body("01.3", "return np.ones(10**11).sum()"))
     assert found.state == "wrong" and "Memory" in found.text
@@ -198,6 +200,7 @@ def test_out_of_memory_and_out_of_time():
         "return found[2].answer(length, width, degrees)",
     ],
 )
+@pytest.mark.slow
 def test_nothing_hostile_is_right(body, capfd):
     found = verdict("01.3", with_body("01.3", body))
     assert found.state in ("wrong", "stopped", "open") and found.points == 0, found

@@ -34,6 +34,7 @@ def gift_parser():
     return node, KEPT / "package" / "pegjs-gift.js"
 
 
+@pytest.mark.slow
 def test_another_s_parser_reads_the_gift_file_as_we_meant_it(gift_parser, tmp_path):
     node, parser = gift_parser
     assert lms.write(tmp_path / "quiz.gift") == len(ALL)

@@ -549,6 +549,7 @@ def test_chapters_are_named_by_number_or_path(tmp_path):
 # The command
 
 
+@pytest.mark.slow
 def test_the_command_writes_a_file_for_each_notebook(tmp_path, capsys):
     assert main(["slides", "03", "--out", str(tmp_path), "--json"]) == 0
     *lines, last = capsys.readouterr().out.splitlines()
