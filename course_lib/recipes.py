@@ -83,7 +83,7 @@ class Recipe:
     learning_rate: float = 1e-3
     warmup: float = 0.05
     weight_decay: float = 1e-4
-    sampling: str = "pictures"
+    sampling: str = "uniform"
     clip: float | None = None
     restarts: tuple[int, ...] = ()
     seed: int = 0
@@ -177,7 +177,7 @@ class Recipe:
             augmentation=self.augmentation if train else None,
             normalization=self.normalization,
             seed=self.seed,
-            sampling=self.sampling if train else "pictures",
+            sampling=self.sampling if train else "uniform",
         )
 
     def class_names(self) -> tuple[str, ...]:
@@ -413,7 +413,7 @@ SMALL_MASK_RCNN = {
 
 MASK_RCNN_SCENES = Recipe(
     name="maskrcnn-scenes",
-    title="A small Mask R-CNN on scenes of six kinds of object, from 4 pixels to the whole picture",
+    title="A small Mask R-CNN on scenes of six kinds of object, from 4 pixels to the whole image",
     dataset=datasets.scenes,
     train_data={"length": 4000, "size": 128, "seed": 3, "contrast": (0.3, 0.5)},
     val_data={"length": 128, "size": 128, "seed": 3, "contrast": (0.3, 0.5)},
@@ -535,7 +535,7 @@ DEEPLAB_CAMVID_SMALL = replace(
 
 
 def _full_size(recipe: Recipe, **network_arguments: Any) -> Recipe:
-    """A CamVid recipe at the size of the published results, for a GPU: the whole picture, a wider net, longer."""
+    """A CamVid recipe at the size of the published results, for a GPU: the whole image, a wider network, longer."""
     return replace(
         recipe,
         name=recipe.name.removesuffix("-small"),

@@ -26,7 +26,10 @@ def digests() -> dict[str, str]:
                 if isinstance(value, recipes.Recipe):
                     found[f"{module.name}.{name}"] = value.digest
     for name, recipe in networks.SETS.items():
-        found |= {f"{name} {net}": networks.with_net(recipe, net).digest for net in networks.NETS}
+        found |= {
+            f"{name} {network}": networks.with_network(recipe, network).digest
+            for network in networks.NETWORKS
+        }
     return found | {"roi.variant": roi.variant().digest}
 
 

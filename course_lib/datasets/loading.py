@@ -15,7 +15,7 @@ from course_lib.datasets.augmentation import Augmentation
 from course_lib.datasets.sample import Dataset
 
 NORMALIZATIONS = ("none", "stretch")
-SAMPLINGS = ("pictures", "root_area")
+SAMPLINGS = ("uniform", "root_area")
 MOST_DRAWS = 10
 """How often a crop is drawn again that holds no pixel that counts."""
 CACHE_BYTES = 512 * 2**20
@@ -123,7 +123,7 @@ class Batches(keras.utils.PyDataset):
             swapping (as a cache of the last used does) would give no more hits; over a fixed order it would give none.
         transform: an own function `(images, labels, weights or None) -> the same` applied to each batch last.
         workers: loading threads.
-        sampling: `"pictures"`: each sample as often as any other; `"root_area"`: larger ones oftener, by the square
+        sampling: `"uniform"`: each sample as often as any other; `"root_area"`: larger ones oftener, by the square
             root of their pixels. A large image holds more that no other crop shows, but its crops resemble one another.
 
     Raises:
@@ -145,7 +145,7 @@ class Batches(keras.utils.PyDataset):
         cache: bool | int = True,
         transform: Callable | None = None,
         workers: int = 2,
-        sampling: str = "pictures",
+        sampling: str = "uniform",
     ):
         super().__init__(workers=1, use_multiprocessing=False)
         if not len(dataset):

@@ -5,6 +5,7 @@ Colour and texture are drawn alike for all classes: a network can tell them apar
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from functools import lru_cache
 from math import exp, log
 
@@ -45,8 +46,9 @@ def scenes(
     contrast: float | tuple[float, float] = (0.2, 0.5),
     noise: float | tuple[float, float] = (0.0, 0.04),
     imbalance: float = 0.0,
+    class_names: Sequence[str] = CLASS_NAMES,
 ) -> Dataset:
-    """Objects of six shapes over photographic texture: three channels, classes as in `CLASS_NAMES`.
+    """Objects of up to six shapes over photographic texture: three channels, classes as in `CLASS_NAMES`.
 
     A parameter takes one number, or a pair `(low, high)` from which every image draws its own.
 
@@ -68,7 +70,8 @@ def scenes(
             0.02 to 0.5 (of the full range).
         noise: standard deviation of the noise, 0 to 0.3 (of the full range).
         imbalance: 0 (all object classes equally common) to 0.95: each class is rarer than the one before it
-            in `CLASS_NAMES` by this fraction, so that at 0.5 there are 32 discs to a rod.
+            in `class_names` by this fraction, so that at 0.5 there are 32 discs to a rod.
+        class_names: `"background"`, then the shapes that are drawn, in the order of their labels.
 
     Returns:
         A `Dataset` whose samples have image `(h, w, 3)`, semantic map, instance map (the visible parts; what
@@ -101,13 +104,25 @@ def scenes(
         "noise": checked_range("noise", noise, 0.0, 0.3),
         "imbalance": checked_number("imbalance", imbalance, 0.0, 0.95),
     }
+    names = class_names if isinstance(class_names, str) else tuple(class_names)
+    shapes = names[1:]
+    if names[:1] != CLASS_NAMES[:1] or not shapes or len({*shapes} & {*CLASS_NAMES[1:]}) != len(shapes):
+        raise ValueError(
+            f"class_names: must be 'background' and then different ones of {', '.join(CLASS_NAMES[1:])}, "
+            f"not {class_names!r}."
+        )
+    if names != CLASS_NAMES:
+        parameters["class_names"] = names
     return _Scenes(split, length, (height, width), seed, parameters)
 
 
 class _Scenes(ProceduralDataset):
     name = "scenes"
-    class_names = CLASS_NAMES
     channels = 3
+
+    @property
+    def class_names(self) -> tuple[str, ...]:
+        return self.parameters.get("class_names", CLASS_NAMES)
 
     def draw(self, rng: np.random.Generator, name: str) -> Sample:
         low, high = self.parameters["objects"]
@@ -122,12 +137,13 @@ class _Scenes(ProceduralDataset):
         lengths = [
             lengths[k] for k in np.argsort(-np.log(lengths) + 0.6 * rng.standard_normal(count), kind="stable")
         ]
-        weights = (1.0 - self.parameters["imbalance"]) ** np.arange(len(CLASS_NAMES) - 1)
+        shapes = [CLASS_NAMES.index(shape) for shape in self.class_names]
+        weights = (1.0 - self.parameters["imbalance"]) ** np.arange(len(shapes) - 1)
         classes = 1 + np.searchsorted(np.cumsum(weights) / weights.sum(), rng.random(count), side="right")
 
         stage = _Stage(self.size, rng)
-        for kind, length in zip(np.minimum(classes, len(CLASS_NAMES) - 1).tolist(), lengths, strict=True):
-            stage.add(kind, length, thin, contrast, occlusion)
+        for kind, length in zip(np.minimum(classes, len(shapes) - 1).tolist(), lengths, strict=True):
+            stage.add(kind, shapes[kind], length, thin, contrast, occlusion)
         instances, classes = stage.seen()
         image = stage.image + noise * rng.standard_normal(stage.image.shape)
         return Sample(
@@ -147,7 +163,7 @@ def _outside(kind: int, points: np.ndarray, half: float, thin: float) -> np.ndar
     """How far each point lies outside a shape, in pixels; negative inside.
 
     Args:
-        kind: the class id.
+        kind: its place in `CLASS_NAMES`.
         points: complex, x + iy from the shape's centre.
         half: half of the shape's length in pixels.
         thin: the parameter, 0 to 1.
@@ -199,7 +215,9 @@ class _Stage:
         self.whole = [0]
         self.visible = np.zeros(1, np.int64)
 
-    def add(self, kind: int, length: float, thin: float, contrast: float, occlusion: float) -> None:
+    def add(
+        self, kind: int, shape: int, length: float, thin: float, contrast: float, occlusion: float
+    ) -> None:
         """Paint an object where it hides no more of another than `occlusion`, if there is such a place."""
         half = 0.5 * length
         turn = complex(*self.rng.standard_normal(2))
@@ -211,7 +229,7 @@ class _Stage:
             points = (np.arange(columns.start, columns.stop) + 0.5 - centre.real) + 1j * (
                 np.arange(rows.start, rows.stop) + 0.5 - centre.imag
             )[:, None]
-            outside = _outside(kind, points * turn, half, thin)
+            outside = _outside(shape, points * turn, half, thin)
             mask = outside < 0.0
             pixels = np.count_nonzero(mask)
             if pixels < SMALLEST_PART:

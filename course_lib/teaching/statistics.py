@@ -96,6 +96,24 @@ def bootstrap(
     return Interval(float(values.mean()), float(found.low), float(found.high))
 
 
+@dataclass(frozen=True, eq=False)
+class Resampled:
+    """An effect of networks trained once, and a bootstrap over the images: it says nothing about other trainings.
+
+    Attributes:
+        effect: on all images.
+        resamples: float `(n,)`, the same of images drawn with replacement; with groups, of groups drawn whole.
+        images: how many were drawn from.
+    """
+
+    effect: float
+    resamples: np.ndarray
+    images: int
+
+    def __len__(self) -> int:
+        return self.images
+
+
 def power(effect: float, deviation: float, runs: int, level: float = LEVEL) -> float:
     """The probability with which a paired t-test of so many runs finds an effect."""
     from statsmodels.stats.power import TTestPower
@@ -134,12 +152,16 @@ def runs_needed(effect: float, deviation: float, level: float = LEVEL, wanted: f
 
 
 def compare(
-    differences: Sequence[float], null: float = 0.0, margin: float | None = MARGIN, ratio: bool = False
+    differences: Sequence[float] | Resampled,
+    null: float = 0.0,
+    margin: float | None = MARGIN,
+    ratio: bool = False,
 ) -> dict:
     """One paired comparison: effect, interval, p-values, and the effect that it could have detected.
 
     Args:
-        differences: first minus second, one per seed; with `ratio`, first over second.
+        differences: first minus second, one per seed; with `ratio`, first over second. Or a bootstrap of it: then
+            interval and p-values are read off the resamples, and `"runs"` counts images.
         null: what "no effect" is (1 for a ratio; `-margin` to ask whether something is *not worse*).
         margin: within which of the null effects count as none; `None` for no equivalence test.
         ratio: compare logarithms, so that twice and half are equally far from 1.
@@ -147,32 +169,44 @@ def compare(
     Raises:
         ValueError: for fewer than three differences, or a ratio that is not positive.
     """
-    values = np.asarray(differences, float)
+    resampled = isinstance(differences, Resampled)
+    values = np.asarray(differences.resamples if resampled else differences, float)
     if ratio and not (values > 0).all():
         raise ValueError(f"differences has the ratio {values.min():g}; ratios must be positive.")
     values, centre = (np.log(values), np.log(null)) if ratio else (values, null)
-    found, deviation = interval(values), float(values.std(ddof=1))
+    deviation = float(values.std(ddof=1))
+    if resampled:
+        runs, effect = differences.images, np.log(differences.effect) if ratio else differences.effect
+        found = Interval(effect, *np.quantile(values, (LEVEL / 2, 1 - LEVEL / 2)))
+        deviation *= np.sqrt(runs)  # of one image
+    else:
+        runs, found = len(values), interval(values)
+
+    def p_value(at: float, side: str) -> float:
+        if not resampled:
+            return float(stats.ttest_1samp(values, at, alternative=side).pvalue)
+        beyond = {"greater": np.sum(values <= at), "less": np.sum(values >= at)}
+        beyond["two-sided"] = 2 * min(beyond.values())
+        return float(min(1.0, (1 + beyond[side]) / (1 + len(values))))
+
     back = np.exp if ratio else float
     result: dict[str, Any] = {
         "mean": float(back(found.mean)),
         "low": float(back(found.low)),
         "high": float(back(found.high)),
-        "runs": len(values),
+        "runs": runs,
         "deviation": deviation,
         "null": float(null),
         "ratio": ratio,
-        "p": 1.0
-        if deviation == 0 and values[0] == centre
-        else float(stats.ttest_1samp(values, centre).pvalue),
-        "detectable": float(back(detectable(deviation, len(values)))) if deviation else float(back(0.0)),
+        "p": 1.0 if deviation == 0 and values[0] == centre else p_value(centre, "two-sided"),
+        "detectable": float(back(detectable(deviation, runs))) if deviation else float(back(0.0)),
     }
+    if resampled:
+        result["bootstrap"] = True
     if margin is not None:
         half = np.log1p(margin) if ratio else margin
-        sides = ((centre - half, "greater"), (centre + half, "less"))
         result["margin"] = margin
-        result["p_equivalent"] = max(
-            float(stats.ttest_1samp(values, at, alternative=side).pvalue) for at, side in sides
-        )
+        result["p_equivalent"] = max(p_value(centre - half, "greater"), p_value(centre + half, "less"))
         result["within"] = bool(centre - half < found.low and found.high < centre + half)
     return result
 
@@ -226,7 +260,7 @@ class Verdict:
 
 
 def judge(
-    settings: Mapping[str, Sequence[float]],
+    settings: Mapping[str, Sequence[float] | Resampled],
     gates: Gate | Mapping[str, Gate] | None = None,
     planned: int = 5,
     null: float | Mapping[str, float] = 0.0,
@@ -236,7 +270,7 @@ def judge(
     """The verdict on a claim that says: the difference is greater than `null` in every setting.
 
     Args:
-        settings: setting, such as `"1 % foreground"` → differences, one per seed.
+        settings: setting, such as `"1 % foreground"` → differences, one per seed, or their bootstrap over images.
         gates: of all settings or of each; a setting whose networks have not learned decides nothing.
         planned: how many runs were planned beforehand; with fewer the verdict waits.
         null, margin: as for `compare`, for all settings or for each.
@@ -312,11 +346,12 @@ def sentence(effect: str, verdict: str, comparisons: Mapping[str, dict], reason:
     parts = []
     for name, one in comparisons.items():
         setting = f" ({name})" if name else ""
-        text = f"{numbers(one)}{setting}, {one['runs']} runs"
+        unit = "images, bootstrap" if "bootstrap" in one else "runs"
+        text = f"{numbers(one)}{setting}, {one['runs']} {unit}"
         if len(comparisons) > 1:
             text += f": {one['verdict']}"
         if one["verdict"] == UNDECIDED and "runs_to_decide" in one:
-            text += f" (an effect of {one['margin']:g} would take {one['runs_to_decide']} runs)"
+            text += f" (an effect of {one['margin']:g} would take {one['runs_to_decide']} {unit.partition(',')[0]})"
         parts.append(text)
     why = f": {reason}" if reason else ""
     if not parts:

@@ -42,25 +42,25 @@ class TestNetworks:
     @pytest.mark.parametrize("dataset", networks.SETS)
     @pytest.mark.slow
     def test_they_have_as_many_parameters_as_whole_channels_allow(self, dataset):
-        counts = networks.parameters_by_net(dataset)
-        assert list(counts) == list(networks.NETS)
+        counts = networks.parameters_by_network(dataset)
+        assert list(counts) == list(networks.NETWORKS)
         for count in counts.values():
             assert abs(count / counts["U-Net"] - 1) < 0.1, counts
 
     def test_only_net_and_seed_change(self):
-        one, other = networks.with_net(networks.CELLS, "FCN-8s", 2), networks.CELLS
+        one, other = networks.with_network(networks.CELLS, "FCN-8s", 2), networks.CELLS
         same = {"name": "any", "network": "unet", "network_arguments": {}, "seed": 0}
         assert dataclasses.replace(one, **same) == dataclasses.replace(other, **same)
         assert one.seed == 2 and one.network_arguments["stride"] == 8
 
     def test_each_seed_draws_its_own_few_pictures(self):
-        few = [networks.with_net(networks.FEW_CELLS, "U-Net", seed, 2).data("train") for seed in (0, 1)]
+        few = [networks.with_network(networks.FEW_CELLS, "U-Net", seed, 2).data("train") for seed in (0, 1)]
         assert [len(data) for data in few] == [2, 2]
         assert not np.array_equal(few[0][0].image, few[1][0].image)
 
     def test_a_net_that_does_not_exist(self):
-        with pytest.raises(ValueError, match="net is 'SegNet'; it must be one of 'FCN-32s'"):
-            networks.network("SegNet", 4)
+        with pytest.raises(ValueError, match="network is 'SegNet'; it must be one of 'FCN-32s'"):
+            networks.builder_of("SegNet", 4)
 
 
 class TestTraining:
@@ -189,11 +189,11 @@ class TestStructure:
 def test_the_scores_of_the_first_edition_are_whole():
     found = networks.first_edition()
     for count in map(str, networks.IMAGES):
-        ours, theirs = (found["curves"][net][count]["boundary_f1"]["2"] for net in ("U-Net", "FCN-8s"))
+        ours, theirs = (found["curves"][name][count]["boundary_f1"]["2"] for name in ("U-Net", "FCN-8s"))
         assert np.subtract(ours, theirs).tolist() == pytest.approx(found["gain"][count])
-    for dataset, nets in found["nets"].items():
-        for net, count in networks.parameters_by_net(dataset).items():
-            assert nets[net]["parameters"] == count
+    for dataset, scores in found["networks"].items():
+        for name, count in networks.parameters_by_network(dataset).items():
+            assert scores[name]["parameters"] == count
 
 
 @pytest.mark.skipif("5.1" in ledger.NOT_YET, reason="claim 5.1 has not been shown yet")
@@ -212,23 +212,25 @@ def test_recipes_without_weights_can_be_had_and_are_small_enough_to_commit():
 
 
 @pytest.mark.slow
-def test_the_shipped_nets_score_as_the_results_say():
+def test_the_shipped_networks_score_as_the_results_say():
     val = list(networks.CELLS.data("val"))
-    for net in networks.NETS:
-        recipe = networks.with_net(networks.CELLS, net, networks.SEEDS[0])
+    for name in networks.NETWORKS:
+        recipe = networks.with_network(networks.CELLS, name, networks.SEEDS[0])
         assert networks.weights_of(recipe).parent == networks.SHIPPED
-        found = networks.measured(*networks.net_of(net), val)
-        said = networks.first_edition()["nets"]["cells"][net]
-        for name in ("mean_iou", "foreground_iou"):
-            assert found[name] == pytest.approx(said[name][0], abs=2e-3)
-        for name in ("boundary_f1", "recall"):
-            for key, value in found[name].items():
-                assert value == pytest.approx(said[name][key][0], abs=0.02)
+        found = networks.measured(*networks.shipped_network(name), val)
+        said = networks.first_edition()["networks"]["cells"][name]
+        for score in ("mean_iou", "foreground_iou"):
+            assert found[score] == pytest.approx(said[score][0], abs=2e-3)
+        for score in ("boundary_f1", "recall"):
+            for key, value in found[score].items():
+                assert value == pytest.approx(said[score][key][0], abs=0.02)
 
 
-def test_no_shipped_net_is_left_over():
-    named = {networks.weights_of(networks.with_net(networks.CELLS, net)).name for net in networks.NETS}
-    assert {path.name for path in networks.SHIPPED.glob("nets-*")} == named
+def test_no_shipped_network_is_left_over():
+    named = {
+        networks.weights_of(networks.with_network(networks.CELLS, name)).name for name in networks.NETWORKS
+    }
+    assert {path.name for path in networks.SHIPPED.glob("networks-*")} == named
 
 
 class TestFiveNetworks:

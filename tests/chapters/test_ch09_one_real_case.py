@@ -48,7 +48,7 @@ def test_what_is_kept_is_plain_json():
 
 
 def test_median_frequency_weights_by_hand():
-    # Frequencies 0.5, 0.25 and 0.05 (the third class stands in pictures of 40 pixels alone); their median is 0.25.
+    # Frequencies 0.5, 0.25 and 0.05 (the third class stands in images of 40 pixels alone); their median is 0.25.
     weights = real_data.median_frequency_weights([50, 25, 2, 0], [100, 100, 40, 0])
     np.testing.assert_allclose(weights, [0.5, 1, 5, 0])
 
@@ -62,8 +62,8 @@ def test_frames_and_drives():
     }
     found = real_data._drives(both)
     assert found["drives"]["A"] == {
-        "train": {"pictures": 2, "first": 10, "last": 100},
-        "val": {"pictures": 2, "first": 20, "last": 24},
+        "train": {"images": 2, "first": 10, "last": 100},
+        "val": {"images": 2, "first": 20, "last": 24},
     }
     assert found["gap"] == {"least": 10, "median": 12, "most": 14}
 
@@ -195,14 +195,14 @@ def test_nuclei_agree_with_the_card():
             one["pooled"] == pytest.approx(card["val"][name], abs=1e-5)
             and one["low"] < one["pooled"] < one["high"]
         )
-        assert np.mean([row[name] for row in found["pictures"]]) == pytest.approx(
-            one["mean_over_pictures"], abs=1e-5
+        assert np.mean([row[name] for row in found["per_image"]]) == pytest.approx(
+            one["mean_over_images"], abs=1e-5
         )
-    nuclei = sum(row["nuclei"] for row in found["pictures"])
+    nuclei = sum(row["nuclei"] for row in found["per_image"])
     assert sum(found["sizes"]["count"]) == nuclei == sum(found["diameters"]["val"])
-    wrong = sum(abs(row["found"] - row["nuclei"]) for row in found["pictures"])
+    wrong = sum(abs(row["found"] - row["nuclei"]) for row in found["per_image"])
     assert wrong / nuclei == pytest.approx(card["val"]["count_error"], abs=1e-5)
-    assert all(0.3 < row["bright"] < 1.6 for row in found["pictures"])
+    assert all(0.3 < row["bright"] < 1.6 for row in found["per_image"])
     hit = np.dot(found["sizes"]["found_50"], found["sizes"]["count"])
     both = sum(one["found_50"] * one["count"] for one in found["touching"].values())
     assert hit == pytest.approx(both, abs=0.1) and hit == pytest.approx(round(hit), abs=0.1)
@@ -215,27 +215,27 @@ def test_streets_agree_with_the_cards():
         *([one[key] for one in found["classes"].values()] for key in ("pixels", "pixels_where_present"))
     )
     np.testing.assert_allclose([one["weight"] for one in found["classes"].values()], weights, atol=1e-5)
-    assert set(found["nets"]) <= set(real_data.STREETS)
-    for name, net in found["nets"].items():
+    assert set(found["networks"]) <= set(real_data.STREETS)
+    for name, one in found["networks"].items():
         card = checkpoints.card(recipes.get(name))
-        assert net["digest"] == card["digest"], (
+        assert one["digest"] == card["digest"], (
             f"{name}: measure it again: python -m course_lib.chapters.ch09_one_real_case.real_data camvid"
         )
-        assert net["mean_iou"] == pytest.approx(card["val"]["mean_iou"], abs=2e-4)
-        matrix = np.array(net["confusion"])
-        assert semantic.mean_iou(matrix) == pytest.approx(net["mean_iou"], abs=1e-5)
-        assert len(net["pictures"]) == found["pictures"]["val"]
+        assert one["mean_iou"] == pytest.approx(card["val"]["mean_iou"], abs=2e-4)
+        matrix = np.array(one["confusion"])
+        assert semantic.mean_iou(matrix) == pytest.approx(one["mean_iou"], abs=1e-5)
+        assert len(one["per_image"]) == found["images"]["val"]
 
 
 def test_the_score_if_the_convention_were_known():
-    """Three pictures, of which the second is wide; by hand."""
+    """Three images, of which the second is wide; by hand."""
     thresholds = len(real_data.HABITS)
     counts = np.zeros((3, 1 + thresholds, 2, 3), int)
     counts[..., 0], counts[..., 2] = 1, 3  # one of four found, whatever the threshold …
     counts[1, 1 + 2, 1] = 4, 0, 0  # … but all of the wide ones at the third one, at IoU 0.75
     counts[[0, 2], 1 + 5, 1] = 3, 0, 1
     found = real_data._habits(counts, np.array([False, True, False]))
-    assert found["wide"]["pictures"] == 1 and found["others"]["pictures"] == 2
+    assert found["wide"]["images"] == 1 and found["others"]["images"] == 2
     assert found["wide"]["best"] == real_data.HABITS[2] and found["others"]["best"] == real_data.HABITS[5]
     assert found["wide"]["chosen"] == {"ap_50": 0.25, "ap_75": 0.25}
     assert found["others"]["ap_75"][5] == 0.75 and found["others"]["ap_75"][4] == 0.25
@@ -243,21 +243,21 @@ def test_the_score_if_the_convention_were_known():
 
 
 def test_pooled_scores_by_hand():
-    """Two pictures, eleven objects: together and picture by picture are two numbers."""
+    """Two images, eleven objects: together and image by image are two numbers."""
     counts = np.array([[[1, 0, 0], [1, 0, 0]], [[5, 2, 3], [0, 7, 8]]])
     found = real_data.pooled(counts)
-    assert found["ap_50"]["pooled"] == 6 / 11 and found["ap_50"]["mean_over_pictures"] == 0.75
-    assert found["ap_75"]["pooled"] == 1 / 16 and found["ap_75"]["mean_over_pictures"] == 0.5
+    assert found["ap_50"]["pooled"] == 6 / 11 and found["ap_50"]["mean_over_images"] == 0.75
+    assert found["ap_75"]["pooled"] == 1 / 16 and found["ap_75"]["mean_over_images"] == 0.5
     assert found["ap_50"]["low"] == 0.5 and found["ap_50"]["high"] == 1
 
 
 def test_the_nuclei_add_up():
     found = real_data.read("nuclei")
-    seen, right = found["in_train"]["pictures"], sum(found["in_train"]["pictures"]["right_75"])
+    seen, right = found["in_train"]["per_image"], sum(found["in_train"]["per_image"]["right_75"])
     in_train = right / (sum(seen["nuclei"]) + sum(seen["found"]) - right)
     assert in_train == pytest.approx(found["in_train"]["scores"]["ap_75"]["pooled"], abs=1e-5)
     groups = found["habits"]
-    assert groups["wide"]["pictures"] + groups["others"]["pictures"] == len(found["pictures"])
+    assert groups["wide"]["images"] + groups["others"]["images"] == len(found["per_image"])
     assert groups["told"]["ap_75"] >= found["scores"]["ap_75"]["pooled"]
 
 
@@ -265,13 +265,13 @@ def test_the_source_that_was_held_out_is_in_no_other_split():
     found, card = real_data.read("by-source"), checkpoints.card(recipes.NUCLEI_BY_SOURCE)
     assert found["digest"] == card["digest"] == recipes.NUCLEI_BY_SOURCE.digest
     held = "520 × 696"
-    kinds = {split: {row["kind"] for row in found[split]["pictures"]} for split in ("val", "test")}
+    kinds = {split: {row["kind"] for row in found[split]["per_image"]} for split in ("val", "test")}
     assert kinds["test"] == {held} and held not in kinds["val"]
     counts = real_data.read("nuclei")["kinds"]
     others = [one for kind, one in counts.items() if kind != held]
-    assert found["train"]["images"] == sum(one["train"]["pictures"] for one in others)
+    assert found["train"]["images"] == sum(one["train"]["images"] for one in others)
     assert found["test"] == found["test"] | {
-        "images": counts[held]["train"]["pictures"],
+        "images": counts[held]["train"]["images"],
         "nuclei": counts[held]["train"]["nuclei"],
     }
     for name in ("ap_50", "ap_75", "count_error"):
@@ -310,13 +310,15 @@ def test_drives_of_the_streets_measured_again(archives):
             both[split] = [SimpleNamespace(name=stem) for stem in stems]
     found = real_data.read("camvid")
     assert real_data.rounded(real_data._drives(both)) == {key: found[key] for key in ("drives", "gap")}
-    assert {split: len(names) for split, names in both.items()} == found["pictures"]
+    assert {split: len(names) for split, names in both.items()} == found["images"]
 
 
 def test_a_picture_of_nuclei_measured_again(archives, tmp_path):
     """A small one with a score between 0 and 1 at both thresholds, taken out of the archive alone."""
     found = real_data.read("nuclei")
-    row = next(r for r in found["pictures"] if r["kind"] == "256 × 256" and 0.2 < r["ap_75"] < r["ap_50"] < 1)
+    row = next(
+        r for r in found["per_image"] if r["kind"] == "256 × 256" and 0.2 < r["ap_75"] < r["ap_50"] < 1
+    )
     with zipfile.ZipFile(archives / archive.archives()["nuclei"].file) as packed:
         packed.extractall(tmp_path, [name for name in packed.namelist() if f"/{row['name']}/" in name])
     (folder,) = tmp_path.glob(f"*/stage1_train/{row['name']}")

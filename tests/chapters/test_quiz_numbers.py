@@ -140,9 +140,9 @@ def test_the_best_threshold_of_the_under_confident_network():
 
 def test_the_numbers_of_the_real_case():
     case = figures_09.measured()
-    images, scores = case["val"]["pictures"], case["val"]["scores"]["ap_50"]
+    images, scores = case["val"]["per_image"], case["val"]["scores"]["ap_50"]
     assert right("09-q11").answer.startswith(f"{scores['pooled']:.2f} counts all nuclei")
-    assert f"mean over the images, {scores['mean_over_pictures']:.2f}" in right("09-q11").because
+    assert f"mean over the images, {scores['mean_over_images']:.2f}" in right("09-q11").because
     narrow = [one for one in images if one["area"] and one["area"] < 0.85]
     assert len(narrow) == 5 and all(one["ap_75"] < 0.16 < 0.46 < one["ap_50"] for one in narrow)
     assert case["test"]["scores"]["ap_50"]["pooled"] > scores["pooled"]

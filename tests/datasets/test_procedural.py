@@ -348,6 +348,25 @@ def test_imbalance_makes_later_classes_rarer():
     assert skewed[0] > 1.4 * skewed[1] > 1.4 * skewed[3] and skewed[5] < 0.15 * skewed[0]
 
 
+def test_only_some_shapes_are_drawn_under_labels_of_their_own():
+    names = ("background", "ring", "disc")
+    data, all_shapes = (
+        scenes(length=20, objects=3, class_names=names, **LARGE),
+        scenes(length=20, objects=3, **LARGE),
+    )
+    assert data.class_names == names and data.fingerprint() != all_shapes.fingerprint()
+    assert {int(label) for sample in data for label in sample.classes} == {1, 2}
+    # Rings have a hole, discs none; one image each, drawn with nothing in front.
+    plain = scenes(length=20, objects=1, occlusion=0.0, class_names=names, size=96, object_size=(40, 60))
+    filled = [ndimage.binary_fill_holes(s.instances == 1).sum() / (s.instances == 1).sum() for s in plain]
+    kinds = [int(s.classes[0]) for s in plain]
+    assert (
+        max(f for f, k in zip(filled, kinds) if k == 2)
+        == 1
+        < np.median([f for f, k in zip(filled, kinds) if k == 1])
+    )
+
+
 def test_contrast_and_noise_of_scenes():
     def step(contrast):
         differences = []
@@ -392,6 +411,9 @@ def test_contrast_and_noise_of_scenes():
         (cells, {"foreground": 0.001, "size": 64}, "foreground: .* smallest cell .* at least 0.0020"),
         (scenes, {"objects": (5, 2)}, "objects: .* from 0 to 200"),
         (scenes, {"objects": 1.5}, "objects: "),
+        (scenes, {"class_names": ("disc", "ring")}, "class_names: must be 'background' and then"),
+        (scenes, {"class_names": ("background", "disc", "disc")}, "class_names: "),
+        (scenes, {"class_names": "disc"}, "class_names: "),
         (scenes, {"object_size": 12}, "object_size: must be a pair"),
         (scenes, {"object_size": (2, 20)}, "object_size: .* from 4"),
         (scenes, {"occlusion": 2}, "occlusion: .* from 0 to 1"),

@@ -77,6 +77,20 @@ class TestAgainstLibraries:
             p_values = rng.random(count) ** 3
             assert statistics.holm(p_values) == pytest.approx(multipletests(p_values, method="holm")[1])
 
+    def test_a_bootstrap_of_means_is_near_the_t_test(self):
+        values = np.random.default_rng(0).normal(0.04, 0.2, 300)
+        drawn = values[np.random.default_rng(1).integers(0, 300, (4000, 300))].mean(1)
+        found = statistics.compare(statistics.Resampled(values.mean(), drawn, 300), margin=0.08)
+        expected = statistics.compare(values, margin=0.08)
+        for name in ("mean", "low", "high", "p", "p_equivalent", "detectable"):
+            assert found[name] == pytest.approx(expected[name], abs=3e-3), name
+        ratio = statistics.Resampled(2.0, np.exp(np.log(2) + drawn - values.mean()), 300)
+        assert statistics.compare(ratio, null=1, ratio=True)["mean"] == pytest.approx(2)
+        text = statistics.sentence(
+            "A minus B", "supported", judge({"": ratio}, null=1, ratio=True).comparisons
+        )
+        assert text.endswith("300 images, bootstrap.")
+
     def test_bad_input(self):
         with pytest.raises(ValueError, match="groups has 2 different entries"):
             statistics.bootstrap([1.0, 2.0, 3.0], [0, 0, 1])

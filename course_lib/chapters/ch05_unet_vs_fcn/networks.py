@@ -37,7 +37,7 @@ from course_lib.teaching.ledger import Result, demonstrated
 
 SEEDS = (0, 1, 2)
 FCNS = ("FCN-32s", "FCN-16s", "FCN-8s")
-NETS = (*FCNS, "DeepLabV3+", "U-Net")
+NETWORKS = (*FCNS, "DeepLabV3+", "U-Net")
 BASE_FILTERS = 6
 """Of the U-Net, with the published depth of four; the others are made as large as it is."""
 
@@ -53,7 +53,7 @@ IMAGES = (2, 4, 8, 16, 32, 64)
 """Training images of `FEW_CELLS`."""
 
 CELLS = recipes.Recipe(
-    name="nets-cells",
+    name="networks-cells",
     title="Five networks on cells of many sizes, for chapter 5",
     dataset="cells",
     train_data={"length": 256, "size": 96, "seed": 6, "radius": (2.0, 14.0)},
@@ -70,7 +70,7 @@ CELLS = recipes.Recipe(
 
 SCENES = replace(
     CELLS,
-    name="nets-scenes",
+    name="networks-scenes",
     title="Five networks on scenes, for chapter 5",
     dataset="scenes",
     train_data={"length": 1024, "size": 96, "seed": 6, "contrast": (0.3, 0.5)},
@@ -83,31 +83,31 @@ SETS = {"cells": CELLS, "scenes": SCENES}
 SHIPPED = resources.DATA / "networks"
 """The weights of the five networks of the first seed on cells: what notebook 05 looks at."""
 
-# As many steps on two pictures as on sixty-four, so that nothing but the data changes.
+# As many steps on two images as on sixty-four, so that nothing but the data changes.
 FEW_CELLS = replace(CELLS, name="few-cells", title="U-Net and FCN-8s on few cells", steps=200)
 
 
 # Networks of one size ----------------------------------------------------------------------------------------
 
 
-def network(net: str, width: int) -> tuple[str, dict[str, Any]]:
-    """Builder and arguments of a net of this width, the channels of its finest level (DeepLabV3+: of C2).
+def builder_of(name: str, width: int) -> tuple[str, dict[str, Any]]:
+    """Builder and arguments of a network of this width, the channels of its finest level (DeepLabV3+: of C2).
 
     Raises:
-        ValueError: for a name that is none of `NETS`.
+        ValueError: for a name that is none of `NETWORKS`.
     """
-    if net == "U-Net":
+    if name == "U-Net":
         return "unet", {"base_filters": width, "depth": 4, "normalization": "batch"}
-    if net in FCNS:
+    if name in FCNS:
         return "fcn", {
-            "stride": int(net.removeprefix("FCN-").removesuffix("s")),
+            "stride": int(name.removeprefix("FCN-").removesuffix("s")),
             "backbone": "small",
             "widths": tuple(width * factor for factor in (1, 2, 4, 8, 8)),
             "head_filters": 8 * width,
             "normalization": "batch",
             "dropout": 0.0,
         }
-    if net == "DeepLabV3+":
+    if name == "DeepLabV3+":
         return "deeplab", {
             "backbone": "small",
             "output_stride": 8,
@@ -118,30 +118,32 @@ def network(net: str, width: int) -> tuple[str, dict[str, Any]]:
             "rates": (2, 4, 6),
             "dropout": 0.0,
         }
-    raise ValueError(f"net is {net!r}; it must be one of {', '.join(map(repr, NETS))}.")
+    raise ValueError(f"network is {name!r}; it must be one of {', '.join(map(repr, NETWORKS))}.")
 
 
 @cache
-def width_of(net: str, dataset: str) -> int:
-    """The width with which a net comes nearest to the U-Net's number of trainable parameters."""
+def width_of(name: str, dataset: str) -> int:
+    """The width with which a network comes nearest to the U-Net's number of trainable parameters."""
     recipe = SETS[dataset]
-    if net == "U-Net":
+    if name == "U-Net":
         return BASE_FILTERS
 
     def count(width: int) -> int:
-        return trainable_parameters(_with(recipe, net, width).model(recipe.crop))
+        return trainable_parameters(_with(recipe, name, width).model(recipe.crop))
 
     return nearest_width(trainable_parameters(recipe.model(recipe.crop)), count)
 
 
-def _with(recipe: recipes.Recipe, net: str, width: int) -> recipes.Recipe:
-    builder, arguments = network(net, width)
-    return replace(recipe, name=f"{recipe.name}-{net.lower()}", network=builder, network_arguments=arguments)
+def _with(recipe: recipes.Recipe, name: str, width: int) -> recipes.Recipe:
+    builder, arguments = builder_of(name, width)
+    return replace(recipe, name=f"{recipe.name}-{name.lower()}", network=builder, network_arguments=arguments)
 
 
-def with_net(recipe: recipes.Recipe, net: str, seed: int = 0, images: int | None = None) -> recipes.Recipe:
-    """The recipe with another of the five nets and another seed; or with `images` training pictures, drawn by the seed."""
-    own = _with(recipe, net, width_of(net, recipe.dataset.__name__))
+def with_network(
+    recipe: recipes.Recipe, name: str, seed: int = 0, images: int | None = None
+) -> recipes.Recipe:
+    """The recipe with another of the five networks and another seed; or with `images` images, drawn by the seed."""
+    own = _with(recipe, name, width_of(name, recipe.dataset.__name__))
     if images is not None:
         own = replace(own, train_data={**own.train_data, "length": images, "seed": 100 + seed})
     return replace(own, seed=seed)
@@ -156,10 +158,10 @@ def trainable_parameters(model: keras.Model) -> int:
 
 
 def trained(variants: Sequence[recipes.Recipe], progress: Callable[[str], None] = print) -> list:
-    """The nets of recipes that differ in seed and data alone, trained; `(recipe, model)` each.
+    """The networks of recipes that differ in seed and data alone, trained; `(recipe, model)` each.
 
-    The net is compiled once for all of them: XLA takes as long over a small net as a third of its training. What has
-    been trained is kept in `runs/`, and read from there the next time; five of the nets are part of the course.
+    The network is compiled once for all of them: XLA takes as long over a small one as a third of its training. What has
+    been trained is kept in `runs/`, and read from there the next time; five of the networks are part of the course.
 
     Raises:
         ValueError: if the recipes differ in anything else.
@@ -195,21 +197,21 @@ def trained(variants: Sequence[recipes.Recipe], progress: Callable[[str], None] 
 
 
 def weights_of(recipe: recipes.Recipe) -> Path:
-    """The file of a net's weights: the shipped one if there is one, else the place for it in `runs/`."""
+    """The file of a network's weights: the shipped one if there is one, else the place for it in `runs/`."""
     name = f"{recipe.name}-{recipe.digest}.npz"
     return SHIPPED / name if (SHIPPED / name).is_file() else training.RUNS / name
 
 
-def net_of(net: str) -> tuple[recipes.Recipe, keras.Model]:
+def shipped_network(name: str) -> tuple[recipes.Recipe, keras.Model]:
     """One of the five networks as it is shipped: trained on cells, from the first seed."""
-    return trained([with_net(CELLS, net, SEEDS[0])])[0]
+    return trained([with_network(CELLS, name, SEEDS[0])])[0]
 
 
 # What is measured --------------------------------------------------------------------------------------------
 
 
 def probabilities(recipe: recipes.Recipe, model: keras.Model, dataset: Sequence[Sample]) -> np.ndarray:
-    """Of pictures of one size, float32 `(pictures, height, width, classes)`."""
+    """Of images of one size, float32 `(images, height, width, classes)`."""
     images = np.stack([normalize(sample.image, recipe.normalization) for sample in dataset])
     # Called, not `predict`ed, which compiles each model anew.
     parts = [model(images[start : start + 16], training=False) for start in range(0, len(images), 16)]
@@ -217,7 +219,7 @@ def probabilities(recipe: recipes.Recipe, model: keras.Model, dataset: Sequence[
 
 
 def found_objects(sample: Sample, mask: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Which objects of a picture a mask of all objects finds.
+    """Which objects of an image a mask of all objects finds.
 
     Of each object only its surroundings count: its own pixels and those up to `SURROUNDINGS` pixels away that are no
     other object's and nearer to none. There, mask and object must have an IoU of at least 0.5, so that neither a blot
@@ -239,12 +241,12 @@ def found_objects(sample: Sample, mask: np.ndarray) -> tuple[np.ndarray, np.ndar
 
 
 def measured(recipe: recipes.Recipe, model: keras.Model, dataset: Sequence[Sample]) -> dict[str, Any]:
-    """How good a net is, as a whole, at the boundary, and by size of object.
+    """How good a network is, as a whole, at the boundary, and by size of object.
 
     Returns:
         `mean_iou` over the classes, all pixels together; of objects against background (called an object where the
-        background is given less than half): `foreground_iou`, `boundary_f1` (tolerance → mean over the pictures) and
-        `recall` (name of the bin of size → share of its objects that were found).
+        background is given less than half): `foreground_iou`, `boundary_f1` (tolerance → mean over the images) and
+        `recall` (name of the bin of size → fraction of its objects that were found).
     """
     classes = len(recipe.class_names())
     matrix, scores = 0, {tolerance: [] for tolerance in TOLERANCES}
@@ -274,7 +276,7 @@ def first_edition() -> dict[str, Any]:
     """What `measured` said of the first edition's networks.
 
     Returns:
-        `nets`: set → net → scores, one value per seed; `curves`: net → number of training images (as text) → scores;
+        `networks`: set → network → scores, one value per seed; `curves`: network → number of training images → scores;
         `gain`: number of training images → U-Net minus FCN-8s in boundary F1 within 2 pixels, one value per seed.
     """
     return json.loads((SHIPPED / "first-edition.json").read_text(encoding="utf8"))
@@ -288,7 +290,7 @@ def _points(value: float) -> str:
 
 
 def structure(model: keras.Model) -> dict[str, Any]:
-    """What a net of pictures does on its way down and up, read off its layers in the order in which they stand.
+    """What a segmentation network does on its way down and up, read off its layers in the order in which they stand.
 
     Returns:
         `parameters`; `down` and `up`, the parameters of the layers before and after the coarsest map was last made
@@ -342,7 +344,7 @@ def _skip_first(layer: keras.layers.Layer, coarsest: int) -> tuple:
 
 
 def _comes_from(tensor, side: int) -> bool:
-    """Whether a map of this side lies on some way from the picture to this map."""
+    """Whether a map of this side lies on some way from the image to this map."""
     seen, ahead = set(), [tensor]
     while ahead:
         one = ahead.pop()
@@ -358,11 +360,11 @@ def _comes_from(tensor, side: int) -> bool:
 
 
 PUBLISHED_SIDES = {"U-Net": 256, "FCN-8s": 256}
-"""Both with maps of the picture's size, so that their shapes can be laid side by side."""
+"""Both with maps of the image's size, so that their shapes can be laid side by side."""
 
 
 def claim_5_1(progress: Callable[[str], None] = print) -> Result:
-    """U-Net is symmetric with concatenation; FCN interpolates and fuses few features: read off the published nets."""
+    """U-Net is symmetric with concatenation; FCN interpolates and fuses few features: read off the published networks."""
     from course_lib.models import fcn, unet
 
     side = PUBLISHED_SIDES
@@ -380,11 +382,11 @@ def claim_5_1(progress: Callable[[str], None] = print) -> Result:
     must([one["stride"] for one in theirs["merges"]] == [16, 8], "FCN-8s merges at strides 16 and 8 alone")
     must({one["kind"] for one in theirs["merges"]} == {"add"}, "FCN-8s adds")
     must({one["skip_channels"] for one in theirs["merges"]} == {21}, "FCN-8s adds scores, one map per class")
-    share = {net: one["up"] / one["parameters"] for net, one in table.items()}
+    share = {name: one["up"] / one["parameters"] for name, one in table.items()}
     return demonstrated(
         "5.1",
         "U-Net is symmetric and concatenates; FCN interpolates and fuses few features.",
-        "where, how and with how many channels finer maps join the way up, read off the published nets",
+        "where, how and with how many channels finer maps join the way up, read off the published networks",
         f"U-Net's way up holds {_points(share['U-Net'])} of its parameters and takes in {len(ours['merges'])} skips of "
         f"{ours['merges'][0]['skip_channels']} to {ours['merges'][-1]['skip_channels']} channels, down to stride 1; that "
         f"of FCN-8s holds {100 * share['FCN-8s']:.1f} %, adds {len(theirs['merges'])} score maps and interpolates the last "
@@ -393,7 +395,7 @@ def claim_5_1(progress: Callable[[str], None] = print) -> Result:
     )
 
 
-def parameters_by_net(dataset: str) -> dict[str, int]:
-    """Net → its trainable parameters on this set."""
+def parameters_by_network(dataset: str) -> dict[str, int]:
+    """Network → its trainable parameters on this set."""
     recipe = SETS[dataset]
-    return {net: trainable_parameters(with_net(recipe, net).model(recipe.crop)) for net in NETS}
+    return {name: trainable_parameters(with_network(recipe, name).model(recipe.crop)) for name in NETWORKS}

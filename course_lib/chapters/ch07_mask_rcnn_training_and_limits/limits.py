@@ -396,7 +396,7 @@ def steps_to_time(side: int, batch: int) -> dict[str, Callable[[], object]]:
             train_data={"length": batch, "size": side, "seed": 1},
             batch_size=batch,
             crop=(side, side),
-            sampling="pictures",
+            sampling="uniform",
             steps=1,
         )
         model = recipe.model(recipe.crop)

@@ -56,7 +56,7 @@ def _three_splits():
 
 def _areas():
     figure, axis = _axes()
-    images = [one for one in measured()["val"]["pictures"] if one["area"]]
+    images = [one for one in measured()["val"]["per_image"] if one["area"]]
     areas = [one["area"] for one in images]
     for key, marker, colour in (("ap_50", "o", COLOURS[0]), ("ap_75", "s", COLOURS[1])):
         axis.plot(
@@ -75,7 +75,7 @@ def _areas():
 
 def _crowds():
     figure, axis = _axes()
-    images = measured()["val"]["pictures"]
+    images = measured()["val"]["per_image"]
     axis.plot(
         [one["nuclei"] for one in images],
         [one["ap_50"] for one in images],
@@ -96,7 +96,7 @@ def _two_sets():
         ("val", "validation,\nknown sources", "-", COLOURS[0]),
         ("test", "test,\na new source", "--", COLOURS[5]),
     ):
-        diameters = [one["diameter"] for one in case[name]["pictures"]]
+        diameters = [one["diameter"] for one in case[name]["per_image"]]
         axis.hist(
             diameters,
             bins,

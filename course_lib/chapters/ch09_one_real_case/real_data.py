@@ -35,9 +35,9 @@ STREETS = ("unet-camvid-small", "fcn8-camvid-small", "deeplab-camvid-small")
 COUNTABLE = ("pole", "sign", "car", "pedestrian", "cyclist")
 """Classes of CamVid of which a connected piece is a thing, or nearly."""
 MOST_SIMILAR = 0.95
-"""Correlation of two thumbnails from which two pictures are called twins."""
+"""Correlation of two thumbnails from which two images are called twins."""
 WIDE = 0.75
-"""Bright share (`bright_share`) below which a picture's labels are called wide."""
+"""Bright fraction (`bright_share`) below which an image's labels are called wide."""
 HABITS = (0.03, 0.06, 0.1, 0.15, 0.2, 0.25, 0.3, 0.35, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9)
 """Mask thresholds at which the answers on the nuclei are read off once more."""
 
@@ -72,7 +72,7 @@ def measure(name: str, progress: Progress = print, folder: Path | None = None) -
     Raises:
         ValueError: if there is no such set.
         DataError: if the set is not here.
-        CheckpointError: if the net that its errors are of has no weights.
+        CheckpointError: if the network that its errors are of has no weights.
     """
     if name not in MEASURES:
         raise ValueError(f"name is {name!r}; it must be one of {', '.join(MEASURES)}.")
@@ -244,30 +244,30 @@ def _to_the_boundary(labels: np.ndarray) -> np.ndarray:
 
 
 def nuclei(progress: Progress = print) -> dict[str, Any]:
-    """Nuclei: what kinds of picture there are, and the errors of `unet-nuclei` on val.
+    """Nuclei: what kinds of image there are, and the errors of `unet-nuclei` on val.
 
-    A kind is the pictures of one size; they often come from one source, which the archive does not say.
+    A kind is the images of one size; they often come from one source, which the archive does not say.
 
     Returns:
-        `kinds`: size → for train and val the pictures, their nuclei and (train) their share of the crops when pictures are
+        `kinds`: size → for train and val the images, their nuclei and (train) their fraction of the crops when images are
         drawn evenly and by the root of their area, as the recipe does.
         `diameters`: `edges` in pixels, and how many nuclei of train and of val lie in each bin.
-        `twins`: pictures of val that look like one of train (correlation of thumbnails above `MOST_SIMILAR`), pairs within
+        `twins`: images of val that look like one of train (correlation of thumbnails above `MOST_SIMILAR`), pairs within
         train that do, and the highest correlation of val with train.
-        `pictures`: per picture of val `name`, `kind`, `nuclei`, `found` (the net's answers, right or wrong), `right_50` and
-        `right_75` (how many of them match at IoU 0.5 and 0.75), AP at both, the nuclei's median diameter, their contrast,
-        `area`: the median of an answer's area over the true one among those matched at 0.5; and `bright`: the same for the
-        bright area, without any net (`bright_share`).
-        `in_train`: the net on the pictures that it was trained on: `scores` as below, and `pictures`: a list over
-        all of them for each of some keys of `pictures` above.
-        `scores`: AP over all nuclei together, the mean over the pictures, and the 95 % interval of the former by the
-        bootstrap over pictures (see `pooled`).
-        `habits`: the same answers read off at other thresholds of the mask: for the pictures whose labels are drawn `wide`
+        `per_image`: for each image of val `name`, `kind`, `nuclei`, `found` (the network's objects, right or wrong),
+        `right_50` and `right_75` (how many of them match at IoU 0.5 and 0.75), AP at both, the nuclei's median diameter,
+        their contrast, `area`: the median of a found object's area over the true one among those matched at 0.5; and
+        `bright`: the same for the bright area, without any network (`bright_share`).
+        `in_train`: the network on the images that it was trained on: `scores` as below, and `per_image`: a list
+        over all of them for each of some keys of `per_image` above.
+        `scores`: AP over all nuclei together, the mean over the images, and the 95 % interval of the former by the
+        bootstrap over images (see `pooled`).
+        `habits`: the same answers read off at other thresholds of the mask: for the images whose labels are drawn `wide`
         (`bright` below `WIDE`) and for the others how many there are, AP at 0.5 and 0.75 at each of the `thresholds`, and
-        at the one that the card has `chosen`; and `told`: both APs of all pictures together if each of the two groups had
-        the threshold of its own highest AP at 0.75. The net is not told which group a picture belongs to, so `told` is no
-        score of it: it says what not knowing costs.
-        `sizes`: by diameter: how many, how many found at IoU 0.5 and 0.75 (`found_75_others`: of those in pictures whose
+        at the one that the card has `chosen`; and `told`: both APs of all images together if each of the two groups had
+        the threshold of its own highest AP at 0.75. The network is not told which group an image belongs to, so
+        `told` is no score of it: it says what not knowing costs.
+        `sizes`: by diameter: how many, how many found at IoU 0.5 and 0.75 (`found_75_others`: of those in images whose
         labels are not wide); `predicted`: how many objects of that size were found in all, and how many of them are true
         at 0.5.
         `touching`: the same two shares for nuclei that touch another one, and that do not.
@@ -292,15 +292,15 @@ def nuclei(progress: Progress = print) -> dict[str, Any]:
     card = checkpoints.load(recipe, model, quiet=True)
     progress("nuclei: predicting val")
     cuts = [card["thresholds"] | {"mask_threshold": value} for value in HABITS]
-    pictures, counts, rows, read_off = [], [], [], []
+    per_image, counts, rows, read_off = [], [], [], []
     for sample in both["val"]:
         one = Segmenter.of(recipe, model).output(sample.image)
         answer, at, count = _answer(recipe, sample, one, card["thresholds"])
-        pictures.append(_nuclei_row(sample, answer, at))
+        per_image.append(_nuclei_row(sample, answer, at))
         counts.append(count)
         rows.append((sample, answer, at))
         read_off.append([count, *(_answer(recipe, sample, one, cut)[2] for cut in cuts)])
-    wide = np.array([row["bright"] for row in pictures]) < WIDE
+    wide = np.array([row["bright"] for row in per_image]) < WIDE
     progress("nuclei: predicting train")
     seen, seen_counts = [], []
     for sample in both["train"]:
@@ -318,9 +318,9 @@ def nuclei(progress: Progress = print) -> dict[str, Any]:
             "pairs_in_train": int((within > MOST_SIMILAR).sum()),
             "closest": across.max(),
         },
-        "pictures": pictures,
+        "per_image": per_image,
         "in_train": {
-            "pictures": {
+            "per_image": {
                 key: [row[key] for row in seen]
                 for key in ("nuclei", "found", "right_50", "right_75", "area", "bright")
             },
@@ -348,7 +348,7 @@ def _habits(counts: np.ndarray, wide: np.ndarray) -> dict:
         best = 1 + _best(total[1:])
         told = told + total[best]
         groups[name] = {
-            "pictures": int(mask.sum()),
+            "images": int(mask.sum()),
             "ap_50": precision[1:, 0],
             "ap_75": precision[1:, 1],
             "chosen": {"ap_50": precision[0, 0], "ap_75": precision[0, 1]},
@@ -369,17 +369,17 @@ def _kinds(both: dict[str, list[Sample]]) -> dict[str, dict]:
         for root, sample in zip(roots, samples, strict=True):
             height, width = sample.semantic.shape
             kind = kinds.setdefault(f"{height} × {width}", {})
-            one = kind.setdefault(split, {"pictures": 0, "nuclei": 0, "evenly": 0.0, "by_root": 0.0})
-            one["pictures"] += 1
+            one = kind.setdefault(split, {"images": 0, "nuclei": 0, "evenly": 0.0, "by_root": 0.0})
+            one["images"] += 1
             one["nuclei"] += len(sample.classes)
             one["evenly"] += 1 / len(samples)
             one["by_root"] += root / roots.sum()
-    return dict(sorted(kinds.items(), key=lambda item: -item[1].get("train", {}).get("pictures", 0)))
+    return dict(sorted(kinds.items(), key=lambda item: -item[1].get("train", {}).get("images", 0)))
 
 
 def _thumbnail(image: np.ndarray, side: int = 48) -> np.ndarray:
-    """A picture made small, its brightness and contrast taken out: a vector of length 1, whose product with another
-    picture's is their correlation."""
+    """An image made small, its brightness and contrast taken out: a vector of length 1, whose product with another
+    image's is their correlation."""
     small = np.log(resize(image[..., 0], (side, side), anti_aliasing=True) + 0.01)
     small = small - small.mean()
     return (small / (np.linalg.norm(small) + 1e-9)).ravel()
@@ -414,8 +414,8 @@ def _nuclei_row(sample: Sample, answer: np.ndarray, at: dict) -> dict:
 
 
 def bright_share(image: np.ndarray, instances: np.ndarray, margin: int = 6, least: int = 20) -> float:
-    """How wide the labels of a picture are drawn, measured without a net: the median over its objects of bright area over
-    labelled area.
+    """How wide the labels of an image are drawn, measured without a network: the median over its objects of bright area
+    over labelled area.
 
     Bright is what exceeds half the height between the background (the median of all pixels without a label) and the object
     (the upper quartile of its own pixels). Where labels run along the middle of the slope the share is near 1, where they
@@ -448,14 +448,14 @@ def bright_share(image: np.ndarray, instances: np.ndarray, margin: int = 6, leas
 
 
 def pooled(counts: np.ndarray, draws: int = 2000) -> dict[str, dict[str, float]]:
-    """AP over all objects together, its 95 % interval by the bootstrap over pictures, and the mean over the pictures.
+    """AP over all objects together, its 95 % interval by the bootstrap over images, and the mean over the images.
 
     Args:
-        counts: int `(pictures, 2, 3)`: at IoU 0.5 and 0.75 the true positives, false positives, false negatives.
+        counts: int `(images, 2, 3)`: at IoU 0.5 and 0.75 the true positives, false positives, false negatives.
         draws: of the bootstrap.
 
     Returns:
-        `ap_50` and `ap_75`, each with `pooled`, `low`, `high`, `mean_over_pictures`.
+        `ap_50` and `ap_75`, each with `pooled`, `low`, `high`, `mean_over_images`.
     """
 
     def precision(one: np.ndarray) -> np.ndarray:
@@ -466,7 +466,7 @@ def pooled(counts: np.ndarray, draws: int = 2000) -> dict[str, dict[str, float]]
     low, high = np.quantile(precision(drawn), (0.025, 0.975), axis=0)
     together, means = precision(counts.sum(0)), precision(counts).mean(0)
     return {
-        name: {"pooled": together[k], "low": low[k], "high": high[k], "mean_over_pictures": means[k]}
+        name: {"pooled": together[k], "low": low[k], "high": high[k], "mean_over_images": means[k]}
         for k, name in enumerate(("ap_50", "ap_75"))
     }
 
@@ -511,7 +511,7 @@ def by_source(progress: Progress = print) -> dict[str, Any]:
 
     Returns:
         `digest`; for `train`, `val`, `test` the `images` and `nuclei`; for the last two also `scores` (see `pooled`),
-        `count_error`, `pictures` (a dict for each image, see `nuclei`), `sizes`, `predicted` and `touching`.
+        `count_error`, `per_image` (a dict for each, see `nuclei`), `sizes`, `predicted` and `touching`.
         `seen`: the `scores` of `unet-nuclei`, a larger network that was trained on the images of the test set. No test:
         it says what a network reaches that knows this source.
     """
@@ -526,21 +526,21 @@ def by_source(progress: Progress = print) -> dict[str, Any]:
         if split == "train":
             continue
         progress(f"by-source: predicting {split}")
-        rows, counts, pictures = [], [], []
+        rows, counts, per_image = [], [], []
         for sample in samples:
             answer, at, count = _answer(recipe, sample, segmenter.output(sample.image), segmenter.thresholds)
             rows.append((sample, answer, at))
             counts.append(count)
-            pictures.append(_nuclei_row(sample, answer, at))
-        wide = np.array([row["bright"] for row in pictures]) < WIDE
-        wrong = sum(abs(row["found"] - row["nuclei"]) for row in pictures)
+            per_image.append(_nuclei_row(sample, answer, at))
+        wide = np.array([row["bright"] for row in per_image]) < WIDE
+        wrong = sum(abs(row["found"] - row["nuclei"]) for row in per_image)
         result[split] |= {
             "scores": pooled(np.array(counts)),
             "count_error": wrong / sum(nuclei_of),
-            "pictures": pictures,
+            "per_image": per_image,
             **_nuclei_by_size(rows, wide),
         }
-    table = read("nuclei")["in_train"]["pictures"]
+    table = read("nuclei")["in_train"]["per_image"]
     size = recipe.train_data["held_out"]
     known = np.array([sample.image.shape[:2] == size for sample in datasets.nuclei("train")])
     nuclei_of, found, *right = (
@@ -557,12 +557,12 @@ def median_frequency_weights(pixels: Sequence[float], pixels_where_present: Sequ
     """Weights of classes by median frequency balancing (Eigen and Fergus, "Predicting depth, surface normals and semantic
     labels with a common multi-scale convolutional architecture", ICCV 2015).
 
-    The frequency of a class is its share of the pixels of those pictures in which it occurs; its weight is the median of
+    The frequency of a class is its fraction of the pixels of those images in which it occurs; its weight is the median of
     all frequencies divided by its own.
 
     Args:
-        pixels: of each class, over all pictures.
-        pixels_where_present: of each class: labelled pixels in all pictures that hold it.
+        pixels: of each class, over all images.
+        pixels_where_present: of each class: labelled pixels in all images that hold it.
 
     Returns:
         float64 `(classes,)`; a class that never occurs gets 0: there is nothing to weigh.
@@ -576,17 +576,17 @@ def median_frequency_weights(pixels: Sequence[float], pixels_where_present: Sequ
 
 
 def camvid(progress: Progress = print) -> dict[str, Any]:
-    """Street scenes at half size: classes, drives, what copying scores, and the errors of each net that has weights.
+    """Street scenes at half size: classes, drives, what copying scores, and the errors of each network that has weights.
 
     Returns:
-        `classes`: per class `pixels` and `pixels_where_present` (train), `pictures` (of train that hold it), `val_pixels`,
+        `classes`: per class `pixels` and `pixels_where_present` (train), `images` (of train that hold it), `val_pixels`,
         and the `weight` of median frequency balancing; `ignored`: share of pixels of train without a label.
-        `drives`: drive → pictures of train and val, first and last frame.
+        `drives`: drive → images of train and val, first and last frame.
         `gap`: for val: frames to the nearest frame of train (least, median, most), and how many frames val spans.
-        `copied`: mean IoU on val when each picture gets the labels of a picture of train: the `nearest` in time; and on
-        pictures drawn at random from all (`shuffled`), each with the labels of the nearest that is left.
-        `nets`: recipe → its digest, IoU per class, per picture of val the mean IoU of the classes in it (name → score), by
-        size of the things of `COUNTABLE` the share of their pixels that are right, and the confusion matrix.
+        `copied`: mean IoU on val when each image gets the labels of an image of train: the `nearest` in time; and on
+        images drawn at random from all (`shuffled`), each with the labels of the nearest that is left.
+        `networks`: recipe → its digest, IoU per class, `per_image` of val the mean IoU of the classes in it (name → score),
+        by size of the things of `COUNTABLE` the fraction of their pixels that are right, and the confusion matrix.
     """
     both = {split: list(datasets.camvid(split, shrink=2)) for split in ("train", "val")}
     names = datasets.CAMVID_CLASSES
@@ -602,7 +602,7 @@ def camvid(progress: Progress = print) -> dict[str, Any]:
         name: {
             "pixels": pixels[k],
             "pixels_where_present": around[k],
-            "pictures": int((train[:, k] > 0).sum()),
+            "images": int((train[:, k] > 0).sum()),
             "val_pixels": counts["val"][:, k].sum(),
             "weight": weights[k],
         }
@@ -613,10 +613,10 @@ def camvid(progress: Progress = print) -> dict[str, Any]:
     return {
         "classes": classes,
         "ignored": 1 - pixels.sum() / total,
-        "pictures": {split: len(samples) for split, samples in both.items()},
+        "images": {split: len(samples) for split, samples in both.items()},
         **_drives(both),
         "copied": _copied(both),
-        "nets": {name: net for name in STREETS if (net := _street_errors(name, both["val"], progress))},
+        "networks": {name: one for name in STREETS if (one := _street_errors(name, both["val"], progress))},
     }
 
 
@@ -632,9 +632,9 @@ def _drives(both: dict[str, list[Sample]]) -> dict:
         for sample in samples:
             drive, number = frame_of(sample.name)
             one = drives.setdefault(drive, {}).setdefault(
-                split, {"pictures": 0, "first": number, "last": number}
+                split, {"images": 0, "first": number, "last": number}
             )
-            one["pictures"] += 1
+            one["images"] += 1
             one["first"], one["last"] = min(one["first"], number), max(one["last"], number)
     train = [frame_of(sample.name) for sample in both["train"]]
     gaps = []
@@ -663,8 +663,8 @@ def _copied(both: dict[str, list[Sample]], draws: int = 5) -> dict[str, Any]:
 
 
 def _copy_score(asked: Sequence[Sample], known: Sequence[Sample]) -> float:
-    """Mean IoU when each picture is answered with the labels of the nearest known frame of its drive (where there is none,
-    with those of the known picture that looks most like it)."""
+    """Mean IoU when each image is answered with the labels of the nearest known frame of its drive (where there is none,
+    with those of the known image that looks most like it)."""
     matrix = 0
     thumbs = None
     for sample in asked:
@@ -676,14 +676,14 @@ def _copy_score(asked: Sequence[Sample], known: Sequence[Sample]) -> float:
             if thumbs is None:
                 thumbs = np.stack([_thumbnail(one.image.mean(-1, keepdims=True)) for one in known])
             answer = known[int((thumbs @ _thumbnail(sample.image.mean(-1, keepdims=True))).argmax())]
-        # What nobody labelled in the other picture is an answer of no class, and wrong: none of ours is taken for it.
+        # What nobody labelled in the other image is an answer of no class, and wrong: none of ours is taken for it.
         labels = np.where(answer.semantic < 0, (sample.semantic + 1) % 11, answer.semantic)
         matrix = matrix + semantic.confusion_matrix(sample.semantic, labels, 11)
     return semantic.mean_iou(matrix)
 
 
 def _street_errors(name: str, val: Sequence[Sample], progress: Progress) -> dict | None:
-    """The errors of one net, or `None` where it has no weights."""
+    """The errors of one network, or `None` where it has no weights."""
     recipe = recipes.get(name)
     if checkpoints.is_missing(recipe):
         progress(f"camvid: {name} has no weights here; left out")
@@ -712,7 +712,7 @@ def _street_errors(name: str, val: Sequence[Sample], progress: Progress) -> dict
         "iou": dict(zip(names, semantic.iou_per_class(matrix), strict=True)),
         "mean_iou": semantic.mean_iou(matrix),
         "pixel_accuracy": semantic.pixel_accuracy(matrix),
-        "pictures": {
+        "per_image": {
             sample.name: semantic.mean_iou(table) for sample, table in zip(val, tables, strict=True)
         },
         "sizes": size_table(diameter(np.array(sizes)), edges, right=np.array(shares)),
