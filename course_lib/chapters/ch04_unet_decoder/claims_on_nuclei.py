@@ -304,7 +304,7 @@ def claim_3_4(progress: Callable[[str], None] = print) -> Result:
         "Border weights separate touching cells.",
         "recall (IoU above 0.5) of nuclei that touch another, with the published border weights minus that without",
         {
-            "over labels of the foreground": ("border weights", "foreground", 64, "recall_touching"),
+            "over plain labels": ("border weights", "foreground", 64, "recall_touching"),
             "over separated labels": ("border weights", "separated", 64, "recall_touching"),
         },
     )
