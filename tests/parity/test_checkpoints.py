@@ -36,3 +36,8 @@ def test_the_weights_give_the_metrics_of_the_card(recipe, request, monkeypatch):
     segmenter = load(recipe)
     assert segmenter.evaluate("val") == pytest.approx(segmenter.card["val"], abs=1e-3)
     assert recipe.data("train").fingerprint() == segmenter.card["data"]
+
+
+def test_the_network_for_scenes_has_learned_every_class():
+    scores = checkpoints.card(recipes.SCENES)["val"]
+    assert min(value for name, value in scores.items() if name.startswith("iou_")) >= 0.5
