@@ -1,7 +1,9 @@
 """From an image to its label map in one line, whatever the image's numbers, and saved without the recipe."""
 
 import dataclasses
+import gc
 
+import keras
 import numpy as np
 import pytest
 
@@ -104,6 +106,21 @@ def test_views_go_through_together_and_mean_the_same(segmenter, monkeypatch, tta
     monkeypatch.setattr(predict, "VIEW_PIXELS", 1)
     apart = predict_probabilities(segmenter.model, as_image(VALUES[:, :20], 1), tta)
     np.testing.assert_allclose(together, apart, atol=1e-5)
+
+
+def test_what_is_compiled_follows_the_weights_and_goes_with_the_model():
+    inputs = keras.Input((None, None, 1))
+    model = keras.Model(inputs, keras.layers.Conv2D(2, 1, kernel_initializer="zeros")(inputs))
+    for size in ((4, 6), (8, 4), (2, 10)):
+        assert not predict.logits_of(model, np.ones((1, *size, 1), np.float32)).any()
+    model.set_weights([np.ones((1, 1, 1, 2), np.float32), np.array([0, 1], np.float32)])
+    found = predict.logits_of(model, np.ones((2, 4, 6, 1), np.float32))
+    assert found.shape == (2, 4, 6, 2) and (found == [1, 2]).all()
+    assert not model.compiled
+    before = len(predict._COMPILED)
+    del model
+    gc.collect()
+    assert len(predict._COMPILED) < before
 
 
 @pytest.mark.parametrize(

@@ -6,8 +6,10 @@ import numpy as np
 import pytest
 
 from course_lib import models
+from course_lib.datasets.detection import truth_from_maps
 from course_lib.losses import CrossEntropy
 from course_lib.models import encoders
+from course_lib.models.predict import predict_detections
 
 pytestmark = pytest.mark.backend
 
@@ -193,6 +195,71 @@ class TestNetworks:
             models.deeplab((64, 64, 3), 2, backbone="small", encoder="vgg16")
         with pytest.raises(ValueError, match="padding='same'"):
             models.fcn((64, 64, 3), 2, padding="paper", encoder="vgg16")
+
+
+class TestMaskRCNN:
+    SETTINGS = {
+        "anchor_sizes": (8.0, 16.0, 24.0, 32.0, 48.0),
+        "rpn_pre_nms_top_n": (24, 24),
+        "rpn_post_nms_top_n": (16, 16),
+        "box_batch_size_per_image": 12,
+        "box_detections_per_img": 8,
+        "box_score_thresh": 0.0,
+    }
+
+    def network(self, encoder="mobilenetv3", **more):
+        keras.utils.set_random_seed(0)
+        own = {"filters": 8, "box_units": 8, "mask_filters": 8, "mask_convolutions": 1}
+        return models.MaskRCNN(3, encoder=encoder, settings=self.SETTINGS, **own | more)
+
+    @pytest.mark.parametrize("name", ["vgg16", "mobilenetv3"])
+    def test_the_pyramid_stands_on_strides_4_to_32(self, name):
+        model = self.network(name)
+        image = np.random.default_rng(9).random((1, 40, 70, 3), np.float32)
+        assert [f.shape[-1] for f in model.backbone.outputs] == [SKIPS[name][s] for s in (4, 8, 16, 32)]
+        # Filled up to 64 × 96.
+        sizes = [tuple(level.shape[1:3]) for level in model.features(image)["pyramid"]]
+        assert sizes == [(16, 24), (8, 12), (4, 6), (2, 3), (1, 2)]
+        found = predict_detections(model, image[0])
+        assert len(found["boxes"]) and (found["boxes"] <= np.array([70, 40, 70, 40])).all()
+
+    def test_the_encoder_sees_the_image_as_its_weights_did(self, bodies):
+        model = self.network("vgg16")
+        model.backbone.set_weights(bodies["vgg16"].get_weights())
+        image = np.random.default_rng(10).random((1, 32, 32, 3), np.float32)
+        seen = []
+        call = model.fpn.call
+        model.fpn.call = lambda features, *more, **named: (
+            seen.append(features[-1]) or call(features, *more, **named)
+        )
+        model.features(image)
+        wanted = bodies["vgg16"](image)[-1]
+        np.testing.assert_allclose(*map(keras.ops.convert_to_numpy, (seen[0], wanted)), rtol=1e-4, atol=1e-3)
+
+    def test_frozen_it_learns_and_its_encoder_stays(self, tmp_path):
+        model = self.network(keep_statistics=True)
+        model.get_layer("encoder").trainable = False
+        model.compile(keras.optimizers.SGD(1e-2), run_eagerly=keras.backend.backend() == "tensorflow")
+        before = [part.get_weights() for part in (model.backbone, model.fpn)]
+        rng = np.random.default_rng(11)
+        instances = np.zeros((2, 64, 64), np.int32)
+        instances[:, 8:40, 8:40] = 1
+        truth = truth_from_maps(instances, instances, 4)
+        model.train_on_batch(rng.random((2, 64, 64, 3), np.float32), truth)
+        after = [part.get_weights() for part in (model.backbone, model.fpn)]
+        moved = [any(not np.array_equal(*pair) for pair in zip(*both)) for both in zip(before, after)]
+        assert moved == [False, True]
+        # A saved one needs no file of weights.
+        model.save(tmp_path / "one.keras")
+        again = keras.models.load_model(tmp_path / "one.keras", compile=False)
+        for one, other in zip(model.get_weights(), again.get_weights(), strict=True):
+            np.testing.assert_array_equal(one, other)
+
+    def test_what_cannot_be(self):
+        with pytest.raises(ValueError, match="leave out backbone, backbone_arguments, mean and std"):
+            models.MaskRCNN(3, backbone="small", encoder="vgg16")
+        with pytest.raises(ValueError, match="give encoder, too"):
+            models.MaskRCNN(3, backbone="small", weights="imagenet")
 
 
 @pytest.mark.parametrize("factor", [0.0, 0.1])

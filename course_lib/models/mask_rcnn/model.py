@@ -16,6 +16,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
+from pathlib import Path
 from typing import Any
 
 import keras
@@ -23,6 +24,7 @@ import numpy as np
 from keras import ops
 
 from course_lib.models.backbone import IMAGENET_MEAN, IMAGENET_STD, resnet50, small_resnet
+from course_lib.models.encoders import features_by_stride
 from course_lib.models.mask_rcnn import stages
 from course_lib.models.mask_rcnn.fpn import fpn
 from course_lib.models.mask_rcnn.heads import box_head, mask_head, rpn_head
@@ -32,6 +34,8 @@ from course_lib.models.mask_rcnn.torchvision_weights import load_torchvision
 from course_lib.ops.anchors import pyramid_anchors
 
 BACKBONES = {"resnet50": resnet50, "small": small_resnet}
+ENCODER_STRIDES = (4, 8, 16, 32)
+"""Of an encoder's feature maps, those that the pyramid is built on: C2 to C5."""
 
 
 @keras.saving.register_keras_serializable(package="course_lib")
@@ -56,8 +60,15 @@ class MaskRCNN(keras.Model):
         mask_filters, mask_convolutions: see `mask_head`.
         head_normalization: after the convolutions of the box and the mask head; see `models.backbone`.
         mean, std: of each channel of the images, which are normalized by them; one number for all, or one each. By default
-            those of ImageNet for three channels, and 0.5 and 0.25 for others.
+            those of ImageNet for three channels, and 0.5 and 0.25 for others. An encoder scales images by itself.
         settings: a `Settings`, or a dict of those that are not at their default.
+        encoder: in place of the backbone, a classifier of `keras.applications` (see `models.encoders`), such as
+            `"efficientnetv2b0"`: the layer `"encoder"`, which `model.get_layer("encoder").trainable = False` freezes.
+            Images are filled up with black, at the bottom and on the right, to a multiple of 32 pixels.
+        weights: of that encoder: `None` for random ones, `"imagenet"`, `"hed"`, or the path of a file. A saved model holds
+            its own.
+        keep_statistics: whether the encoder's batch normalization keeps the statistics it was loaded with, whatever else
+            is trained; by default if there are weights.
         torchvision_anchors: compute the anchors' strides as torchvision does, see `anchors`; for its weights.
         seed: of the random choice of anchors and proposals in training.
         name: of the model.
@@ -93,6 +104,9 @@ class MaskRCNN(keras.Model):
         mean: float | Sequence[float] | None = None,
         std: float | Sequence[float] | None = None,
         settings: Settings | Mapping[str, Any] | None = None,
+        encoder: str | None = None,
+        weights: str | Path | None = None,
+        keep_statistics: bool | None = None,
         torchvision_anchors: bool = False,
         seed: int = 0,
         name: str = "mask_rcnn",
@@ -107,6 +121,16 @@ class MaskRCNN(keras.Model):
             raise ValueError(
                 f"backbone is {backbone!r}; it must be one of {', '.join(map(repr, BACKBONES))}."
             )
+        if encoder is None and (weights is not None or keep_statistics is not None):
+            raise ValueError("weights and keep_statistics are those of an encoder; give encoder, too.")
+        if encoder is not None and (
+            backbone != "resnet50" or backbone_arguments or mean is not None or std is not None
+        ):
+            raise ValueError(
+                f"encoder is {encoder!r}; leave out backbone, backbone_arguments, mean and std, which it has not."
+            )
+        if keep_statistics is None:
+            keep_statistics = weights is not None
         if not isinstance(settings, Settings):
             settings = Settings(**(settings or {}))
         self.settings, self.num_classes, self.channels = settings, num_classes, channels
@@ -127,18 +151,26 @@ class MaskRCNN(keras.Model):
             "mean": mean,
             "std": std,
             "settings": asdict(settings),
+            "encoder": encoder,
+            "keep_statistics": keep_statistics if encoder else None,
             "torchvision_anchors": torchvision_anchors,
             "seed": seed,
         }
         self.mean = _per_channel("mean", mean, channels, IMAGENET_MEAN, 0.5)
         self.std = _per_channel("std", std, channels, IMAGENET_STD, 0.25)
 
-        self.backbone = BACKBONES[backbone](
-            (None, None, channels),
-            prefix="backbone-body-",
-            name="backbone",
-            **self._arguments["backbone_arguments"],
-        )
+        if encoder is None:
+            self.backbone = BACKBONES[backbone](
+                (None, None, channels),
+                prefix="backbone-body-",
+                name="backbone",
+                **self._arguments["backbone_arguments"],
+            )
+        else:
+            images = keras.Input((None, None, channels), name="image")
+            found = features_by_stride(encoder, images, weights, ENCODER_STRIDES[-1], keep_statistics)
+            self.backbone = keras.Model(images, [found[stride] for stride in ENCODER_STRIDES], name="encoder")
+            self.mean, self.std = np.float32(0), np.float32(1)
         self.fpn = fpn(
             [features.shape[-1] for features in self.backbone.outputs],
             filters,
@@ -212,7 +244,15 @@ class MaskRCNN(keras.Model):
                 f"images has shape {tuple(images.shape)}; it must be (batch, height, width, {self.channels}), "
                 "with a height and width known in advance."
             )
-        return self._features(images, training)
+        return self._features(self.filled_up(images), training)
+
+    def filled_up(self, images):
+        """Images `(batch, height, width, channels)` as the backbone takes them: an encoder wants sides that are a multiple
+        of its deepest stride, the others any."""
+        if self._arguments["encoder"] is None:
+            return images
+        rest = [(0, -side % ENCODER_STRIDES[-1]) for side in images.shape[1:3]]
+        return ops.pad(images, [(0, 0), *rest, (0, 0)])
 
     def features_model(self) -> keras.Model:
         """`features` as a network of its own, for images of any size and without training: to compile it once."""
