@@ -79,7 +79,7 @@ def network(kind: str, proposals: int):
     if kind == "small":
         arguments = dict(recipes.get("maskrcnn-nuclei").network_arguments)
         settings = dict(arguments.pop("settings"))
-        settings["proposals"] = (proposals, proposals)
+        settings["rpn_post_nms_top_n"] = (proposals, proposals)
         return MaskRCNN(2, channels=1, settings=settings, **arguments)
     return MaskRCNN(91, backbone="resnet50", settings={"rpn_post_nms_top_n": (proposals, proposals)})
 
