@@ -21,6 +21,7 @@ from __future__ import annotations
 
 import base64
 import html
+import io
 import re
 import textwrap
 from functools import cache
@@ -231,7 +232,7 @@ def _frames(name: str = "", *controls: str) -> str:
     except (AttributeError, KeyError, TypeError) as error:  # some widgets need arguments
         raise SlidesError(f"{where}: there is no such widget or control ({error}).") from error
     images = "".join(
-        f'<img src="data:image/webp;base64,{base64.b64encode(answer.drawing.webp).decode()}" '
+        f'<img src="data:image/webp;base64,{_webp(answer.drawing.png)}" '
         f'width="{answer.drawing.width}" height="{answer.drawing.height}" data-at="{" ".join(map(str, places))}" '
         f'alt="{html.escape(answer.words)}"{" hidden" if any(places) else ""}>'
         for places, answer in answers.items()
@@ -242,3 +243,12 @@ def _frames(name: str = "", *controls: str) -> str:
         for control, last in zip(controls, max(answers), strict=True)
     )
     return f'<div class="frames">{images}{sliders}</div>'
+
+
+def _webp(png: bytes) -> str:
+    """The same image as WebP, without loss and at less than half of the bytes."""
+    from PIL import Image
+
+    file = io.BytesIO()
+    Image.open(io.BytesIO(png)).save(file, "webp", lossless=True)
+    return base64.b64encode(file.getvalue()).decode()

@@ -126,7 +126,8 @@
     const letters = SIZES.at(-1);
     const one = column(blocks, blocks.map((_, number) => number), INSIDE, letters, measured, measured.room);
     for (const image of one.images.values()) {
-      image.factor = Math.min(1, INSIDE / image.own.width, (0.5 * measured.room) / one.images.size / image.own.height);
+      const room = blocks.length > 1 ? (0.5 * measured.room) / one.images.size : measured.room;  // alone: a poster
+      image.factor = Math.min(1, INSIDE / image.own.width, room / image.own.height);
     }
     return { rows: [[one]], letters };
   }

@@ -13,7 +13,6 @@ import html
 import io
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 
@@ -135,16 +134,8 @@ class Canvas:
     @functools.cached_property
     def png(self) -> bytes:
         """The image as a PNG file, `SCALE` times as large as it is shown."""
-        return self._file("png", compress_level=2)
-
-    @functools.cached_property
-    def webp(self) -> bytes:
-        """The same image as a WebP file, without loss and at less than half of the bytes."""
-        return self._file("webp", lossless=True)
-
-    def _file(self, kind: str, **options: Any) -> bytes:
         file = io.BytesIO()
-        self._image.save(file, kind, **options)
+        self._image.save(file, "png", compress_level=2)
         return file.getvalue()
 
 
