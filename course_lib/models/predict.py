@@ -211,6 +211,7 @@ def predict_detections(model: keras.Model, image: np.ndarray) -> dict[str, np.nd
     # What comes after the features is not compiled: how many regions there are is known only on the way.
     whole = keras.ops.convert_to_numpy(model.filled_up(image[None]))
     features = compiled(model, lambda model: model.features_model()).predict_on_batch(whole)
+    features = keras.tree.map_structure(keras.ops.convert_to_tensor, features)
     detections = model.detect(features, image.shape[:2], trim=True)
     detections = {name: keras.ops.convert_to_numpy(value)[0] for name, value in detections.items()}
     detections = {name: value[detections["valid"]] for name, value in detections.items()}
