@@ -7,9 +7,10 @@ import matplotlib.pyplot as plt
 import numpy as np
 import pytest
 
-from course_lib import recipes, training
+from course_lib import datasets, recipes, training
 from course_lib.chapters.ch06_mask_rcnn_components import figures, roi
-from course_lib.chapters.ch07_mask_rcnn_training_and_limits import comparison, limits
+from course_lib.chapters.ch07_mask_rcnn_training_and_limits import claim_2_3, claim_6_5, comparison, limits
+from course_lib.ops.masks import crop_masks
 from course_lib.teaching.ledger import Interval
 
 MAP = np.zeros((6, 12), int)
@@ -135,22 +136,45 @@ class TestFigures:
 
 
 class TestSizes:
-    def test_the_bins(self):
-        assert limits.bins()[0] == "0-4" and len(limits.bins()) == len(limits.SIZES) - 1
+    samples = list(datasets.scenes("val", 12, 64, seed=3, objects=(3, 6)))
+
+    def test_images_are_taken_until_no_class_and_size_is_short(self, monkeypatch):
+        monkeypatch.setattr(claim_6_5, "SIZES", (2, 16, 128))
+        monkeypatch.setattr(claim_6_5, "BINS", ("2-16", "16-128"))
+        data = datasets.scenes("test", 400, 64, seed=11)
+        chosen = list(claim_6_5.choose(data, 3))
+        objects = claim_6_5.counts(chosen, [np.ones(len(sample.classes)) for sample in chosen])
+        assert objects.shape == (len(chosen), 5, 2) and objects.sum(0).min() >= 3
+        assert objects[:-1].sum(0).min() < 3  # the last image was needed
+        with pytest.raises(ValueError, match="quota is 300; 400 images lack"):
+            list(claim_6_5.choose(data, 300))
 
     def test_enlarging_adds_nothing(self):
         image = np.random.default_rng(0).random((8, 8, 3), np.float32)
-        twice = limits.enlarged(image, 2)
-        assert twice.shape == (16, 16, 3) and limits.enlarged(image, 1) is image
-        assert twice.mean() == pytest.approx(image.mean(), abs=0.02)
+        twice = claim_6_5.enlarged(image, 2)
+        assert twice.shape == (16, 16, 3) and twice.mean() == pytest.approx(image.mean(), abs=0.02)
 
-    def test_a_perfect_answer_has_full_marks_in_every_bin_and_a_missing_size_none(self):
-        from course_lib.datasets import scenes
-        from course_lib.ops.masks import crop_masks
+    def test_the_best_iou_of_each_object_by_hand(self):
+        half = (MAP == 1) & (np.arange(12) < 3)
+        masks = np.stack([MAP > 0, half, MAP == 3])
+        assert claim_6_5.best_ious(MAP, masks) == pytest.approx([6 / 9, 9 / 24, 1])
+        assert claim_6_5.best_ious(MAP, np.zeros((0, 6, 12), bool)).tolist() == [0, 0, 0]
 
-        samples = list(scenes("val", 12, 64, seed=3, objects=(3, 6)))
+    def test_half_a_pixel_by_hand(self):
+        wide, narrow = claim_6_5.half_a_pixel(MAP == 1)  # 3 × 3 pixels become 4 × 4 or 2 × 2
+        assert (wide, narrow) == (pytest.approx(9 / 16), pytest.approx(4 / 9))
+
+    def test_classes_count_alike_whatever_their_numbers(self):
+        objects = np.zeros((2, 5, 6))
+        objects[0], objects[1, 0] = 1, 9  # nine more objects of the first class in the second image
+        hits = objects.copy()
+        hits[1, 0] = 0
+        once, twice = claim_6_5.balanced(hits, objects, np.array([[1, 1], [1, 0]]))
+        assert once == pytest.approx(np.full(6, (0.1 + 4) / 5)) and twice == pytest.approx(np.ones(6))
+
+    def test_ap_of_perfect_detections_and_of_a_missing_size(self):
         found = []
-        for sample in samples:
+        for sample in self.samples:
             masks = (sample.instances == np.arange(1, len(sample.classes) + 1)[:, None, None]).astype(
                 "float32"
             )
@@ -161,16 +185,12 @@ class TestSizes:
                     "scores": np.full(len(masks), 0.9), "size": np.array(sample.instances.shape),
                 }
             )  # fmt: skip
-        table = limits.scores_by_size(samples, found, 6)
-        assert table["all"]["ap_50"] > 0.97
-        assert sum(table[name]["objects"] for name in limits.bins()) == table["all"]["objects"]
-        large = []
-        for one, sample in zip(found, samples, strict=True):
-            areas = np.bincount(sample.instances.ravel(), minlength=len(sample.classes) + 1)[1:]
-            left = {name: value[areas >= 8**2] for name, value in one.items() if name != "size"}
-            large.append(one | left)
-        table = limits.scores_by_size(samples, large, 6)
-        assert table["4-8"]["objects"] > 0 and table["4-8"]["ap"] == 0 < table["16-32"]["ap"]
+        assert claim_6_5.average_precision(self.samples, found)[3]["ap_50"] > 0.97
+        for sample, one in zip(self.samples, found, strict=True):
+            for name in ("classes", "boxes", "masks", "scores"):
+                one[name] = one[name][claim_6_5.bins_of(sample) > 1]
+        table = claim_6_5.average_precision(self.samples, found)
+        assert table[1]["ap"] == 0 < table[3]["ap"]
 
 
 class TestCosts:
@@ -180,8 +200,14 @@ class TestCosts:
         def call(name):
             counted[name] += 1
 
-        seconds = limits.take_turns({name: lambda name=name: call(name) for name in counted}, 4, repeats=3)
-        assert counted == {"a": 14, "b": 14} and all(len(values) == 4 for values in seconds.values())
+        seconds = limits.take_turns({name: lambda name=name: call(name) for name in counted}, 4)
+        assert counted == {"a": 6, "b": 6} and all(len(values) == 4 for values in seconds.values())
+
+    def test_the_work_is_that_of_the_settings(self):
+        counted = claim_2_3.counted()
+        one_view = limits.network_costs(limits.shipped(limits.UNET)[1], (limits.SIDE, limits.SIDE))
+        assert counted["unet"]["multiply_adds"] == 4 * one_view["multiply_adds"]
+        assert counted["mask_rcnn"]["parameters"] == limits.shipped(limits.DETECTOR)[1].count_params()
 
 
 def test_an_interval_prints_itself():

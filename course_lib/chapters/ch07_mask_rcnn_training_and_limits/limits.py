@@ -1,25 +1,23 @@
-"""Chapter 6 of the claims: what a Mask R-CNN costs, stage by stage, and which sizes of object it misses."""
+"""Claim 6.3, in its first edition: what a Mask R-CNN costs, stage by stage. The tools serve claims 2.3 and 6.5, too."""
 
 from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, replace
-from functools import partial
+from functools import lru_cache
 
 import keras
 import numpy as np
-from scipy import ndimage
 
-from course_lib import checkpoints, datasets, recipes, training
-from course_lib.datasets import cells, scenes
+from course_lib import checkpoints, recipes
+from course_lib.datasets import cells
 from course_lib.datasets.loading import normalize
-from course_lib.metrics import COCOEvaluator
 from course_lib.models import MaskRCNN, analysis, unet
 from course_lib.models.mask_rcnn import published, stages
 from course_lib.models.predict import softmax
-from course_lib.tasks import whole_masks
 from course_lib.teaching.ledger import Result, interval, waiting
+from course_lib.teaching.statistics import Gate
 
 UNET, DETECTOR = "unet-nuclei", "maskrcnn-nuclei"
 """Two recipes for the same pictures: nuclei, told apart by a border class and one by one."""
@@ -33,24 +31,17 @@ DETECTIONS = (25, 100, 400)
 """Numbers of places for detections, each of which gets a mask."""
 ROUNDS = 8
 """Rounds of timing, in each of which everything has its turn."""
+GATE = 0.5
 PUBLISHED_PICTURE, PUBLISHED_TILE = (800, 1088), (572, 572)
 """What the published nets take: a photograph of 3 : 4 whose short side is made 800 pixels, the long one rounded up to a
 multiple of 32 (Lin et al. 2017, https://arxiv.org/abs/1612.03144, section 5, and torchvision), and the U-Net paper's tile
 (Ronneberger et al. 2015, https://arxiv.org/abs/1505.04597, figure 1)."""
 
-SEEDS = (11, 12, 13, 14, 15)
-"""Of the pictures that sizes are judged on: none that the net was trained or its thresholds were chosen on."""
-PICTURES = 100
-"""Of each seed."""
-SIZES = (0, 4, 8, 16, 32, 64, 128)
-"""Limits of the bins of size: the root of the pixels of an object that can be seen. The pictures have a side of 128."""
-ENLARGED = 2
-"""How many times as large the same pictures are shown once more."""
-
 
 # Nets, compiled ----------------------------------------------------------------------------------------------
 
 
+@lru_cache(maxsize=4)
 def shipped(name: str) -> tuple:
     """A recipe, its trained net and the settings that were chosen on val."""
     recipe = recipes.get(name)
@@ -91,6 +82,16 @@ def detections(found: Mapping[str, np.ndarray], size: tuple[int, int]) -> list[d
         {name: value[k][found["valid"][k]] for name, value in found.items()} | {"size": np.asarray(size)}
         for k in range(len(found["valid"]))
     ]
+
+
+def detect_all(step: Step, images: Sequence[np.ndarray], batch: int) -> list[dict[str, np.ndarray]]:
+    """What the net finds in pictures of one size, batch by batch; the last batch is filled up, to compile once."""
+    found = []
+    for start in range(0, len(images), batch):
+        part = np.stack(images[start : start + batch])
+        filled = np.concatenate([part, np.zeros((batch - len(part), *part.shape[1:]), part.dtype)])
+        found += detections(step.predict_on_batch(filled), part.shape[1:3])[: len(part)]
+    return found
 
 
 # What it costs (claim 6.3) -----------------------------------------------------------------------------------
@@ -142,7 +143,7 @@ def detector_costs(net: MaskRCNN, size: tuple[int, int]) -> dict[str, dict[str, 
     return parts
 
 
-def net_costs(model: keras.Model, size: tuple[int, int]) -> dict[str, int]:
+def network_costs(model: keras.Model, size: tuple[int, int]) -> dict[str, int]:
     """The same numbers of a functional net; see `show.measure.costs`."""
     one = analysis.costs(model, size)
     return {
@@ -163,24 +164,21 @@ def published_costs() -> dict[str, dict]:
         "mask_rcnn": {"size": list(PUBLISHED_PICTURE), **detector_costs(detector, PUBLISHED_PICTURE)},
         "unet": {
             "size": list(PUBLISHED_TILE),
-            **net_costs(unet((*PUBLISHED_TILE, 1), 2, padding="valid"), PUBLISHED_TILE),
+            **network_costs(unet((*PUBLISHED_TILE, 1), 2, padding="valid"), PUBLISHED_TILE),
         },
         "unet_same_picture": {
             "size": list(PUBLISHED_PICTURE),
-            **net_costs(unet((*PUBLISHED_PICTURE, 3), 2), PUBLISHED_PICTURE),
+            **network_costs(unet((*PUBLISHED_PICTURE, 3), 2), PUBLISHED_PICTURE),
         },
     }
 
 
-def take_turns(
-    calls: Mapping[str, Callable[[], object]], rounds: int, repeats: int = 3
-) -> dict[str, list[float]]:
-    """Seconds of each call, round by round: all of them share whatever else the machine is doing.
+def take_turns(calls: Mapping[str, Callable[[], object]], rounds: int = ROUNDS) -> dict[str, list[float]]:
+    """Seconds of processor time of each call, round by round, in alternating order.
 
     Args:
         calls: name → what is timed. Each is called twice beforehand, which compiles it.
-        rounds: in each, everything has its turn, in alternating order.
-        repeats: calls in one turn, of which the median counts.
+        rounds: in each, everything has its turn.
 
     Returns:
         name → one number per round.
@@ -190,12 +188,9 @@ def take_turns(
     seconds = {name: [] for name in calls}
     for number in range(rounds):
         for name in list(calls)[:: -1 if number % 2 else 1]:
-            turn = []
-            for _ in range(repeats):
-                began = time.perf_counter()
-                calls[name]()
-                turn.append(time.perf_counter() - began)
-            seconds[name].append(float(np.median(turn)))
+            began = time.process_time()
+            calls[name]()
+            seconds[name].append(time.process_time() - began)
     return seconds
 
 
@@ -290,7 +285,7 @@ def at_side(nets: Mapping[str, tuple], side: int, rounds: int) -> dict:
     both = predictions_of(nets, picture)
     seconds = take_turns(both | stages_of(net, picture, chosen, recipe), rounds)
     return {
-        "unet": {"seconds": seconds["unet"], **net_costs(nets["unet"][1], (side, side))},
+        "unet": {"seconds": seconds["unet"], **network_costs(nets["unet"][1], (side, side))},
         "mask_rcnn": {
             "seconds": seconds["mask_rcnn"],
             "objects": int(both["mask_rcnn"]().max()),
@@ -325,6 +320,17 @@ def over_counts(nets: Mapping[str, tuple], side: int, rounds: int) -> dict[str, 
         entry = found[dial].setdefault(str(number), {"stages": {}, "multiply_adds": work[dial, number]})
         entry["stages"][stage] = values
     return found
+
+
+def weights() -> str:
+    """The weights that are timed."""
+    return ",".join(checkpoints.card(recipes.get(name))["weights"][:12] for name in (UNET, DETECTOR))
+
+
+def gate() -> Gate:
+    """Whether both networks have learned to separate nuclei."""
+    reached = min(checkpoints.card(recipes.get(name))["val"]["ap_50"] for name in (UNET, DETECTOR))
+    return Gate("AP at IoU 0.5 on the validation images, the lower of the two", GATE, reached, 0.0)
 
 
 def claim_6_3(progress: Callable[[str], None] = print) -> Result:
@@ -377,208 +383,4 @@ def claim_6_3(progress: Callable[[str], None] = print) -> Result:
         table,
         "the U-Net was timed with one view; the accuracy that 2.2 reports takes four",
         8,
-    )
-
-
-# What it takes to train (claim 2.3)
-
-STEP_SIDE, BATCH = 128, 8
-"""Of a training step that is timed: pixels, images."""
-
-
-def steps_to_time(side: int, batch: int) -> dict[str, Callable[[], object]]:
-    """One training step of each network, on the same synthetic cells; both are compiled as Keras does by default."""
-    calls = {}
-    for name, shipped_name in (("unet", UNET), ("mask_rcnn", DETECTOR)):
-        recipe = replace(
-            recipes.get(shipped_name),
-            dataset=datasets.cells,
-            train_data={"length": batch, "size": side, "seed": 1},
-            batch_size=batch,
-            crop=(side, side),
-            sampling="uniform",
-            steps=1,
-        )
-        model = recipe.model(recipe.crop)
-        training.compile_model(model, recipe)
-        images, truth = recipe.batches("train")[0][:2]
-        calls[name] = partial(model.train_on_batch, images, truth)
-    return calls
-
-
-def claim_2_3(progress: Callable[[str], None] = print) -> Result:
-    """Semantic segmentation is simpler, instance segmentation more complex: the networks of claim 2.2, counted and timed.
-
-    The rounds are repetitions in one process on one machine.
-
-    The table:
-        unet, mask_rcnn: `parameters`, `multiply_adds` and `activation_bytes` (one image of `side`²), `train` (seconds per
-            round for a step with `batch` images).
-        ratio: of these numbers, Mask R-CNN over U-Net, one for each round of the timed one; side, batch.
-    """
-    seconds = take_turns(steps_to_time(STEP_SIDE, BATCH), ROUNDS, repeats=1)
-    table: dict = {"side": STEP_SIDE, "batch": BATCH}
-    for name, recipe_name in (("unet", UNET), ("mask_rcnn", DETECTOR)):
-        model, size = recipes.get(recipe_name).model(), (STEP_SIDE, STEP_SIDE)
-        counted = net_costs(model, size) if name == "unet" else detector_costs(model, size)["all"]
-        table[name] = {
-            "parameters": model.count_params(),
-            "multiply_adds": counted["multiply_adds"],
-            "activation_bytes": counted["activation_bytes"],
-            "train": seconds[name],
-        }
-        progress(f"{name}: {table[name]}")
-    table["ratio"] = {
-        row: np.divide(value, table["unet"][row]).tolist() for row, value in table["mask_rcnn"].items()
-    }
-    return waiting(
-        "2.3",
-        "Semantic segmentation is simpler, instance segmentation more complex.",
-        f"time of a training step, {BATCH} images of {STEP_SIDE} × {STEP_SIDE}: Mask R-CNN over U-Net (1: as long)",
-        interval(table["ratio"]["train"]),
-        ROUNDS,
-        table,
-        "the rounds are repetitions in one process on one machine",
-        10,
-    )
-
-
-# Which sizes it misses (claim 6.5) ---------------------------------------------------------------------------
-
-
-def bins() -> list[str]:
-    """The names of the bins of size, such as `"8-16"`."""
-    return [f"{low}-{high}" for low, high in zip(SIZES, SIZES[1:], strict=False)]
-
-
-def enlarged(image: np.ndarray, factor: int) -> np.ndarray:
-    """A picture with each side `factor` times as long, interpolated linearly; no detail is added."""
-    if factor == 1:
-        return image
-    return ndimage.zoom(image, (factor, factor, 1), order=1, mode="nearest", grid_mode=True).astype(
-        np.float32
-    )
-
-
-def detect_all(step: Step, images: Sequence[np.ndarray], batch: int) -> list[dict[str, np.ndarray]]:
-    """What the net finds in pictures of one size, batch by batch; the last batch is filled up, to compile once."""
-    found = []
-    for start in range(0, len(images), batch):
-        part = np.stack(images[start : start + batch])
-        filled = np.concatenate([part, np.zeros((batch - len(part), *part.shape[1:]), part.dtype)])
-        found += detections(step.predict_on_batch(filled), part.shape[1:3])[: len(part)]
-    return found
-
-
-def scores_by_size(
-    samples: Sequence, found: Sequence[Mapping], classes: int, factor: int = 1
-) -> dict[str, dict]:
-    """COCO's average precision by mask for each bin of size, all other objects and detections ignored.
-
-    Args:
-        samples: the pictures and what is in them, of the size before enlarging.
-        found: the detections in each picture, enlarged by `factor`.
-        classes: background not counted.
-        factor: how many times as large the pictures were shown. The bins are of the size before.
-
-    Returns:
-        bin → `ap` and `ap_50`, `recall` (mean over COCO's IoUs, as the `ap`), `objects`; `"all"` → the same of all sizes.
-    """
-    limits = list(zip(SIZES, SIZES[1:], strict=False))
-    evaluators = [
-        # COCO counts both limits in; an area is a whole number, so that one less parts the bins.
-        COCOEvaluator(classes, "masks", size_limits=((low * factor) ** 2, (high * factor) ** 2 - 1))
-        for low, high in limits
-    ]
-    for sample, one in zip(samples, found, strict=True):
-        instances = sample.instances.repeat(factor, 0).repeat(factor, 1)
-        arrays = {
-            # COCO knows no class for the background: class 1 is its 0.
-            "classes_true": sample.classes - 1,
-            "classes_pred": one["classes"] - 1,
-            "scores": one["scores"],
-            "masks_true": instances == np.arange(1, len(sample.classes) + 1)[:, None, None],
-            "masks_pred": whole_masks(one),
-        }
-        for evaluator in evaluators:
-            evaluator.update(**arrays)
-    results = [evaluator.result() for evaluator in evaluators]
-    medium = 2  # COCO's middle range is the bin
-    table = {
-        name: _of_range(result, medium, np.isclose(result.iou_thresholds, 0.5))
-        for name, result in zip(bins(), results, strict=True)
-    }
-    return table | {"all": _of_range(results[0], 0, np.isclose(results[0].iou_thresholds, 0.5))}
-
-
-def _of_range(result, number: int, half: np.ndarray) -> dict[str, float]:
-    there = result.num_objects[:, number] > 0
-    if not there.any():
-        return {"ap": float("nan"), "ap_50": float("nan"), "recall": float("nan"), "objects": 0}
-    precision = result.precision[:, :, there, number, -1]
-    return {
-        "ap": float(precision.mean()),
-        "ap_50": float(precision[half].mean()),
-        "recall": float(result.recall[:, there, number, -1].mean()),
-        "objects": int(result.num_objects[:, number].sum()),
-    }
-
-
-def claim_6_5(progress: Callable[[str], None] = print) -> Result:
-    """Mask R-CNN scales badly to very small or very large objects.
-
-    `maskrcnn-scenes` on fresh pictures with the dials of its recipe, one repetition per seed; and on the same pictures
-    shown twice as large, which adds no detail: what becomes better by that was the net's grid, not the pixels.
-
-    The table:
-        settings: `sizes`, the limits of the bins in pixels (root of the visible area); `anchors`, the sides of the
-            anchors; `strides`, pixels of the picture per position of each level; `pictures` per seed; `enlarged`.
-        plain, enlarged: bin (see `bins`, and `all`) → `ap`, `ap_50`, `recall`, `objects`, each one value per seed.
-        middle_minus_smallest, middle_minus_largest: AP, mean of the bins between minus the outermost, per seed.
-        enlarged_minus_plain: bin → difference of AP per seed.
-    """
-    recipe, net, _ = shipped("maskrcnn-scenes")
-    dials = {name: value for name, value in recipe.val_data.items() if name not in ("length", "seed")}
-    steps = {factor: Step(lambda x: net(x, training=False), net) for factor in (1, ENLARGED)}
-    side = dials["size"]
-    levels = [level.shape[1] for level in net.fpn(net.backbone(keras.Input((side, side, net.channels))))]
-    table: dict = {
-        "settings": {
-            "sizes": list(SIZES),
-            "anchors": list(net.settings.anchor_sizes),
-            "strides": [2 ** round(float(np.log2(side / level))) for level in levels],
-            "pictures": PICTURES,
-            "enlarged": ENLARGED,
-        },
-        "plain": {},
-        "enlarged": {},
-    }
-    classes = len(recipe.class_names()) - 1
-    for seed in SEEDS:
-        samples = list(scenes("test", PICTURES, seed=seed, **dials))
-        for kind, factor, batch in (("plain", 1, 10), ("enlarged", ENLARGED, 5)):
-            images = [enlarged(normalize(sample.image, recipe.normalization), factor) for sample in samples]
-            scores = scores_by_size(samples, detect_all(steps[factor], images, batch), classes, factor)
-            for name, values in scores.items():
-                for score, value in values.items():
-                    table[kind].setdefault(name, {}).setdefault(score, []).append(value)
-        row = ", ".join(f"{name}: {table['plain'][name]['ap'][-1]:.2f}" for name in bins())
-        progress(f"seed {seed}: AP by size {row}")
-    smallest, *middle, largest = (np.array(table["plain"][name]["ap"]) for name in bins())
-    table["middle_minus_smallest"] = (np.mean(middle, axis=0) - smallest).tolist()
-    table["middle_minus_largest"] = (np.mean(middle, axis=0) - largest).tolist()
-    table["enlarged_minus_plain"] = {
-        name: np.subtract(table["enlarged"][name]["ap"], table["plain"][name]["ap"]).tolist()
-        for name in bins()
-    }
-    return waiting(
-        "6.5",
-        "Mask R-CNN scales badly to very small or very large objects.",
-        f"AP by mask of objects of {SIZES[1]} to {SIZES[-2]} pixels (mean over the bins) minus that of objects below "
-        f"{SIZES[1]} pixels",
-        interval(table["middle_minus_smallest"]),
-        len(SEEDS),
-        table,
-        "five test sets of one training, size mixed with class, 51 objects in the largest bin",
-        5,
     )

@@ -140,19 +140,16 @@ def _paired():
 
 
 def _sizes():
-    sizes = {name: one for name, one in _measured("6.5")["plain"].items() if name != "all"}
+    bins = _measured("6.5")["bins"]
     figure, axis = _axes()
-    for place, one in enumerate(sizes.values()):
-        found = statistics.interval(one["ap"])
-        axis.plot([place, place], [found.low, found.high], color=COLOURS[0], linewidth=2)
-        axis.plot(place, found.mean, "o", color=COLOURS[0], markersize=7)
-    axis.set_xticks(
-        range(len(sizes)),
-        [f"{name}\n{np.sum(one['objects']):.0f}" for name, one in sizes.items()],
-    )
+    for place, one in enumerate(bins.values()):
+        mean, low, high = one["recall"]
+        axis.plot([place, place], [low, high], color=COLOURS[0], linewidth=2)
+        axis.plot(place, mean, "o", color=COLOURS[0], markersize=4)
+    axis.set_xticks(range(len(bins)), [f"{name}\n{sum(one['objects'])}" for name, one in bins.items()])
     axis.set(
-        ylabel="mask AP",
-        ylim=(0, 1),
+        ylabel="recall at IoU 0.5",
+        ylim=(0.65, 1.02),
         xlabel="size of the objects in pixels, and how many there are",
     )
     return figure
