@@ -109,6 +109,28 @@ def known(function: Callable, *found: float) -> Callable:
     return function
 
 
+def relus(model: Any, inputs: Sequence[np.ndarray]) -> int:
+    """How many kernels of a Keras model have a ReLU behind them, told from its last output on inputs that are not negative.
+
+    All kernels are made positive but one and the next: a ReLU behind the first of the two then stops everything, and the
+    output no longer depends on the inputs. Without it, two signs cancel and the inputs come through. Weights change.
+    """
+    from keras import ops
+
+    kernels = [one for one in model.trainable_variables if len(one.shape) > 1]
+    sizes = [np.abs(ops.convert_to_numpy(one)) + 0.05 for one in kernels]
+    for one in model.trainable_variables:
+        one.assign(np.zeros(one.shape))
+    found = 0
+    for k in range(len(kernels)):
+        for j, (kernel, size) in enumerate(zip(kernels, sizes, strict=True)):
+            kernel.assign(-size if j in (k, k + 1) else size)
+        outs = [model([scale * one for one in inputs]) for scale in (1, 2)]
+        last = [ops.convert_to_numpy(out[-1] if isinstance(out, (list, tuple)) else out) for out in outs]
+        found += np.allclose(*last, rtol=1e-3, atol=1e-9)
+    return found
+
+
 def close(tolerance: float) -> Callable[[np.ndarray, np.ndarray], bool]:
     """Whether two arrays agree within a tolerance, absolute and relative; NaN agrees with NaN."""
 

@@ -120,10 +120,27 @@ RELU = 'padding="same", activation="relu")'
 FLIP = "image, labels = image[:, ::-1], labels[:, ::-1]"
 TURN = "return np.rot90(image, quarters), np.rot90(labels, quarters)"
 SUMS = "ops.sum(p * y, axis=(0, 1, 2)), ops.sum(p + y, axis=(0, 1, 2))"
+POOLED_SKIPS = (
+    "        x = keras.layers.MaxPooling2D(2)(x) if level < depth else x\n        outputs.append(x)"
+)
+CHANNELS_FIRST = "np.moveaxis(kernel.reshape(channels, height, width, len(bias)), 0, 2)"
 OBJECT_MEAN = "ops.sum(errors * objects) / ops.maximum(ops.sum(objects), 1)"
 BY_IMAGE = "rng.permutation(len(patients)) < len(patients) // 5"
 LOSS = "1 - ops.mean((2 * both + 1) / (whole + 1))"
 SLIPS = {
+    "03.7": [
+        (
+            but("        outputs.append(x)\n        x = keras.layers.MaxPooling2D(2)(x)", POOLED_SKIPS),
+            "come after the pooling",
+        ),
+        (but("range(2)", "range(1)"), "Only one convolution in each level"),
+        (but('padding="same", ', ""), "Your convolutions lose a frame"),
+        (but(', activation="relu"', ""), "Your convolutions have no ReLU"),
+        (but("filters * 2**level", "filters"), "The number of channels stays the same"),
+        (but("MaxPooling2D(2)", "Identity()"), "Nothing is pooled"),
+        (but("return outputs", "return outputs[:-1]"), "The bottleneck is missing from what you return"),
+        (but("return outputs", "return outputs[::-1]"), "height of output 1: expected 16, got 4"),
+    ],
     "04.7": [
         (but("Concatenate", "Add"), "You add the skip"),
         (but("x = keras.layers.Concatenate()([skip, x])", ""), "The skip is not used"),
@@ -166,6 +183,47 @@ SLIPS = {
             "do images and masks still belong together",
         ),
         (but("Adam(0.01)", "Adam(10.0)"), "The learning rate is far"),
+    ],
+    "05.7": [
+        (
+            but("kernel.reshape(height, width, channels, len(bias))", CHANNELS_FIRST),
+            "with the channels first",
+        ),
+        (but("hidden.set_weights", "str", "scores.set_weights", "str"), "copied"),
+        (
+            but(
+                "len(bias)), bias]",
+                "len(bias)), 0 * bias]",
+                "[kernel[None, None], bias]",
+                "[kernel[None, None], 0 * bias]",
+            ),
+            "biases",
+        ),
+        (but(', activation="relu"', ""), "The ReLU of the hidden layer is missing"),
+        (but("Conv2D(len(bias), 1)", "Conv2D(len(bias), 1, activation='softmax')"), "yours has a softmax"),
+        (but("keras.Input((None, None, 1))", "keras.Input((14, 14, 1))"), "takes images of 14 × 14 only"),
+        (but("(height, width), act", "(height, width), padding='same', act"), "Your map is larger"),
+    ],
+    "06.7": [
+        (but("range(2)", "range(1)"), "Only one 3 × 3 convolution"),
+        (but('padding="same", activation="relu"', 'padding="same"'), "Your 3 × 3 convolutions have no ReLU"),
+        (
+            but('Conv2DTranspose(filters, 2, strides=2, activation="relu")', "UpSampling2D(2)"),
+            "upsampling has no weights",
+        ),
+        (
+            but("Conv2D(classes, 1)", "Conv2D(classes, 1, activation='sigmoid')"),
+            "The last layer has an activation",
+        ),
+        (but("Conv2D(classes, 1)", "Conv2D(classes, 3, padding='same')"), "The last convolution is 1 × 1"),
+        (
+            but("keras.ops.reshape(x, (-1, boxes, 2 * side, 2 * side, classes))", "x"),
+            "expected an output (batch, 3 boxes",
+        ),
+        (
+            but("Transpose(filters, 2, strides", "Transpose(filters, 3, padding='same', strides"),
+            "has another kernel",
+        ),
     ],
     "07.7": [
         (but('y["classes"] > 0', 'y["classes"] >= 0'), "The boxes of background anchors count"),
@@ -257,11 +315,141 @@ SLIPS = {
         (but("return loss / counted", "return mean"), "the loss that you return is not weighted"),
         (but("    optimizer.apply(", "        optimizer.apply("), "Input 1"),
     ],
+    "12.1": [
+        (
+            but("encoder.trainable = False", "encoder.trainable = True"),
+            "in the first training only the head learns",
+        ),
+        (but("encoder.trainable = True", "encoder.trainable = False"), "The encoder never learns"),
+        (but("Adam(0.001)", "Adam(0.01)"), "The encoder learns as fast as the head"),
+        (but("layer.trainable = False", "pass"), "Batch normalisation has changed its statistics"),
+        (
+            but(
+                "    for _ in range(20):\n        model.fit(*train,",
+                "    for _ in range(20):\n        model.fit(*val,",
+            ),
+            "You train on the",
+        ),
+        (but("range(20)", "range(0)"), "The encoder never learns"),
+        (but("0.001", "0.0000001", "range(20)", "range(1)"), "the training stops before the IoU"),
+    ],
 }
 QUICK = [pytest.param(n, marks=pytest.mark.slow if find(n).live else ()) for n in SLIPS]
 
 
 # The likeliest right styles beside the solution and the exercise's own answer.
+
+
+def encoder_with_layers_apart(x, filters, depth):
+    skips = []
+    for k in range(depth):
+        for _ in "ab":
+            x = keras.layers.ReLU()(keras.layers.Conv2D(filters * 2**k, (3, 3), padding="same")(x))
+        skips.append(x)
+        x = keras.layers.MaxPool2D((2, 2), strides=2)(x)
+    for _ in "ab":
+        x = keras.layers.Conv2D(filters * 2**depth, 3, padding="same", activation=ops.relu)(x)
+    return skips, x
+
+
+def encoder_pooling_first(x, filters, depth):
+    outputs = []
+    for k in range(depth + 1):
+        x = ops.max_pool(outputs[-1], 2, padding="same") if outputs else x
+        x = keras.layers.Conv2D(filters << k, 3, 1, "same", activation="relu")(x)
+        outputs.append(keras.layers.Conv2D(filters << k, 3, 1, "same", activation="relu")(x))
+    return tuple(outputs)
+
+
+def converted_layer_by_layer(classifier):
+    x = inputs = keras.Input((None, None, 1))
+    for layer in classifier.layers:
+        if isinstance(layer, keras.layers.Dense):
+            kernel, bias = layer.get_weights()
+            side = 6 if layer.name == "hidden" else 1
+            new = keras.layers.Conv2D(len(bias), side, activation=layer.activation)
+            x = new(x)
+            new.set_weights([kernel.reshape(side, side, -1, len(bias)), bias])
+        elif not isinstance(layer, keras.layers.Flatten):
+            x = layer(x)
+    return keras.Model(inputs, x)
+
+
+def converted_with_initial_weights(classifier):
+    (a, b), (c, d), (e, f) = (classifier.get_layer(n).get_weights() for n in ("features", "hidden", "scores"))
+
+    def conv(kernel, bias, **how):
+        values = map(keras.initializers.Constant, (kernel, bias))
+        names = zip(("kernel_initializer", "bias_initializer"), values)
+        return keras.layers.Conv2D(kernel.shape[-1], kernel.shape[:2], **dict(names), **how)
+
+    return keras.Sequential(
+        [
+            keras.Input((None, None, 1)),
+            conv(a, b, activation="relu"),
+            keras.layers.MaxPooling2D(),
+            conv(c.reshape(6, 6, 4, 5), d, activation="relu"),
+            conv(e[None, None], f),
+        ]
+    )
+
+
+def head_by_time_distributed(features, classes, filters):
+    x = features
+    for layer in (
+        *(keras.layers.Conv2D(filters, 3, padding="same", activation="relu") for _ in range(2)),
+        keras.layers.Conv2DTranspose(filters, 2, strides=2, activation="relu"),
+        keras.layers.Conv2D(classes, 1),
+    ):
+        x = keras.layers.TimeDistributed(layer)(x)
+    return x
+
+
+def head_box_by_box(features, classes, filters):
+    stack = [keras.layers.Conv2D(filters, 3, padding="same") for _ in range(2)]
+    up, last = keras.layers.Conv2DTranspose(filters, 2, 2), keras.layers.Dense(classes)
+    found = []
+    for k in range(features.shape[1]):
+        x = features[:, k]
+        for layer in stack:
+            x = ops.relu(layer(x))
+        found.append(last(ops.relu(up(x))))
+    return ops.stack(found, axis=1)
+
+
+def tuned_batch_by_batch(model, train, val, required):
+    encoder, loss = model.layers[1], keras.losses.SparseCategoricalCrossentropy(from_logits=True)
+    for rate, trainable in ((0.01, False), (0.001, True)):
+        for layer in encoder.layers:
+            layer.trainable = trainable and "BatchNorm" not in type(layer).__name__
+        model.compile(optimizer=keras.optimizers.Adam(rate), loss=loss)
+        for _ in range(10 if not trainable else 200):
+            for k in (0, 4):
+                model.train_on_batch(train[0][k : k + 4], train[1][k : k + 4])
+            if trainable and np.mean(iou_parts(model, *val)) >= required + 0.01:
+                return model
+    return model
+
+
+def iou_parts(model, images, masks):
+    found = numpy(model(images)).argmax(-1)
+    return [np.sum(found * masks) / np.sum(np.maximum(found, masks))]
+
+
+def tuned_by_while(model, train, val, required):
+    encoder = model.get_layer("encoder")
+    encoder.trainable = False
+    model.compile("adam", keras.losses.SparseCategoricalCrossentropy(from_logits=True))
+    model.optimizer.learning_rate = 0.01
+    model.fit(x=train[0], y=train[1], batch_size=4, epochs=5, verbose=0)
+    encoder.trainable = True
+    for name in [layer.name for layer in encoder.layers if layer.name.endswith("norm")]:
+        encoder.get_layer(name).trainable = False
+    loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
+    model.compile(optimizer=keras.optimizers.Adam(1e-3), loss=loss)
+    while iou_parts(model, *val)[0] < required:
+        model.fit(train[0], train[1], batch_size=4, epochs=5, validation_data=val, verbose=0)
+    return model
 
 
 def block_with_layers_apart(x, skip, filters):
@@ -421,6 +609,10 @@ def step_in_numpy(model, optimizer, gradient_of, images, labels, parts):
 
 
 STYLES = {
+    "03.7": (encoder_with_layers_apart, encoder_pooling_first),
+    "05.7": (converted_layer_by_layer, converted_with_initial_weights),
+    "06.7": (head_by_time_distributed, head_box_by_box),
+    "12.1": (tuned_batch_by_batch, tuned_by_while),
     "04.7": (block_with_layers_apart, block_with_ops),
     "04.8": (augment_by_turning_step_by_step, augment_by_one_of_eight),
     "08.7": (dice_class_by_class, dice_of_picked_pixels),

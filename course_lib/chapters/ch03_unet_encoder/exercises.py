@@ -1,4 +1,5 @@
-"""Exercises of chapter 03: convolution, pooling, parameters, receptive field, an encoder's shapes, what is really seen."""
+"""Exercises of chapter 03: convolution, pooling, parameters, receptive field, an encoder's shapes, what is
+really seen, an encoder in Keras."""
 
 from __future__ import annotations
 
@@ -7,7 +8,7 @@ from functools import partial
 import numpy as np
 from scipy import ndimage, signal
 
-from course_lib.teaching.exercise import Case, Exercise, array, number
+from course_lib.teaching.exercise import Case, Exercise, Form, array, number, relus
 
 # 03.1
 
@@ -322,4 +323,102 @@ INFLUENCE = Exercise(
     ],
 )
 
-EXERCISES = (CONVOLVE, MAX_POOL, PARAMETERS, RECEPTIVE_FIELD, ENCODER_SHAPES, INFLUENCE)
+# 03.7, with Keras
+
+
+def encoder(
+    x,
+    filters,
+    depth,
+    convolutions=2,
+    activation="relu",
+    padding="same",
+    growth=2,
+    skip=lambda before, after: before,
+    pool=lambda layers: layers.MaxPooling2D(2),
+    bottleneck=True,
+):
+    from keras import layers
+
+    outputs = []
+    for level in range(depth + bottleneck):
+        for _ in range(convolutions):
+            x = layers.Conv2D(filters * growth**level, 3, padding=padding, activation=activation)(x)
+        before = x
+        if level < depth:
+            x = pool(layers)(x)
+        outputs.append(skip(before, x))
+    return outputs if bottleneck else [*outputs, x]
+
+
+def _encoder_behaviour(function, size, filters, depth):
+    """Number of outputs, their heights and channels, the parameters, and the layers with a ReLU."""
+    import keras
+
+    keras.utils.set_random_seed(0)
+    inputs = keras.Input((size, size, 3))
+    found = function(inputs, filters, depth)
+    if found is None or found is ...:
+        raise NotImplementedError
+    outputs = keras.tree.flatten(found)
+    model = keras.Model(inputs, outputs)
+    image = np.random.default_rng(0).normal(size=(1, size, size, 3)).astype("float32")
+    arrays = [keras.ops.convert_to_numpy(one) for one in keras.tree.flatten(model(image))]
+    if any(one.ndim != 4 for one in arrays):
+        raise ValueError("each output must be a feature map (batch, height, width, channels)")
+    sides = [k for one in arrays for k in one.shape[1::2]]
+    sides = (sides + [0] * 2 * depth + [0, 0])[: 2 * depth + 2]
+    return [len(arrays), *sides, model.count_params(), relus(model, [np.abs(image)])]
+
+
+def _encoders(given, right):
+    levels = [
+        f"{part} of output {k + 1}" for k in range((len(right) - 3) // 2) for part in ("height", "channels")
+    ]
+    words = ("outputs", *levels, "parameters", "layers with a ReLU")
+    pairs = zip(words, right, given, strict=True)
+    return ", ".join(f"{word}: expected {a:g}, got {b:g}" for word, a, b in pairs if a != b)
+
+
+ENCODER = Exercise(
+    number="03.7",
+    name="encoder",
+    form=Form("a list of Keras tensors", lambda a, b: bool(np.array_equal(a, b)), contrast=_encoders),
+    answer=encoder,
+    measure=_encoder_behaviour,
+    live=True,
+    seconds=40.0,
+    cases=[
+        Case("an image of 16 × 16, two levels of 4 and 8 channels", 16, 4, 2),
+        Case("an image of 24 × 24, three levels of 2, 4 and 8 channels", 24, 2, 3),
+    ],
+    mistakes={
+        "Your skips come after the pooling; keep the features from before it, at full size.": partial(
+            encoder, skip=lambda before, after: after
+        ),
+        "Only one convolution in each level; there are two.": partial(encoder, convolutions=1),
+        "Your convolutions lose a frame of one pixel each; padding='same' keeps the size.": partial(
+            encoder, padding="valid"
+        ),
+        "Your convolutions have no ReLU.": partial(encoder, activation=None),
+        "The number of channels stays the same; it doubles from level to level.": partial(encoder, growth=1),
+        "The bottleneck has no convolutions: after the last pooling there are two more.": partial(
+            encoder, bottleneck=False
+        ),
+        "Nothing is pooled: halve height and width between the levels.": partial(
+            encoder, pool=lambda layers: layers.Identity()
+        ),
+        "Your pooling has weights; here it is a max pooling of 2 × 2, which has none.": partial(
+            encoder, pool=lambda layers: layers.Conv2D(4, 2, strides=2)
+        ),
+        "The bottleneck is missing from what you return: it is the last of the list.": (
+            lambda x, filters, depth: encoder(x, filters, depth)[:-1]
+        ),
+    },
+    hints=[
+        "In each level: two Conv2D(filters · 2**level, 3, padding='same', activation='relu'), append it, then pool.",
+        "After the last pooling come two more convolutions with filters · 2**depth channels; append their result, too.",
+    ],
+)
+
+EXERCISES = (CONVOLVE, MAX_POOL, PARAMETERS, RECEPTIVE_FIELD, ENCODER_SHAPES, INFLUENCE, ENCODER)

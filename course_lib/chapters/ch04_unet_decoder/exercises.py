@@ -7,7 +7,7 @@ from functools import partial
 import numpy as np
 from scipy import ndimage
 
-from course_lib.teaching.exercise import Case, Exercise, Form, array, number
+from course_lib.teaching.exercise import Case, Exercise, Form, array, number, relus
 
 # 04.1
 
@@ -386,7 +386,7 @@ def up_block(
 
 
 def _block_behaviour(block, size, channels, filters):
-    """Shape, parameters, whether the output is never negative, and how many inputs and weights change it."""
+    """Shape, parameters, how many layers have a ReLU, and how many inputs and weights change it."""
     import keras
 
     keras.utils.set_random_seed(0)
@@ -408,7 +408,7 @@ def _block_behaviour(block, size, channels, filters):
         weight.assign(value + 0.5)
         live += not np.allclose(predicted(given), before)
         weight.assign(value)
-    return [*before.shape[1:], model.count_params(), before.min() >= 0, live]
+    return [*before.shape[1:], model.count_params(), relus(model, [np.abs(given[0]), 0 * given[1]]), live]
 
 
 def _blocks(given, right):
@@ -417,7 +417,7 @@ def _blocks(given, right):
         "width",
         "channels",
         "parameters",
-        "a ReLU at the end (1: yes)",
+        "layers with a ReLU",
         "inputs and weights that count",
     )
     apart = [k for k in range(6) if given[k] != right[k]]

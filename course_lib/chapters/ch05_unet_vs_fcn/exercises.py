@@ -1,4 +1,5 @@
-"""Exercises of chapter 05: dense layers as convolutions, upsampling, fused scores, atrous rates, boundary F1."""
+"""Exercises of chapter 05: dense layers as convolutions, upsampling, fused scores, atrous rates, boundary F1, a
+classifier made fully convolutional."""
 
 from __future__ import annotations
 
@@ -559,4 +560,142 @@ MY_COMPARISON = Exercise(
     "check can tell.",
 )
 
-EXERCISES = (DENSE_AS_CONVOLUTION, BILINEAR_KERNEL, FUSE_SCORES, ATROUS_PLAN, BOUNDARY_F1, MY_COMPARISON)
+# 05.7, with Keras
+
+
+def fully_convolutional(
+    classifier,
+    order=lambda kernel, shape: kernel.reshape(*shape, -1),
+    biases=True,
+    activation="relu",
+    last=None,
+    padding="valid",
+    size=(None, None),
+):
+    import keras
+
+    inputs = keras.Input((*size, classifier.input_shape[-1]))
+    x = classifier.get_layer("pool")(classifier.get_layer("features")(inputs))
+    shape, weights = classifier.get_layer("pool").output.shape[1:], []
+    for name, act in (("hidden", activation), ("scores", last)):
+        kernel, bias = classifier.get_layer(name).get_weights()
+        layer = keras.layers.Conv2D(kernel.shape[1], shape[:2], padding=padding, activation=act)
+        x = layer(x)
+        weights.append((layer, order(kernel, shape), bias if biases else 0 * bias))
+        shape = (1, 1, kernel.shape[1])
+    for layer, kernel, bias in weights:
+        layer.set_weights([kernel, bias])
+    return keras.Model(inputs, x)
+
+
+def _channels_first(kernel, shape):
+    height, width, channels = shape
+    return np.moveaxis(kernel.reshape(channels, height, width, -1), 0, 2)
+
+
+def _untrained(classifier):
+    import keras
+
+    model = fully_convolutional(classifier)
+    return keras.models.clone_model(model)
+
+
+def _classifier():
+    """A small classifier of windows of 14 × 14, with random weights and biases."""
+    import keras
+
+    keras.utils.set_random_seed(0)
+    model = keras.Sequential(
+        [
+            keras.Input((14, 14, 1)),
+            keras.layers.Conv2D(4, 3, activation="relu", name="features"),
+            keras.layers.MaxPooling2D(2, name="pool"),
+            keras.layers.Flatten(name="flatten"),
+            keras.layers.Dense(5, activation="relu", name="hidden"),
+            keras.layers.Dense(3, name="scores"),
+        ]
+    )
+    rng = np.random.default_rng(0)
+    model.set_weights([one + 0.1 * rng.normal(size=one.shape) for one in model.get_weights()])
+    return model
+
+
+def _conversion_behaviour(convert, height, width):
+    """The shape of the score map, whether it has logits, and its first and last scores."""
+    import keras
+
+    classifier = _classifier()
+    before = classifier.get_weights()
+    model = convert(classifier)
+    if model is None or model is ...:
+        raise NotImplementedError
+    if not all(np.array_equal(a, b) for a, b in zip(before, classifier.get_weights(), strict=True)):
+        raise ValueError("the classifier that was passed in has other weights now; leave it as it is")
+    image = np.random.default_rng(1).normal(size=(1, height, width, 1)).astype("float32")
+    found = keras.ops.convert_to_numpy(model(image))
+    if found.ndim != 4 or found.shape[-1] != 3:
+        raise ValueError(
+            f"expected a score map (batch, height, width, 3 classes), got the shape {found.shape}"
+        )
+    return [*found.shape[1:3], *found[0, 0, 0], *found[0, -1, -1]]
+
+
+def _conversions(given, right):
+    if not np.array_equal(given[:2], right[:2]):
+        size = " × ".join(f"{k:g}" for k in given[:2])
+        return f"expected a map of {' × '.join(f'{k:g}' for k in right[:2])} scores, got {size}"
+    return (
+        "the size of the map is right, but its scores are not those of the classifier on the windows of the image; are all "
+        "weights copied?"
+    )
+
+
+FULLY_CONVOLUTIONAL = Exercise(
+    number="05.7",
+    name="fully_convolutional",
+    form=Form(
+        "a Keras model", lambda a, b: bool(np.allclose(a, b, rtol=1e-3, atol=1e-4)), contrast=_conversions
+    ),
+    answer=fully_convolutional,
+    measure=_conversion_behaviour,
+    live=True,
+    seconds=40.0,
+    passed="right: on each window it says what the classifier says.",
+    cases=[
+        Case("an image of one window, 14 × 14", 14, 14),
+        Case("an image of 20 × 26", 20, 26),
+    ],
+    mistakes={
+        "The dense kernel is reshaped with the channels first; Flatten goes through height, then width, then channels.": (
+            partial(fully_convolutional, order=_channels_first)
+        ),
+        "Height and width are swapped in the kernel.": partial(
+            fully_convolutional, order=lambda kernel, shape: np.swapaxes(kernel.reshape(*shape, -1), 0, 1)
+        ),
+        "The weights are not copied: a new layer begins with random ones. Use set_weights.": _untrained,
+        "The biases are not copied.": partial(fully_convolutional, biases=False),
+        "The ReLU of the hidden layer is missing.": partial(fully_convolutional, activation=None),
+        "The classifier ends with logits; yours has a softmax.": partial(fully_convolutional, last="softmax"),
+        "Your map is larger than the number of windows: a dense layer sees whole windows, so nothing is padded.": partial(
+            fully_convolutional, padding="same"
+        ),
+        "Your model takes images of 14 × 14 only: begin with keras.Input((None, None, 1)).": partial(
+            fully_convolutional, size=(14, 14)
+        ),
+    },
+    hints=[
+        "Begin with keras.Input((None, None, 1)) and call the classifier's own layers 'features' and 'pool' on it.",
+        "hidden: Conv2D(5, (6, 6), activation='relu') with kernel.reshape(6, 6, 4, 5); exercise 1 has the order.",
+        "scores: Conv2D(3, 1) with kernel.reshape(1, 1, 5, 3). layer.set_weights([kernel, bias]) once it was called.",
+    ],
+)
+
+EXERCISES = (
+    DENSE_AS_CONVOLUTION,
+    BILINEAR_KERNEL,
+    FUSE_SCORES,
+    ATROUS_PLAN,
+    BOUNDARY_F1,
+    MY_COMPARISON,
+    FULLY_CONVOLUTIONAL,
+)

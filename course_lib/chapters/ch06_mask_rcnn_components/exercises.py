@@ -1,4 +1,5 @@
-"""Exercises of chapter 06: anchors, box encoding, NMS per class, the pyramid's levels, RoI Align, pasting a mask."""
+"""Exercises of chapter 06: anchors, box encoding, NMS per class, the pyramid's levels, RoI Align, pasting a mask, the
+mask head in Keras."""
 
 from __future__ import annotations
 
@@ -9,7 +10,7 @@ import numpy as np
 from scipy import ndimage
 
 from course_lib.ops import by_hand
-from course_lib.teaching.exercise import Case, Exercise, Form, array, number, rows
+from course_lib.teaching.exercise import Case, Exercise, Form, array, number, relus, rows
 
 # 06.1
 
@@ -513,4 +514,136 @@ PASTE_MASK = Exercise(
     ],
 )
 
-EXERCISES = (ANCHORS, ENCODE, NMS_PER_CLASS, PYRAMID_LEVEL, READ_REGION, PASTE_MASK)
+# 06.7, with Keras
+
+
+def mask_head(
+    features,
+    classes,
+    filters,
+    convolutions=2,
+    activation="relu",
+    up=lambda layers, filters: layers.Conv2DTranspose(filters, 2, strides=2, activation="relu"),
+    last=None,
+    kernel=1,
+    apart=True,
+):
+    """`apart`: each box by itself; otherwise all boxes of an image are one box with many channels."""
+    from keras import layers, ops
+
+    boxes, side, _, channels = features.shape[1:]
+    if apart:
+        x = ops.reshape(features, (-1, side, side, channels))
+    else:
+        x = ops.reshape(ops.transpose(features, (0, 2, 3, 1, 4)), (-1, side, side, boxes * channels))
+    for _ in range(convolutions):
+        x = layers.Conv2D(filters, 3, padding="same", activation=activation)(x)
+    x = up(layers, filters)(x)
+    x = layers.Conv2D(classes * (1 if apart else boxes), kernel, padding="same", activation=last)(x)
+    side = x.shape[1]
+    if apart:
+        return ops.reshape(x, (-1, boxes, side, side, classes))
+    return ops.transpose(ops.reshape(x, (-1, side, side, boxes, classes)), (0, 3, 1, 2, 4))
+
+
+def _head_behaviour(head, boxes, side, channels, classes):
+    """Shape, parameters, the sign and spread of the output, and whether all boxes share the weights but not the mask."""
+    import keras
+
+    keras.utils.set_random_seed(0)
+    inputs, rng = keras.Input((boxes, side, side, channels)), np.random.default_rng(0)
+    out = head(inputs, classes, 6)
+    if out is None or out is ...:
+        raise NotImplementedError
+    model = keras.Model(inputs, out)
+    given = rng.normal(size=(2, *inputs.shape[1:])).astype("float32")
+    given[:, 1] = given[:, 0]  # two boxes with the same features
+    other = given.copy()
+    other[0, -1] += 1
+
+    def predicted(arrays):
+        return keras.ops.convert_to_numpy(model(arrays))
+
+    before, after = predicted(given), predicted(other)
+    if before.ndim != 5 or before.shape[:2] != (2, boxes):
+        raise ValueError(
+            f"expected an output (batch, {boxes} boxes, height, width, classes), got the shape {before.shape}"
+        )
+    moved = ~np.isclose(before, after, atol=1e-6).all((2, 3, 4))
+    return [
+        *before.shape[2:],
+        model.count_params(),
+        before.min() < 0 and not np.allclose(before.sum(-1), 1),
+        np.allclose(before[:, 0], before[:, 1], atol=1e-5),
+        moved.sum() == 1 and moved[0, -1],
+        relus(model, [np.abs(given)]),
+    ]
+
+
+def _heads(given, right):
+    words = (
+        "height",
+        "width",
+        "classes",
+        "parameters",
+        "logits, of both signs (1: yes)",
+        "boxes with the same features get the same mask (1: yes)",
+        "a box changes its own mask only (1: yes)",
+        "layers with a ReLU",
+    )
+    pairs = zip(words, right, given, strict=True)
+    return ", ".join(f"{word}: expected {a:g}, got {b:g}" for word, a, b in pairs if a != b)
+
+
+MASK_HEAD = Exercise(
+    number="06.7",
+    name="mask_head",
+    form=Form("a Keras tensor", lambda a, b: bool(np.array_equal(a, b)), contrast=_heads),
+    answer=mask_head,
+    measure=_head_behaviour,
+    live=True,
+    seconds=40.0,
+    cases=[
+        Case("3 boxes with features of 7 × 7 × 5, 4 classes", 3, 7, 5, 4),
+        Case("2 boxes with features of 4 × 4 × 3, 2 classes", 2, 4, 3, 2),
+    ],
+    mistakes={
+        "The boxes of an image are mixed: all of them go through the same layers, each by itself. Make them the batch.": (
+            partial(mask_head, apart=False)
+        ),
+        "Only one 3 × 3 convolution; there are two.": partial(mask_head, convolutions=1),
+        "Your 3 × 3 convolutions have no ReLU.": partial(mask_head, activation=None),
+        "The mask has the size of the features; a transposed convolution doubles it.": partial(
+            mask_head, up=lambda layers, filters: layers.Identity()
+        ),
+        "Your upsampling has no weights; here it is a transposed convolution, which has.": partial(
+            mask_head, up=lambda layers, filters: layers.UpSampling2D(2)
+        ),
+        "Your transposed convolution has another kernel; here it is 2 × 2 with stride 2.": (
+            partial(
+                mask_head,
+                up=lambda layers, filters: layers.Conv2DTranspose(
+                    filters, 3, strides=2, padding="same", activation="relu"
+                ),
+            ),
+            partial(
+                mask_head,
+                up=lambda layers, filters: layers.Conv2DTranspose(filters, 3, strides=2, padding="same"),
+            ),
+        ),
+        "The last layer has an activation; return logits, the loss applies the sigmoid.": (
+            partial(mask_head, last="sigmoid"),
+            partial(mask_head, last="relu"),
+            partial(mask_head, last="softmax"),
+        ),
+        "The last convolution is 1 × 1; yours is 3 × 3.": partial(mask_head, kernel=3),
+    },
+    hints=[
+        "Boxes are independent, like images: keras.ops.reshape(features, (-1, side, side, channels)) makes them the batch.",
+        "Two Conv2D(filters, 3, padding='same', activation='relu'), a Conv2DTranspose(filters, 2, strides=2, "
+        "activation='relu'), a Conv2D(classes, 1).",
+        "At the end reshape to (-1, boxes, 2 · side, 2 · side, classes). keras.layers.TimeDistributed does both reshapes.",
+    ],
+)
+
+EXERCISES = (ANCHORS, ENCODE, NMS_PER_CLASS, PYRAMID_LEVEL, READ_REGION, PASTE_MASK, MASK_HEAD)
