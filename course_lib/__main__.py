@@ -16,7 +16,7 @@ from course_lib import cli
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run one command; returns the exit status: 0, 1 for what went wrong on the way, 2 for a wrong command line."""
+    """Run one command; returns the exit status: 0, 1 for an error during the command, 2 for an invalid command line."""
     return cli.run(_parser(), arguments)
 
 
@@ -28,26 +28,33 @@ def _parser() -> argparse.ArgumentParser:
     cli.add_commands(commands)
 
     claims = commands.add_parser(
-        "claims", help="what the course measured of its claims", description=run_claims.__doc__
+        "claims", help="the course's claims and what was measured", description=run_claims.__doc__
     )
     claims.add_argument(
         "--run",
         dest="claims",
         metavar="ID",
         action="append",
-        help="first make the missing runs of this claim, such as 4.1, or of all; then judge it by all there are",
-    )
-    claims.add_argument("--minutes", type=float, metavar="M", help="with --run: begin no run after M minutes")
-    claims.add_argument(
-        "--write", action="store_true", help="with --run: put the verdicts into data/results/"
+        help="first carry out the missing runs of this claim, such as 4.1, or of all; then judge it from "
+        "all runs",
     )
     claims.add_argument(
-        "--status", action="store_true", help="list the experiments: runs done, missing, stale, and minutes"
+        "--minutes", type=float, metavar="M", help="with --run: start no new run after M minutes"
+    )
+    claims.add_argument(
+        "--write", action="store_true", help="with --run: write the verdicts to data/results/"
+    )
+    claims.add_argument(
+        "--status",
+        action="store_true",
+        help="list the experiments: runs done, missing and stale, and minutes",
     )
     claims.set_defaults(run=run_claims)
 
     cards = commands.add_parser("cards", help="write the flashcards for Anki", description=run_cards.__doc__)
-    cards.add_argument("--out", type=Path, required=True, metavar="FILE", help="a file that ends in .apkg")
+    cards.add_argument(
+        "--out", type=Path, required=True, metavar="FILE", help="a file name that ends in .apkg"
+    )
     cards.set_defaults(run=run_cards)
 
     quiz = commands.add_parser(
@@ -67,7 +74,9 @@ def _parser() -> argparse.ArgumentParser:
     )
     exam.add_argument("--out", type=Path, required=True, metavar="DIR", help="where the files go")
     exam.add_argument("--questions", type=int, default=30, metavar="N", help="3 minutes each (default: 30)")
-    exam.add_argument("--seed", type=int, default=0, metavar="S", help="another one draws another test")
+    exam.add_argument(
+        "--seed", type=int, default=0, metavar="S", help="a different seed draws a different test"
+    )
     exam.set_defaults(run=run_exam)
 
     slides = commands.add_parser("slides", help="write notebooks as slides", description=run_slides.__doc__)
@@ -75,24 +84,24 @@ def _parser() -> argparse.ArgumentParser:
         "notebooks",
         nargs="*",
         metavar="NOTEBOOK",
-        help="chapters, such as 03, or notebook files; none: all chapters",
+        help="chapters, such as 03, or notebook files (default: all chapters)",
     )
     slides.add_argument(
-        "--out", type=Path, default=Path("slides"), metavar="DIR", help="where they go (default: slides/)"
+        "--out", type=Path, default=Path("slides"), metavar="DIR", help="the output folder (default: slides/)"
     )
     slides.add_argument(
         "--reading",
         action="store_true",
-        help="the whole notebook cut into slides, also where a lecture is composed",
+        help="the whole notebook as slides, even if there is a composed lecture",
     )
-    slides.add_argument("--pdf", action="store_true", help="a PDF beside each, printed by Chromium")
+    slides.add_argument("--pdf", action="store_true", help="also a PDF of each, printed by Chromium")
     slides.set_defaults(run=run_slides)
 
     posters = commands.add_parser(
-        "posters", help="draw a page of each network", description=run_posters.__doc__
+        "posters", help="draw a poster of each network", description=run_posters.__doc__
     )
     posters.add_argument(
-        "names", nargs="*", metavar="NAME", help="unet, fcn, deeplab, mask-rcnn; none: all of them"
+        "names", nargs="*", metavar="NAME", help="unet, fcn, deeplab, mask-rcnn (default: all)"
     )
     posters.add_argument("--out", type=Path, required=True, metavar="DIR", help="where they go")
     posters.set_defaults(run=run_posters)
@@ -100,13 +109,13 @@ def _parser() -> argparse.ArgumentParser:
     from course_lib.teaching import grading
 
     grade = commands.add_parser(
-        "grade", help="grade exercise notebooks that were handed in", description=grading.run.__doc__
+        "grade", help="grade the exercise notebooks that students handed in", description=grading.run.__doc__
     )
     grading.add_options(grade)
     grade.set_defaults(run=grading.run)
 
     release = commands.add_parser(
-        "release", help="write the course as students get it", description=grading.run_release.__doc__
+        "release", help="write the students' copy of the course", description=grading.run_release.__doc__
     )
     release.add_argument("out", type=Path, metavar="OUT", help="a new folder")
     release.set_defaults(run=grading.run_release)
@@ -122,7 +131,7 @@ def _parser() -> argparse.ArgumentParser:
 
 def run_claims(options: argparse.Namespace) -> int:
     """Print the ledger: each claim's verdict, its effect with a 95 % interval, the effect that the runs could have
-    detected, and the gate that its networks passed. Runs are kept one by one: --run goes on where it stopped."""
+    detected, and the gate that its networks passed. Runs are stored one by one: --run resumes where it stopped."""
     from course_lib.teaching import ledger
 
     found = ledger.command(options.claims or (), options.minutes, options.write, options.status)
@@ -134,7 +143,7 @@ def run_claims(options: argparse.Namespace) -> int:
 
 
 def run_cards(options: argparse.Namespace) -> int:
-    """Write the flashcards of all chapters as a deck that Anki imports; imported again, no card is there twice."""
+    """Write the flashcards of all chapters as a deck for Anki; importing it again duplicates no card."""
     from course_lib.teaching import anki
 
     count = anki.write(options.out)
@@ -158,7 +167,7 @@ def run_quiz(options: argparse.Namespace) -> int:
 
 def run_exam(options: argparse.Namespace) -> int:
     """Write a test drawn evenly from all chapters: DIR/test.html and test.md for the students, DIR/marking.md with the
-    answers, the points and why each other answer is wrong."""
+    answers, the points and why each of the other choices is incorrect."""
     from course_lib.teaching import lms
 
     written = [str(path) for path in lms.exam(options.out, options.questions, options.seed)]
@@ -185,8 +194,8 @@ def run_posters(options: argparse.Namespace) -> int:
 
 def run_slides(options: argparse.Namespace) -> int:
     """Write each chapter's lecture: DIR/<stem>.html, one file with its images, formulas and speaker notes inside, which any
-    browser shows without a network. Press ? in it for the keys. Where no lecture is composed, and with --reading, it is the
-    notebook cut into slides, with the outputs that it holds."""
+    browser shows without a network. Press ? in it for the keys. Where no lecture is composed, and with --reading, the
+    file holds the whole notebook as slides, with its outputs."""
     from course_lib.teaching import slides
 
     # All are read before the first is written: a notebook that cannot become slides is named before anything changes.

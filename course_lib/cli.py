@@ -18,7 +18,7 @@ PACKAGES = {"torch": "PyTorch", "jax": "JAX", "tensorflow": "TensorFlow"}
 
 
 def run(parser: argparse.ArgumentParser, arguments: Sequence[str] | None = None) -> int:
-    """Run one command; returns the exit status: 0, 1 for what went wrong on the way, 2 for a wrong command line."""
+    """Run one command; returns the exit status: 0, 1 for an error during the command, 2 for an invalid command line."""
     arguments = list(sys.argv[1:] if arguments is None else arguments)
     # What stands behind "--" is names, whatever they begin with.
     end = arguments.index("--") if "--" in arguments and arguments[:1] == ["predict"] else len(arguments)
@@ -70,34 +70,44 @@ def add_commands(commands: argparse._SubParsersAction) -> None:
             named = {"nargs": "*"} if recipe == "recipes" else {}
             added.add_argument(recipe, metavar="RECIPE", help=form, **named)
             added.add_argument(
-                "--classes", nargs="+", default=(), metavar="NAME", help="of a folder: names of its classes"
+                "--classes",
+                nargs="+",
+                default=(),
+                metavar="NAME",
+                help="for a folder: the names of its classes",
             )
             added.add_argument(
-                "--objects", action="store_true", help="of a folder: its labels number objects"
+                "--objects", action="store_true", help="for a folder: its labels are instance maps"
             )
         return added
 
     data = command(
-        "data", "what real data is here; fetch it", run_data, "The same command goes on where it was."
+        "data",
+        "show which real data is available; download it",
+        run_data,
+        "The same command resumes where it stopped.",
     )
     data.add_argument(
-        "names", nargs="*", metavar="NAME", help="sets to fetch: nuclei, membranes, camvid; none: only look"
+        "names",
+        nargs="*",
+        metavar="NAME",
+        help="data sets to download: nuclei, membranes, camvid (default: only list them)",
     )
 
     train = command(
         "train",
         "train a recipe",
         run_train,
-        "The same command goes on after the last whole epoch.",
+        "The same command resumes after the last complete epoch.",
         "recipes",
     )
     train.add_argument(
         "--all",
         action="store_true",
-        help="every shipped recipe whose weights are missing or stale; the large ones only where a GPU is found",
+        help="every shipped recipe whose weights are missing or stale; the large ones only if a GPU is found",
     )
     train.add_argument(
-        "--minutes", type=_minutes, help="stop after this time, between two epochs; the same command goes on"
+        "--minutes", type=_minutes, help="stop after this time, between two epochs; the same command resumes"
     )
     train.add_argument(
         "--devices",
@@ -118,44 +128,48 @@ def add_commands(commands: argparse._SubParsersAction) -> None:
         "--checkpoints",
         type=Path,
         metavar="DIR",
-        help="where the weights go (default: data/checkpoints/; of your own recipes runs/checkpoints/)",
+        help="where to write the weights (default: data/checkpoints/; for your own recipes "
+        "runs/checkpoints/)",
     )
 
     evaluate = command("evaluate", "measure a recipe's weights", run_evaluate, recipe="recipe")
     evaluate.add_argument("--split", choices=("train", "val", "test"), default="val")
 
     predict = command(
-        "predict", "label images", run_predict, "The label maps that are there are whole; the same command begins anew.",
+        "predict", "label images", run_predict, "The label maps written so far are complete; the same "
+                                                "command starts again from the beginning.",
         "recipe",
     )  # fmt: skip
     predict.add_argument("images", nargs="*", type=Path, metavar="IMAGE", help="image files")
     predict.add_argument(
         "--split", choices=("train", "val", "test"), help="the recipe's own data instead of files"
     )
-    predict.add_argument("--out", type=Path, required=True, metavar="DIR", help="where the label maps go")
+    predict.add_argument(
+        "--out", type=Path, required=True, metavar="DIR", help="where to write the label maps"
+    )
 
     export = command("export", "write a trained network for other programs", run_export, recipe="recipe")
     export.add_argument(
         "--format",
         choices=("keras", "saved_model", "onnx"),
         default="onnx",
-        help="Keras's file, TensorFlow's folder, or ONNX, which most runtimes read (default)",
+        help="a Keras file, a TensorFlow folder, or ONNX, which most runtimes read (default)",
     )
     export.add_argument(
         "--out",
         type=Path,
         required=True,
         metavar="FILE",
-        help="what to write: .onnx or .keras at its end, a folder for saved_model",
+        help="the output: a file name ending in .onnx or .keras, or a folder for saved_model",
     )
     export.add_argument(
         "--size",
         type=int,
         nargs=2,
         metavar=("HEIGHT", "WIDTH"),
-        help="fix the images' size in pixels; a Mask R-CNN needs it",
+        help="fix the image size in pixels; required for Mask R-CNN",
     )
-    export.add_argument("--probabilities", action="store_true", help="probabilities come out, not logits")
+    export.add_argument("--probabilities", action="store_true", help="export probabilities instead of logits")
 
     for one in (evaluate, predict, export):
         one.add_argument(
@@ -164,7 +178,7 @@ def add_commands(commands: argparse._SubParsersAction) -> None:
 
 
 def run_data(options: argparse.Namespace) -> int:
-    """Say which of the real data sets are here, and fetch the named ones (download, verify, unpack)."""
+    """List the real data sets that are available, and fetch the named ones (download, verify, unpack)."""
     from course_lib.datasets import archive
 
     for name in options.names:
@@ -183,15 +197,16 @@ def run_data(options: argparse.Namespace) -> int:
 
 
 def run_train(options: argparse.Namespace) -> int:
-    """Train recipes and write their weights and cards. A run that was stopped or killed goes on after its last epoch; with
-    other data it begins anew."""
+    """Train recipes and write their weights and cards. A run that was stopped or killed resumes after its last epoch; with
+    other data it starts again from the beginning."""
     from course_lib import checkpoints, hardware, recipes, training
 
     process = 0
     if options.processes:
         if options.minutes:
             raise ValueError(
-                "--minutes with --processes: the processes' clocks differ, and one would wait; leave it out."
+                "--minutes with --processes: the processes' clocks differ, so one would wait for another; "
+                "omit --minutes."
             )
         process, options.devices = hardware.join_processes(), options.devices or "all"
 
@@ -204,14 +219,14 @@ def run_train(options: argparse.Namespace) -> int:
             if checkpoints.is_missing(recipe, options.checkpoints)
         ]
         if not chosen:
-            print("Nothing to train: every recipe has weights that belong to it.")
+            print("Nothing to train: every recipe has up-to-date weights.")
     elif not chosen:
         raise ValueError(f"no RECIPE given; name one or more of {', '.join(recipes.RECIPES)}, or --all.")
     started, cards = time.perf_counter(), []
     for recipe in chosen:
         spent = (time.perf_counter() - started) / 60
         if options.minutes and spent >= options.minutes:
-            print(f"{recipe.name}: no time left; the same command goes on.", file=sys.stderr)
+            print(f"{recipe.name}: no time left; the same command resumes.", file=sys.stderr)
             break
         if process == 0:
             print(f"{recipe.name}: {recipe.title}", file=sys.stderr, flush=True)
@@ -227,7 +242,7 @@ def run_train(options: argparse.Namespace) -> int:
 
 
 def run_evaluate(options: argparse.Namespace) -> int:
-    """Measure a recipe's trained weights on whole images of a split, with the thresholds that were chosen on val."""
+    """Measure a recipe's trained weights on whole images of a split, with the thresholds chosen on the validation set."""
     from course_lib import checkpoints, hardware
 
     segmenter = _trained(options)
@@ -257,11 +272,11 @@ def run_evaluate(options: argparse.Namespace) -> int:
 
 def run_predict(options: argparse.Namespace) -> int:
     """Label images with a recipe's trained weights. For each image DIR gets <stem>.png, a 16-bit label map of the image's
-    own size (instances where the recipe tells objects apart, classes otherwise), and overlays/<stem>.png to look at. An
+    own size (instances where the recipe tells objects apart, classes otherwise), and overlays/<stem>.png for viewing. An
     image of more than 40 million pixels is read and predicted in windows, and gets a map of classes as a TIFF that programs
-    can read in windows too, <stem>.tif. No image is written over."""
+    can read in windows too, <stem>.tif. No image is overwritten."""
     if bool(options.split) == bool(options.images):
-        raise ValueError("give either IMAGE files or --split, not both and not neither.")
+        raise ValueError("give either IMAGE files or --split, and not both.")
     # Before Keras is loaded: what is plainly wrong is said at once.
     if not options.split:
         _check_images(options.images)
@@ -380,8 +395,8 @@ def _predict_large(options: argparse.Namespace, segmenter, image, stem: str) -> 
 
 def run_export(options: argparse.Namespace) -> int:
     """Write a recipe's trained network as a file that other programs run, and FILE.json beside it: shapes, range,
-    normalization, classes, thresholds. It is then read by its own runtime and compared with the original on a synthetic
-    image."""
+    normalization, classes, thresholds. The file is then read by its own runtime and compared with the original on a
+    synthetic image."""
     from course_lib import datasets, export
     from course_lib.datasets.loading import normalize
 

@@ -244,7 +244,7 @@ def test_ctrl_c_says_what_is_true(monkeypatch, capsys):
 
     monkeypatch.setattr(cli, "_check_images", stop)
     assert main(["predict", "unet-cells", "x.png", "--out", "x"]) == 130
-    assert "begins anew" in capsys.readouterr().err
+    assert "starts again from the beginning" in capsys.readouterr().err
 
 
 def test_a_backend_without_its_package_is_one_sentence(tmp_path):

@@ -140,7 +140,7 @@ TRIED = {
             ),
             (
                 lambda m: [f(a) for f in (min, max) for a in np.nonzero(m)],
-                "and the far edges are one pixel too small",
+                "and the right and bottom edges are one pixel too small",
             ),
             (
                 but("columns[-1] + 1, rows[-1] + 1", "len(columns), len(rows)"),
@@ -153,7 +153,7 @@ TRIED = {
             (but("rows[0], columns[-1] + 1", "columns[-1] + 1, rows[0]"), "in the order x1, x2, y1, y2"),
             (
                 but("columns[0], rows[0]", "columns[0] - 1, rows[0] - 1"),
-                "one pixel too large at the near edges",
+                "one pixel too large at the left and top edges",
             ),
         ],
     ),
@@ -163,7 +163,7 @@ TRIED = {
             (but("area_b - shared", "area_b"), "Your union counts the overlap twice"),
             (
                 but("max(width, 0) * max(height, 0)", "width * height"),
-                "Boxes that do not meet get a wrong value",
+                "Boxes that do not overlap get an incorrect value",
             ),
             (but("max(width, 0) * max(height, 0)", "max(width * height, 0)"), "their product is positive"),
             (
@@ -206,7 +206,7 @@ TRIED = {
                 but("length * c + width * s", "length * c", "length * s + width * c", "length * s"),
                 "only as wide as the long side",
             ),
-            (but("length * s + width * c", "length * c + width * s"), "You take the box for a square"),
+            (but("length * s + width * c", "length * c + width * s"), "You treat the box as a square"),
             (but("length * width", "np.pi / 4 * length * width"), "expected 1, got 0.7854"),
         ],
     ),
@@ -227,8 +227,8 @@ TRIED = {
             (but('np.argsort(-scores, kind="stable")', "range(len(scores))"), "in the order of the list"),
             (but("-scores", "scores"), "You begin with the lowest score"),
             (but("<= threshold", "< threshold"), "A box whose IoU equals the threshold stays"),
-            (but("return kept", "return sorted(kept)"), "The right boxes, but sorted by row"),
-            (but("return kept", "return boxes[kept]"), "return their row numbers"),
+            (but("return kept", "return sorted(kept)"), "The boxes are correct, but sorted by row"),
+            (but("return kept", "return boxes[kept]"), "return their row indices"),
             (but("<= threshold", ">= threshold"), "Your comparison is the wrong way round"),
             (but("in kept)", "in kept[-1:])"), "only with the one kept last"),
             (but("return kept", "return np.zeros((3000, 3000))"), "an array of shape (3000, 3000)"),
@@ -237,7 +237,7 @@ TRIED = {
     "01.5": (
         [runs_by_changes, runs_by_groups, but("mask.ravel(order=", "mask.astype(int).ravel(order=")],
         [
-            (but('order="F"', 'order="C"'), "You go along the rows"),
+            (but('order="F"', 'order="C"'), "You read the mask row by row"),
             (
                 but("return counts", "return counts[counts[0] == 0 :]"),
                 "The first run must consist of off pixels",
@@ -251,7 +251,7 @@ TRIED = {
     "01.6": (
         [clicks_at_once, clicks_with(lambda rng, sigma: sigma * rng.standard_normal(4))],
         [
-            (clicks_with(lambda rng, s: [0, 0, *rng.normal(0, s, 2)]), "Only one corner scatters"),
+            (clicks_with(lambda rng, s: [0, 0, *rng.normal(0, s, 2)]), "Only one corner varies"),
             (
                 but("rng.normal(0, sigma, 4)", "rng.normal(0, sigma**2, 4)"),
                 "takes the standard deviation sigma",
@@ -267,10 +267,10 @@ TRIED = {
             (but("rng.normal", "np.random.normal"), "The same generator gives two different numbers"),
             (
                 clicks_with(lambda rng, s: np.tile(rng.normal(0, s, 2), 2)),
-                "You shift the whole box by two numbers",
+                "You shift the whole box by two random numbers",
             ),
             (clicks_with(lambda rng, s: rng.normal(0, s)), "You shift the whole box"),
-            (but("return np.mean", "return 1 - np.mean"), "You return the loss of IoU"),
+            (but("return np.mean", "return 1 - np.mean"), "You return the loss in IoU"),
             (but("sigma, 4)", "sigma * side / 20, 4)"), "yours grows with the side"),
         ],
     ),
@@ -384,12 +384,12 @@ TRIED |= {
     "02.2": (
         [components_by_union, components_by_spreading],
         [
-            (lambda m: label(m, connectivity=2), "a library's label function made it"),
-            (lambda m: ndimage.label(m, np.ones((3, 3)))[0], "a library's label function made it"),
+            (lambda m: label(m, connectivity=2), "it was made by a library's label function"),
+            (lambda m: ndimage.label(m, np.ones((3, 3)))[0], "it was made by a library's label function"),
             (lambda m: label(m, connectivity=1), "You use 4 neighbours"),
             (lambda m: components_wrapped(m, True), "Your neighbours wrap around the edge"),
             (lambda m: components_wrapped(m, False), "Your neighbours wrap around the edge"),
-            (components_in_one_pass, "Two ids that meet later stay two objects"),
+            (components_in_one_pass, "Two ids that meet later remain two objects"),
             (
                 but("range(max(row - 1, 0), min(row + 2, mask.shape[0]))", "[row]"),
                 "You join pixels along a row only",
@@ -409,8 +409,8 @@ TRIED |= {
             (lambda a, b: len(np.unique(a)) == len(np.unique(b)), "You compare the number of objects"),
             (lambda a, b: props(a, "area") == props(b, "area"), "You compare the objects' areas"),
             (lambda a, b: ((a > 0) == (b > 0)).all(), "You compare which pixels belong to any object"),
-            (lambda a, b: adjusted_rand_score(a.ravel(), b.ravel()) == 1, "change places with an object"),
-            (but("== len({y for _, y in pairs})", ""), "You look in one direction only"),
+            (lambda a, b: adjusted_rand_score(a.ravel(), b.ravel()) == 1, "exchanged with an object"),
+            (but("== len({y for _, y in pairs})", ""), "You check in one direction only"),
             (by_props("bbox", "area"), "You compare boxes, areas or centroids"),
             (by_props("centroid"), "You compare boxes, areas or centroids"),
         ],
@@ -432,11 +432,11 @@ TRIED |= {
             (but(AP_END, "return 2 * found / (len(true_ids) + len(predicted_ids))"), "That is the F1 score"),
             (
                 but("len(predicted_ids) - found)", "len(predicted_ids))"),
-                "counts the objects that were found twice",
+                "counts the matched objects twice",
             ),
-            (but("m[m > 0]", "m"), "The background counts as an object"),
+            (but("m[m > 0]", "m"), "You count the background as an object"),
             (but("np.sum(a | b)", "np.sum(a)"), "You divide the overlap by the true object's area"),
-            (but("> threshold", ">= threshold"), "above the threshold, not where it equals it"),
+            (but("> threshold", ">= threshold"), "above the threshold, not if it equals"),
             (but("return 1.0", "return 0.0"), "Two empty maps agree: their AP is 1."),
             (but("return 1.0", "return float('nan')"), "where 0 / 0 is not a number"),
         ],
@@ -449,14 +449,20 @@ TRIED |= {
             ],
         ],
         [
-            (but("alone = cells - touching", "alone = 0"), "You leave out the cells that touch nothing"),
+            (
+                but("alone = cells - touching", "alone = 0"),
+                "You leave out the cells that touch no other cell",
+            ),
             (but("alone + 1,", "alone,"), "The clump itself is a component"),
-            (but("touching // 2", "touching / 2"), "With an odd number one pair has to be three"),
-            (but("touching // 2", "-(-touching // 2)"), "With an odd number one pair has to be three"),
+            (but("touching // 2", "touching / 2"), "With an odd number, one of the groups has three cells"),
+            (
+                but("touching // 2", "-(-touching // 2)"),
+                "With an odd number, one of the groups has three cells",
+            ),
             (but("touching == 0", "touching < 0"), "there is no clump to add"),
             (
                 but("alone + 1, alone + touching // 2", "alone + touching // 2, alone + 1"),
-                "The right numbers the wrong way round",
+                "The numbers are correct but in the wrong order",
             ),
         ],
     ),
@@ -470,14 +476,14 @@ TRIED |= {
         ],
         [
             (plain_cross_entropy, "That is the plain cross-entropy"),
-            (lambda t, z: matched_by_trying(t, z, 0), "The background takes part in the matching"),
+            (lambda t, z: matched_by_trying(t, z, 0), "You include the background in the matching"),
             (
                 but("costs[1:, 1:][rows, columns].sum()", "costs[1:, 1:].min(axis=1).sum()"),
-                "may choose the same number",
+                "may get the same number",
             ),
-            (but(" / targets.size", ""), "You add up over the pixels"),
+            (but(" / targets.size", ""), "You sum over the pixels"),
             (but("targets.size", "np.count_nonzero(targets)"), "You divide by the pixels of the objects"),
-            (but("-log_softmax(logits, axis=-1)", "-logits"), "Input 1 (a confident, right prediction"),
+            (but("-log_softmax(logits, axis=-1)", "-logits"), "Input 1 (a confident, correct prediction"),
             (but("rows, columns = linear_sum_assignment(costs[1:, 1:])", GREEDY), "one after the other"),
         ],
     ),
@@ -548,7 +554,7 @@ TRIED |= {
             (lambda x: x[::2, ::2], "You keep every second pixel"),
             (
                 but("blocks.max(axis=(1, 3))", "blocks.max(axis=(1, 3, 4))"),
-                "You take the largest over the channels, too",
+                "You take the maximum over the channels, too",
             ),
             (
                 lambda x: block_reduce(x, (2, 2, 1), np.max, cval=-np.inf),
@@ -573,7 +579,7 @@ TRIED |= {
         [
             (but(" + bias", ""), "You forgot the bias"),
             (but("kernel * channels_in", "kernel"), "Each kernel covers all input channels"),
-            (but("kernel * kernel", "kernel"), "The kernel has k · k numbers"),
+            (but("kernel * kernel", "kernel"), "The kernel has k · k weights"),
             (lambda a, b, k, bias: k * k * a * b + bias, "not a single one"),
             (but("+ bias", "+ 1"), "You always add a bias"),
             (lambda a, b, k, bias: k * k * a * b + bias * a, "not for each input channel"),
@@ -586,13 +592,13 @@ TRIED |= {
             (lambda x: 1 + sum(k - 1 for k, _ in x), "You forget the stride"),
             (
                 but("(kernel - 1) * j, j", "(kernel - 1) * j * stride, j"),
-                "A layer's own stride does not widen its own view",
+                "A layer's stride does not enlarge its own receptive field",
             ),
             (but("(kernel - 1) * j", "kernel * j"), "A layer adds k - 1 steps, not k"),
-            (lambda x: np.prod(x[:, 0]), "The kernels do not multiply"),
+            (lambda x: np.prod(x[:, 0]), "The kernel sizes do not multiply"),
             (but("r, j = 1, 1", "r, j = 0, 1"), "You begin at 0"),
             (but("j * stride", "j + stride - 1"), "You add the strides"),
-            (but("return r", "return r // 2"), "You return the reach to one side"),
+            (but("return r", "return r // 2"), "You return the distance to one side"),
         ],
     ),
     "03.5": (
@@ -605,8 +611,8 @@ TRIED |= {
                 but(PAIR, "", "size //= 2", "size //= 2\n        " + PAIR),
                 "You return the sizes after the pooling",
             ),
-            (but("size -= 4", "size -= 2"), "each one at both ends; you take 2"),
-            (but("size //= 2", "size /= 2"), "A side cannot be half a pixel"),
+            (but("size -= 4", "size -= 2"), "each by one pixel at both ends; you subtract 2"),
+            (but("size //= 2", "size /= 2"), "A side must be a whole number of pixels"),
             (but("size //= 2", "size = round(size / 2 + 0.1)"), "You round half a pixel up"),
         ],
     ),
@@ -620,8 +626,11 @@ TRIED |= {
             (but("[1 / 3, 1 / 3, 1 / 3]", "[1, 1, 1]"), "You count the paths"),
             (but("range(layers)", "range(layers + 1)"), "You apply one layer too many"),
             (but("1 / 3])", '1 / 3], "same")'), "mode='same' cuts the ends off"),
-            (bell, "That is a bell curve"),
-            (but("[1 / 3, 1 / 3, 1 / 3]", "[0.25, 0.5, 0.25]"), "You weight the middle of each kernel twice"),
+            (bell, "That is a Gaussian"),
+            (
+                but("[1 / 3, 1 / 3, 1 / 3]", "[0.25, 0.5, 0.25]"),
+                "You give the middle of each kernel double weight",
+            ),
         ],
     ),
 }
@@ -673,8 +682,8 @@ TRIED |= {
         [
             (but("(size - 1) * stride + kernel", "size * stride"), "That is size · stride"),
             (but("(size - 1)", "size"), "You put a stride before the first stamp"),
-            (but(" + kernel", ""), "add kernel, not nothing"),
-            (but("+ kernel", "+ 1"), "add kernel, not 1"),
+            (but(" + kernel", ""), "add the kernel size."),
+            (but("+ kernel", "+ 1"), "add the kernel size, not 1"),
             (lambda n, k, s: (n - k) // s + 1, "That is the size after an ordinary convolution"),
             (lambda n, k, s: n * s + max(k - s, 0), "That is Keras's size"),
         ],
@@ -693,7 +702,7 @@ TRIED |= {
                 "Your stamps lie one pixel apart",
             ),
             (but("return out", "return out[: len(x) * stride]"), "You cut the output off at size · stride"),
-            (but("value * kernel", "kernel"), "You put a 1 for each input"),
+            (but("value * kernel", "kernel"), "You add the plain kernel for each input"),
             (
                 lambda x, k, s: np.pad(transposed_by_zeros(x, k, s), (0, max(s - len(k), 0))),
                 "as Keras's does",
@@ -711,9 +720,9 @@ TRIED |= {
             ),
         ],
         [
-            (but("top, left =", "top, left = 0, 0  #"), "You take the upper left corner"),
-            (but("axis=-1", "axis=0"), "You put them below each other"),
-            (but("left + width], up]", "left + width], up][::-1]"), "The features come first"),
+            (but("top, left =", "top, left = 0, 0  #"), "You crop the upper left corner"),
+            (but("axis=-1", "axis=0"), "You stack them vertically"),
+            (but("left + width], up]", "left + width], up][::-1]"), "In your result the features come first"),
             (
                 lambda s, u: np.dstack(
                     [ndimage.zoom(s, [a / b for a, b in zip(u.shape[:2], s.shape)] + [1], order=0), u]
@@ -735,11 +744,11 @@ TRIED |= {
         [
             (but("d1 + d2", "d1"), "You use the nearest cell only"),
             (but("d1 + d2", "d1 + d1"), "You use the nearest cell twice"),
-            (but("(d1 + d2) ** 2", "d1**2 + d2**2"), "You square the distances one by one"),
+            (but("(d1 + d2) ** 2", "d1**2 + d2**2"), "You square the distances separately"),
             (but("(2 * sigma**2)", "sigma**2"), "The exponent lacks its 2"),
             (but("sigma**2", "sigma"), "σ is not squared"),
             (but("(instances == 0) * ", ""), "Your term is added inside the cells, too"),
-            (but("1 + (inst", "(inst"), "The weight begins at 1"),
+            (but("1 + (inst", "(inst"), "The smallest weight is 1"),
             (but("instances != k", "instances == k"), "measures the distance to the nearest zero"),
             (but("if len(distances) < 2:", "if len(distances) < 1:"), "One cell has no neighbour"),
         ],
@@ -776,7 +785,7 @@ TRIED |= {
             (but("return margin", "return 2 * margin + 1"), "You return the whole receptive field"),
             (but("return margin", "return 2 * margin"), "You return twice the margin"),
             (but("model(image), 0", "model(image), 1"), "You begin at a margin of 1"),
-            (but(".max()", ".mean()"), "You judge by the mean difference"),
+            (but(".max()", ".mean()"), "You use the mean difference"),
             (but("return margin", "return margin + 1"), "Your margin is one too large"),
             (but("return margin", "return margin - 1"), "Your margin is one too small"),
             (but("> tolerance", "> 1e-9"), "Your margin does not depend on the tolerance"),
@@ -886,14 +895,14 @@ TRIED |= {
         [
             (but(" + 0.5", ""), "Your tent has its peak on a pixel"),
             (but("np.arange(2 * factor) + 0.5", "np.arange(1, 2 * factor)"), "Your kernel has an odd side"),
-            (but("np.outer(tent, tent)", "np.outer(tent, tent) / factor**2"), "Your kernel adds up to 1"),
+            (but("np.outer(tent, tent)", "np.outer(tent, tent) / factor**2"), "Your kernel sums to 1"),
             (
                 but("np.outer(tent, tent)", "np.outer(tent, tent) / tent.max() ** 2"),
-                "so that its largest number is 1",
+                "so that its largest value is 1",
             ),
             (
                 but("np.outer(tent, tent)", "0 * np.outer(tent, tent) + 0.25"),
-                "All numbers of your kernel are equal",
+                "All values of your kernel are equal",
             ),
             (
                 but("np.outer(tent, tent)", "np.add.outer(tent, tent) / 2"),
@@ -901,7 +910,7 @@ TRIED |= {
             ),
             (
                 lambda f: np.clip(1 - np.hypot(*np.mgrid[0.5 - f : f, 0.5 - f : f]) / f, 0, 1),
-                "Yours is a round cone",
+                "Your kernel is a round cone",
             ),
             (but("np.outer(tent, tent)", "tent"), "That is one axis"),
         ],
@@ -918,8 +927,8 @@ TRIED |= {
                 "aligned corners",
             ),
             (but("/ 2 - 0.25", "/ 2"), "You are half a fine pixel off"),
-            (lambda c, f: fused_by_stamps(c, f, None, 0), "Your coarse scores are shifted by a fine pixel"),
-            (lambda c, f: fused_by_stamps(c, f, crop=2), "Your coarse scores are shifted by a fine pixel"),
+            (lambda c, f: fused_by_stamps(c, f, None, 0), "Your coarse scores are shifted by one fine pixel"),
+            (lambda c, f: fused_by_stamps(c, f, crop=2), "Your coarse scores are shifted by one fine pixel"),
             (lambda c, f: fused_by_stamps(c, f, None, 1), "At the border your coarse scores fade to 0"),
             (
                 lambda c, f: fused_by_stamps(c, f, join=lambda a, b: np.concatenate([a, b], -1)),
@@ -970,12 +979,12 @@ TRIED |= {
                 "That is the IoU of the areas",
             ),
             (but("<= tolerance", "<= 0"), "Your result does not change with the tolerance"),
-            (but("<= tolerance", "< tolerance"), "A pixel at exactly the tolerance is near enough"),
+            (but("<= tolerance", "< tolerance"), "A pixel at exactly the tolerance counts as near"),
             (but("return 2 *", "return precision if 1 else 2 *"), "That is the precision alone"),
             (but("return 2 *", "return recall if 1 else 2 *"), "That is the recall alone"),
             (but("return 2 *", "return (precision + recall) / 2 if 1 else 2 *"), "You take the plain mean"),
             (lambda t, p, d: f1_of_pairs(t, p, d, 1), "Your distance counts steps to the four neighbours"),
-            (lambda t, p, d: f1_of_pairs(t, p, d, np.inf), "Your distance counts a step to a corner as 1"),
+            (lambda t, p, d: f1_of_pairs(t, p, d, np.inf), "Your distance counts a diagonal step as 1"),
             (but("binary_erosion(mask)", "binary_erosion(mask, np.ones((3, 3)))"), "only at a corner"),
             (
                 but("binary_erosion(mask)", "binary_erosion(mask, border_value=1)"),
@@ -997,7 +1006,7 @@ TRIED |= {
             (but(ROWS, "return np.subtract(*np.transpose(rows))"), "You return the differences alone"),
             (but(ROWS, "return np.mean(rows, axis=0)"), "You return one mean of A and one of B"),
             (but(ROWS, "return np.mean(rows)"), "You return a single number"),
-            (but(ROWS, "return np.transpose(rows)"), "Your seeds stand in the columns"),
+            (but(ROWS, "return np.transpose(rows)"), "Your seeds are in the columns"),
             (but(ROWS, "return 100 * np.array(rows)"), "A score of yours is above 1"),
             (but(ROWS, "return np.log(rows)"), "A score of yours is below 0"),
             (
@@ -1114,14 +1123,17 @@ TRIED |= {
         ],
         [
             (but(SIDES, "size * math.sqrt(ratio), size / math.sqrt(ratio)"), "Width and height are swapped"),
-            (but(SIDES, "size / ratio, size * ratio"), "Your anchors of other ratios have other areas"),
-            (but(SIDES, "size, size * ratio"), "Only the height follows the ratio"),
+            (
+                but(SIDES, "size / ratio, size * ratio"),
+                "Your anchors of different ratios have different areas",
+            ),
+            (but(SIDES, "size, size * ratio"), "In your anchors only the height depends on the ratio"),
             (but(SIDES, "size, size"), "All your anchors are squares"),
             (
                 but("column * stride, row * stride", "(column + 0.5) * stride, (row + 0.5) * stride"),
-                "in the middle of a cell",
+                "centred in a cell",
             ),
-            (but("column * stride, row * stride", "column, row"), "Your anchors stand one pixel apart"),
+            (but("column * stride, row * stride", "column, row"), "Your anchors are one pixel apart"),
             (but(" / 2", ""), "Your anchors are twice as large"),
             (
                 but(LOOPS, "for size in sizes:\n                for ratio in ratios:"),
@@ -1148,7 +1160,7 @@ TRIED |= {
                 but("np.log(sides / sides_ref)", "sides / sides_ref - 1"),
                 "Your dw is the growth as a fraction",
             ),
-            (but("np.log(", "np.log2("), "Your logarithm has another base"),
+            (but("np.log(", "np.log2("), "Your logarithm has a different base"),
             (
                 but("(box[2:] + box[:2]) / 2, (reference[2:] + reference[:2]) / 2", "box[:2], reference[:2]"),
                 "the corners",
@@ -1157,14 +1169,17 @@ TRIED |= {
             (but("np.log(sides / sides_ref)", "np.log(sides / sides_ref)[::-1]"), "dw comes before dh"),
             (but("_ref) / sides_ref", "_ref) / sides_ref[::-1]"), "dx is divided by the reference's width"),
             (but("_ref) / sides_ref", "_ref) / sides"), "You divide by the sides of the box"),
-            (lambda b, r: by_hand.encode(r, b), "You lead from the box to its reference"),
+            (lambda b, r: by_hand.encode(r, b), "Your deltas lead from the box to its reference"),
             (lambda b, r: by_hand.encode(b, r, (10, 10, 5, 5)), "Those are torchvision's box weights"),
         ],
     ),
     "06.3": (
         [class_nms_by_class, lambda b, s, c, t: nms_vectorised(b + 1000.0 * c[:, None], s, t)],
         [
-            (but("if classes[other] == classes[row]", ""), "Boxes of different classes suppress each other"),
+            (
+                but("if classes[other] == classes[row]", ""),
+                "In your NMS boxes of different classes suppress each other",
+            ),
             (
                 but("== classes[row]", "!= classes[row]"),
                 "Your comparison of the classes is the wrong way round",
@@ -1196,8 +1211,8 @@ TRIED |= {
             (but("math.sqrt(", "("), "You compare the area with 224"),
             (but(SIDE, "max(box[2] - box[0], box[3] - box[1])"), "You take the longer side"),
             (but(SIDE, "min(box[2] - box[0], box[3] - box[1])"), "You take the shorter side"),
-            (but("math.log2", "math.log"), "Your logarithm has another base"),
-            (but("4 + math", "4 - math"), "The wrong way round"),
+            (but("math.log2", "math.log"), "Your logarithm has a different base"),
+            (but("4 + math", "4 - math"), "Your levels are the wrong way round"),
             (but("(4 + ", "("), "You begin at level 0"),
         ],
     ),
@@ -1208,13 +1223,13 @@ TRIED |= {
                 lambda f, *g: f[tuple(np.floor(np.array(points_of(*g)) + 0.5).astype(int))],
                 "You read the nearest location",
             ),
-            (but(READ, "feature_map[top, left]"), "You read the upper left neighbour"),
+            (but(READ, "feature_map[top, left]"), "You read only the upper left neighbour"),
             (but("box / stride", "np.floor(box / stride + 0.5)"), "Your box is rounded to whole locations"),
             (but("box / stride", "box // stride"), "Your box is rounded to whole locations"),
-            (but("box / stride", "box / stride - 0.5"), "You are half a location off"),
+            (but("box / stride", "box / stride - 0.5"), "Your samples are half a location off"),
             (but("x1, y1, x2, y2 =", "y1, x1, y2, x2 ="), "x and y are swapped"),
-            (but("(i + 0.5)", "i", "(j + 0.5)", "j"), "You read at the beginning of each bin"),
-            (but("y - top, x - left", "1 - y + top, 1 - x + left"), "The wrong neighbours get the weights"),
+            (but("(i + 0.5)", "i", "(j + 0.5)", "j"), "You sample at the beginning of each bin"),
+            (but("y - top, x - left", "1 - y + top, 1 - x + left"), "The weights are exchanged"),
             (but("y - top, x - left", "0.5, 0.5"), "You give all four neighbours the same weight"),
             (
                 but("min(top + 1, rows - 1), min(left + 1, columns - 1)", "top + 1, left + 1"),
@@ -1229,16 +1244,16 @@ TRIED |= {
             (but("map_coordinates(grid,", "map_coordinates(grid.T,"), "x and y are swapped in your grid"),
             (but("order=1", "order=0"), "You take the nearest cell of the grid"),
             (but("= box", "= np.floor(box + 0.5)"), "Your box is rounded to whole pixels"),
-            (but("= box", "= box.astype(int)"), "Your box is cut to whole pixels"),
+            (but("= box", "= box.astype(int)"), "Your box is truncated to whole pixels"),
             (
                 but("map_coordinates(grid,", "map_coordinates(np.where(grid >= 0.5, 1.0, 0.0),"),
                 "You threshold the grid at 0.5",
             ),
-            (but("+ 0.5 - y1", "- y1", "+ 0.5 - x1", "- x1"), "You are half a pixel off"),
+            (but("+ 0.5 - y1", "- y1", "+ 0.5 - x1", "- x1"), "Your mask is half a pixel off"),
             (but("(value >= 0.5) & inside", "value * inside"), "You return probabilities"),
-            (but(" & inside", ""), "Your mask goes on outside its box"),
-            (but(" * len(grid) - 0.5", " * len(grid)"), "You are half a cell off"),
-            (but(" * len(grid) - 0.5", " * (len(grid) - 1)"), "You align the outer cells' middles"),
+            (but(" & inside", ""), "Your mask extends beyond its box"),
+            (but(" * len(grid) - 0.5", " * len(grid)"), "Your grid is half a cell off"),
+            (but(" * len(grid) - 0.5", " * (len(grid) - 1)"), "You align the centres of the outer cells"),
         ],
     ),
 }
@@ -1303,10 +1318,10 @@ TRIED |= {
             np.vectorize(lambda d, b: d * d / b / 2 if abs(d) < b else abs(d) - b / 2),
         ],
         [
-            (but("np.abs(difference)", "difference"), "Negative differences come out wrong"),
-            (but(" / beta,", ","), "right for beta 1 only: divide it by beta"),
-            (but("0.5 * size**2", "size**2"), "The half is missing in the parabola"),
-            (but("size - 0.5 * beta", "size"), "Your line jumps where it begins"),
+            (but("np.abs(difference)", "difference"), "Negative differences give an incorrect loss"),
+            (but(" / beta,", ","), "correct for beta = 1 only: divide it by beta"),
+            (but("0.5 * size**2", "size**2"), "The factor 0.5 is missing in the parabola"),
+            (but("size - 0.5 * beta", "size"), "Your loss jumps where the line begins"),
             (but("size - 0.5 * beta", "size - 0.5"), "Your line subtracts 0.5"),
             (lambda d, b: np.where(abs(d) < b, d**2 / 2, b * (abs(d) - b / 2)), "That is the Huber loss"),
             (lambda d, b: d**2 / (2 * b), "Your loss is a parabola everywhere"),
@@ -1317,7 +1332,7 @@ TRIED |= {
     "07.2": (
         [match_by_loops, but("ious.max(axis=0)", "np.array([max(one) for one in ious.T])")],
         [
-            (but(RESCUED, RESCUED + " & False"), "An object that no anchor overlaps enough is lost"),
+            (but(RESCUED, RESCUED + " & False"), "You lose an object that no anchor overlaps enough"),
             (but("best < low, -1, -2", "best < high, -1, -2"), "background; they are neither, -2"),
             (but("best < low, -1, -2", "best < low, -2, -2"), "they are -1, not -2"),
             (
@@ -1326,8 +1341,8 @@ TRIED |= {
             ),
             (but("best >= high", "best > high"), "equals the high threshold"),
             (but("best < low", "best <= low"), "equals the low threshold"),
-            (but(RESCUED, "np.arange(len(of_object)) == of_object.argmax()"), "argmax names only one"),
-            (but(" & (of_object > 0)", ""), "An object that no anchor touches has 0 as its best IoU"),
+            (but(RESCUED, "np.arange(len(of_object)) == of_object.argmax()"), "argmax returns only one"),
+            (but(" & (of_object > 0)", ""), "An object that no anchor touches has a best IoU of 0"),
             (
                 but("of_object in ious", "k, of_object in enumerate(ious)", "= best_object[rescued]", "= k"),
                 "even if it is the best one of another object",
@@ -1343,7 +1358,7 @@ TRIED |= {
             (but("count - number", "count - int(count * fraction)"), "You leave places empty"),
             (but("int(count * fraction)", "count"), "You draw every positive"),
             (but("matches == -1", "matches < 0"), "You draw ignored anchors (-2) as negatives"),
-            (but("[: count - number]", "[:count]"), "You draw count negatives beside the positives"),
+            (but("[: count - number]", "[:count]"), "You draw count negatives in addition to the positives"),
             (
                 but("int(count * fraction)", "-int(-count * fraction // 1)"),
                 "You round the number of positives up",
@@ -1352,7 +1367,7 @@ TRIED |= {
                 but("rng.permutation(positives)", "positives", "rng.permutation(negatives)", "negatives"),
                 "Two different generators",
             ),
-            (but("rng.permutation", "np.random.permutation"), "The same generator draws other anchors"),
+            (but("rng.permutation", "np.random.permutation"), "The same generator gives different anchors"),
             (
                 lambda *given: sample_by_hand(*given)[::-1],
                 "wrong ones",
@@ -1374,14 +1389,14 @@ TRIED |= {
             ),
             (
                 but(Z_Y, "logits[rows], targets[rows][..., None]"),
-                "Your loss teaches all classes the same mask",
+                "Your loss trains the same mask for all classes",
             ),
-            (but("classes > 0", "classes >= 0"), "Regions of background count in your loss"),
+            (but("classes > 0", "classes >= 0"), "Background regions count in your loss"),
             (but(f"np.mean({PAID})", f"np.sum({PAID}) / targets.size"), "You divide by all regions"),
-            (but("return 0.0", "return float('nan')"), "Without an object your loss is not a number"),
+            (but("return 0.0", "return float('nan')"), "Without an object your loss is NaN"),
             (but(PAID, f"-(y * np.log({P}) + (1 - y) * np.log(1 - {P}))"), "Large logits overflow"),
-            (but("classes[rows]]", "classes[rows] - 1]"), "You are one channel off"),
-            (but(f"np.mean({PAID})", f"np.sum({PAID})"), "You add up over the pixels"),
+            (but("classes[rows]]", "classes[rows] - 1]"), "Your channel is off by one"),
+            (but(f"np.mean({PAID})", f"np.sum({PAID})"), "You sum over the pixels"),
             (but(PAID, f"np.logaddexp(0, {P}) - y * {P}"), "You apply the sigmoid twice"),
             (
                 but(
@@ -1395,7 +1410,7 @@ TRIED |= {
     "07.5": (
         [ap_plainly, but("-scores", "-np.array(scores.tolist())")],
         [
-            (but("free[best] &= not right[-1]", ""), "Two detections of one object both count as right"),
+            (but("free[best] &= not right[-1]", ""), "In your AP two detections of one object both count"),
             (but('np.argsort(-scores, kind="stable")', "range(len(scores))"), "in the order of the list"),
             (but("-scores", "scores"), "You begin with the lowest score"),
             (
@@ -1405,14 +1420,14 @@ TRIED |= {
                 ),
                 "first",
             ),
-            (but("1, 101)", "1, 11)"), "You read the curve at 11 recalls"),
+            (but("1, 101)", "1, 11)"), "You read the curve at 11 recall values"),
             (
                 but("hits / ious.shape[1]", "hits / max(hits[-1:].sum(), 1)"),
-                "You divide by the objects that were found",
+                "You divide by the number of objects found",
             ),
             (but("hits / ious.shape[1]", "hits / len(ious)"), "You divide by the number of detections"),
             (but("best] >= threshold", "best] > threshold"), "An IoU that equals the threshold is enough"),
-            (but("np.where(free, ious[row], -1)", "ious[row]"), "may take another one that is free"),
+            (but("np.where(free, ious[row], -1)", "ious[row]"), "may match another object that is free"),
             (
                 but(AREA, "precision[-1] if len(precision) else 0"),
                 "That is the precision of all detections together",
@@ -1439,15 +1454,15 @@ TRIED |= {
                 "You average the images' relative errors",
             ),
             (but("np.sum(true_counts)", "len(true_counts)"), "You return the errors per image"),
-            (but(" / np.sum(true_counts)", ""), "You add the errors up"),
-            (but("/ np.sum(true_counts)", "/ np.sum(found)"), "You divide by the objects that were found"),
+            (but(" / np.sum(true_counts)", ""), "You sum the errors"),
+            (but("/ np.sum(true_counts)", "/ np.sum(found)"), "You divide by the number of objects found"),
             (but("np.abs(found - true_counts)", "((found - true_counts) ** 2)"), "You square the errors"),
             (
                 but("> threshold", ">= threshold"),
                 "A detection whose score equals the threshold does not count",
             ),
             (but("np.count_nonzero(one > threshold)", "len(one)"), "You count every detection"),
-            (but(ERRORS, "np.mean(found != true_counts)"), "You count the images that are counted wrong"),
+            (but(ERRORS, "np.mean(found != true_counts)"), "You count the images with an incorrect count"),
         ],
     ),
 }
@@ -1503,7 +1518,7 @@ TRIED |= {
             (but("2 * both", "both"), "Your Dice lacks its factor 2"),
             (
                 but(BOTH, "return 2 * both / (both + either), both / either"),
-                "The right numbers the wrong way round",
+                "The numbers are correct but in the wrong order",
             ),
             (but("return 1.0, 1.0", "return np.nan, np.nan"), "so both scores are 1; 0 / 0 is not a number"),
             (but("return 1.0, 1.0", "return 0.0, 0.0"), "so both scores are 1, not 0"),
@@ -1511,7 +1526,10 @@ TRIED |= {
                 but("both / either,", "np.mean(ground_truth == prediction),"),
                 "Your first number is the pixel accuracy",
             ),
-            (but("both / either,", "both / np.sum(ground_truth),"), "Your IoU forgets the pixels"),
+            (
+                but("both / either,", "both / np.sum(ground_truth),"),
+                "Your IoU ignores the false positive pixels",
+            ),
         ],
     ),
     "08.2": (
@@ -1532,7 +1550,7 @@ TRIED |= {
             ),
             (
                 but("keep = ground_truth != -1", "keep = ground_truth > -9"),
-                "Pixels whose true label is -1 count as mistakes",
+                "You count pixels whose true label is -1 as errors",
             ),
             (but("range(num_classes)", "range(1, num_classes)"), "You leave out the background"),
             (but("return np.mean(ious)", "return np.mean(true == predicted)"), "That is the pixel accuracy"),
@@ -1596,15 +1614,15 @@ TRIED |= {
                 but("np.where(keep, labels, 0)", "labels", "picked[keep]", "picked"),
                 "The label -1 picks the last class",
             ),
-            (but("-picked", "picked"), "The sign: the logarithm of a probability is negative"),
-            (but(".mean()", ".sum()"), "You add up over the pixels"),
+            (but("-picked", "picked"), "the logarithm of a probability is negative"),
+            (but(".mean()", ".sum()"), "You sum over the pixels"),
             (
                 but("-picked[keep].mean()", "-picked[keep].mean() / np.log(2)"),
-                "Your logarithm has another base",
+                "Your logarithm has a different base",
             ),
             (
                 but("picked[keep].mean()", "np.log(np.exp(picked[keep]) + 1e-7).mean()"),
-                "You move the probability away from 0",
+                "You clip the probability away from 0",
             ),
         ],
     ),
@@ -1617,7 +1635,7 @@ TRIED |= {
             (but("1 - (2", "(2"), "That is the score; the loss is 1 minus it"),
             (
                 but("both =", "probabilities = probabilities > 0.5\n    both ="),
-                "You turn the probabilities into a mask first",
+                "You threshold the probabilities first",
             ),
             (but("2 * both", "both"), "The overlap lacks its factor 2"),
             (but("(2 * both + smooth)", "2 * both"), "smooth is in the denominator only"),
@@ -1654,12 +1672,12 @@ TRIED |= {
             ),
             (
                 but(CHOSEN, "thresholds[::-1][int(np.argmax(scores[::-1]))]"),
-                "you take the last; take the first",
+                "you return the last; return the first",
             ),
             (but(CHOSEN, "max(scores)"), "You return the best score"),
             (but(CHOSEN, "int(np.argmax(scores))"), "You return the index of the best threshold"),
             (but(CHOSEN, "0.5"), "You always return 0.5"),
-            (but("argmax", "argmin"), "You look for the smallest score"),
+            (but("argmax", "argmin"), "You search for the smallest score"),
         ],
     ),
 }

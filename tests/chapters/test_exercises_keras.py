@@ -168,7 +168,7 @@ SLIPS = {
         (but("ops.softmax(logits, axis=-1)", "logits"), "The softmax is missing"),
         (
             but("ops.softmax(logits, axis=-1)", "ops.one_hot(ops.argmax(logits, -1), logits.shape[-1])"),
-            "You decide first",
+            "You take decisions first",
         ),
         (but("axis=-1) * counted", "axis=-1)"), "Ignored pixels count as predictions"),
         (but("axis=(0, 1, 2)", "axis=(1, 2)"), "You sum within each image"),
@@ -226,15 +226,15 @@ SLIPS = {
         ),
     ],
     "07.7": [
-        (but('y["classes"] > 0', 'y["classes"] >= 0'), "The boxes of background anchors count"),
+        (but('y["classes"] > 0', 'y["classes"] >= 0'), "In your loss the boxes of background anchors count"),
         (but(OBJECT_MEAN, "ops.mean(errors * objects)"), "You divide the boxes' error by all anchors"),
         (
             but("ops.maximum(ops.sum(objects), 1)", "ops.sum(objects)"),
-            "Without an object your loss is not a number",
+            "Without an object your loss is 0 / 0",
         ),
-        (but("+ 2 *", "+"), "The boxes' error is not weighted"),
+        (but("+ 2 *", "+"), "The box error is not weighted"),
         (but("ops.sum(ops.abs(", "ops.mean(ops.abs("), "You take the mean of the four differences"),
-        (but(", from_logits=True", ""), "The cross-entropy takes your logits for probabilities"),
+        (but(", from_logits=True", ""), "The cross-entropy treats your logits as probabilities"),
         (but("ops.abs(y_pred", "ops.square(y_pred"), "You square the differences"),
         (but("return ops.mean(entropy) +", "return"), "Only the boxes are in your loss"),
         (

@@ -37,31 +37,32 @@ BOX_FROM_MASK = Exercise(
         Case("an L of three pixels", _mask(9, 5, np.s_[6:8, 1], (7, 2))),
     ],
     mistakes={
-        "Your box is one pixel too small at the far edges: x2 and y2 are exclusive, one beyond the last column "
-        "and row.": lambda m: box_from_mask(m) - [0, 0, 1, 1],
+        "Your box is one pixel too small at the right and bottom edges: x2 and y2 are exclusive, one "
+        "beyond the last column and row.": lambda m: box_from_mask(m) - [0, 0, 1, 1],
         "Rows and columns are swapped: an array is indexed row first, a box begins with x, the column.": (
             lambda m: box_from_mask(m)[[1, 0, 3, 2]]
         ),
-        "Rows and columns are swapped, and the far edges are one pixel too small.": (
+        "Rows and columns are swapped, and the right and bottom edges are one pixel too small.": (
             lambda m: (box_from_mask(m) - [0, 0, 1, 1])[[1, 0, 3, 2]]
         ),
         "You return x, y, width, height, as COCO does; here a box is x1, y1, x2, y2.": (
             lambda m: box_from_mask(m) - [0, 0, *box_from_mask(m)[:2]]
         ),
-        "The numbers are right, but in the order x1, x2, y1, y2; a box is x1, y1, x2, y2.": (
+        "The numbers are correct, but in the order x1, x2, y1, y2; a box is x1, y1, x2, y2.": (
             lambda m: box_from_mask(m)[[0, 2, 1, 3]]
         ),
-        "Your box is one pixel too large at the near edges: x1 and y1 are the first column and row with a pixel.": (
-            lambda m: box_from_mask(m) - [1, 1, 0, 0]
-        ),
-        "You measure the far edges from the far side of the image: count x2 from the left and y2 from the top.": (
+        "Your box is one pixel too large at the left and top edges: x1 and y1 are the first column and "
+        "row with a pixel.": (lambda m: box_from_mask(m) - [1, 1, 0, 0]),
+        "You measure the right and bottom edges from the far side of the image: count x2 from the left "
+        "and y2 from the top.": (
             lambda m: np.array([*box_from_mask(m)[:2], *(m.shape[::-1] - box_from_mask(m)[2:])])
         ),
     },
     hints=[
-        "Which columns hold a pixel at all? mask.any(axis=0) tells you for each column.",
-        "np.flatnonzero gives the numbers of these columns; the first of them is x1.",
-        "A box around a single pixel in column 3 goes from 3 to 4, so x2 is the last column plus 1. The same for rows.",
+        "Which columns contain a pixel of the mask at all? mask.any(axis=0) tells you for each column.",
+        "np.flatnonzero gives the indices of these columns; the first of them is x1.",
+        "A box around a single pixel in column 3 goes from 3 to 4, so x2 is the last column plus 1. The "
+        "same holds for rows.",
     ],
 )
 
@@ -109,16 +110,14 @@ BOX_IOU = Exercise(
         Case("edges between the pixels", [0.5, 0.0, 2.0, 1.5], [1.25, 0.25, 3.0, 1.0]),
     ],
     mistakes={
-        "Your union counts the overlap twice: the sum of both areas contains it once too often. Subtract it.": (
-            lambda a, b: _over(a, b, lambda x, y: x + y)
-        ),
+        "Your union counts the overlap twice, because the sum of the two areas contains it twice. "
+        "Subtract it once.": (lambda a, b: _over(a, b, lambda x, y: x + y)),
         "Boxes apart in x and in y get an overlap: there both lengths are negative and their product is positive. "
         "Set a negative length to 0 before you multiply.": lambda a, b: _iou_from(
             a, b, lengths=_only_if_both_negative
         ),
-        "Boxes that do not meet get a wrong value: a negative width or height means no overlap. Set it to 0.": (
-            lambda a, b: _iou_from(a, b, lengths=lambda w, h: (w, h))
-        ),
+        "Boxes that do not overlap get an incorrect value: a negative width or height means no overlap. "
+        "Set it to 0.": (lambda a, b: _iou_from(a, b, lengths=lambda w, h: (w, h))),
         "Your widths are one too large: x2 is exclusive, so the width is x2 - x1, without + 1.": _iou_inclusive,
         "That is Dice, twice the overlap over the sum of the areas; IoU divides the overlap by the union.": (
             lambda a, b: _over(a, b, lambda x, y: x + y, factor=2)
@@ -129,7 +128,8 @@ BOX_IOU = Exercise(
         "You divide by the area of the first box only; divide by the union, so that the order does not matter.": (
             lambda a, b: _over(a, b, lambda x, y: x)
         ),
-        "You divide by the box around both; the union is smaller: both areas minus the overlap.": (
+        "You divide by the area of the box around both; the union is smaller: the sum of both areas minus "
+        "the overlap.": (
             lambda a, b: _shared(a, b) / np.prod(np.maximum(a[2:], b[2:]) - np.minimum(a[:2], b[:2]))
         ),
     },
@@ -177,7 +177,8 @@ BOX_FRACTION = Exercise(
             box_fraction, side=float
         ),
         "Your result does not change when the rectangle is turned; its box does.": lambda a, b, degrees: 1.0,
-        "That is an ellipse: a rectangle has corners, and its box is length · cos + width · sin wide.": (
+        "That is correct for an ellipse; a rectangle has corners, and its box is length · cos + width · "
+        "sin wide.": (
             lambda *given: (
                 np.pi
                 / 4
@@ -188,7 +189,7 @@ BOX_FRACTION = Exercise(
         ),
         "Your box is only as wide as the long side reaches; the short side reaches outwards too: "
         "length · cos + width · sin.": partial(box_fraction, box=lambda a, b, c, s: (a * c, a * s)),
-        "You take the box for a square: its height is another number, length · sin + width · cos.": partial(
+        "You treat the box as a square; its height is different: length · sin + width · cos.": partial(
             box_fraction, box=lambda a, b, c, s: (a * c + b * s, a * c + b * s)
         ),
         "You return how many times larger the box is; the fraction is the inverse: the object's area over the "
@@ -219,12 +220,14 @@ _MIXED = [[40.0, 2, 52, 12], [0, 0, 10, 10], [41, 1, 50, 12], [2, 0, 12, 10], [8
 NMS = Exercise(
     number="01.4",
     name="nms",
-    form=rows("a list of row numbers, the best box first"),
+    form=rows("a list of row indices, the box with the highest score first"),
     answer=by_hand.nms,
     cases=[
-        Case("three boxes that hardly meet", _CHAIN[[3, 0, 2]], [0.3, 0.9, 0.5], 0.5),
+        Case("three boxes that hardly overlap", _CHAIN[[3, 0, 2]], [0.3, 0.9, 0.5], 0.5),
         Case("the same box twice", _CHAIN[[0, 0, 3]], [0.6, 0.7, 0.65], 0.5),
-        Case("a chain of three boxes; the first and the last do not meet", _CHAIN, [0.9, 0.8, 0.7, 0.6], 0.3),
+        Case(
+            "a chain of three boxes; the first and the last do not overlap", _CHAIN, [0.9, 0.8, 0.7, 0.6], 0.3
+        ),
         Case("five boxes in no order", _MIXED, [0.2, 0.75, 0.95, 0.9, 0.5], 0.3),
         Case(
             "two boxes whose IoU equals the threshold, so it is not above it",
@@ -253,25 +256,30 @@ NMS = Exercise(
         "You go through the boxes in the order of the list; the box with the highest score comes first.": partial(
             _nms, order=lambda scores: range(len(scores))
         ),
-        "You begin with the lowest score: np.argsort sorts upwards. Sort by -scores.": partial(_nms, sign=1),
+        "You begin with the lowest score: np.argsort sorts in ascending order. Sort by -scores.": partial(
+            _nms, sign=1
+        ),
         "A box whose IoU equals the threshold stays: only an IoU above the threshold suppresses.": partial(
             _nms, close=np.greater_equal
         ),
         "You compare a box only with the one kept last; compare it with every box that is kept.": partial(
             _nms, rivals=lambda kept, seen: kept[-1:]
         ),
-        "The right boxes, but sorted by row; the best box comes first.": lambda *given: sorted(_nms(*given)),
+        "The boxes are correct, but sorted by row; the box with the highest score comes first.": lambda *given: (
+            sorted(_nms(*given))
+        ),
         "Your comparison is the wrong way round: a box goes if its IoU with a kept one is above the threshold.": (
             partial(_nms, close=np.less)
         ),
-        "You return the boxes; return their row numbers, so that scores and classes can be looked up too.": (
+        "You return the boxes; return their row indices, so that scores and classes can be looked up too.": (
             lambda boxes, scores, threshold: boxes[_nms(boxes, scores, threshold)]
         ),
     },
     hints=[
         "np.argsort(-scores) gives the rows from the best to the worst.",
         "Keep a list. A row joins it unless its box overlaps too much with a box in that list.",
-        "An IoU above the threshold suppresses. Forget what is suppressed: it must not suppress others.",
+        "An IoU above the threshold suppresses. Ignore boxes that are already suppressed: they must not "
+        "suppress others.",
     ],
 )
 
@@ -301,12 +309,12 @@ RUN_LENGTHS = Exercise(
         Case("an empty mask", np.zeros((3, 3), bool)),
     ],
     mistakes={
-        "You go along the rows; COCO's run lengths go down the columns, mask.ravel(order='F').": partial(
+        "You read the mask row by row; COCO's run lengths go down the columns: mask.ravel(order='F').": partial(
             run_lengths, order="C"
         ),
-        "The first run must consist of off pixels; its length is 0 if the first pixel is on. Otherwise nobody "
-        "knows what the runs mean.": lambda m: run_lengths(m)[run_lengths(m)[0] == 0 :],
-        "The last run is missing: no change of value ends it, the end of the mask does.": lambda m: (
+        "The first run must consist of off pixels; its length is 0 if the first pixel is on. Otherwise it "
+        "is not clear which runs are on.": lambda m: run_lengths(m)[run_lengths(m)[0] == 0 :],
+        "The last run is missing: it ends at the end of the mask, not at a change of value.": lambda m: (
             run_lengths(m)[:-1]
         ),
         "You list only the runs of on pixels; the off runs between them say where they are.": lambda m: (
@@ -318,8 +326,9 @@ RUN_LENGTHS = Exercise(
     },
     hints=[
         "First turn the mask into one line: mask.ravel(order='F') goes down the columns.",
-        "Walk along the line with a counter. At each change of value write the count down and begin a new one.",
-        "Begin with the value off. If the first pixel is on, the first run has length 0. Write the last run down too.",
+        "Walk along the line with a counter. At each change of value, store the count and begin a new one.",
+        "Begin with the value off. If the first pixel is on, the first run has length 0. Store the last "
+        "run too.",
     ],
 )
 
@@ -343,11 +352,17 @@ def _scatter(function):
 def _draws_from_rng(function):
     one, again, other = (float(function(20, 2.0, 200, np.random.default_rng(seed))) for seed in (5, 5, 6))
     if one == other:
-        return "Two different generators give the very same number: draw from the rng that is passed in, not from your own."
+        return (
+            "Two different generators give the very same number: draw from the rng that is passed in, "
+            "not from one of your own."
+        )
     if one != again:
         return "The same generator gives two different numbers: draw from the rng that is passed in, not from np.random."
     if _scatter(function) > 1.15 * _scatter(mean_iou_of_clicks):
-        return "You shift the whole box by two numbers; each of its four edges scatters on its own, so draw four."
+        return (
+            "You shift the whole box by two random numbers; each of its four edges varies "
+            "independently, so draw four."
+        )
     return None
 
 
@@ -367,22 +382,22 @@ CLICKS = Exercise(
         for side, sigma in ((20, 0.0), (20, 2.0), (100, 2.0), (100, 10.0), (40, 1.0))
     ],
     mistakes={
-        "Only one corner scatters; both corners were clicked, so all four edges do.": _clicks(
+        "Only one corner varies; both corners were clicked, so all four edges vary.": _clicks(
             noise=lambda rng, sigma, side: np.append([0, 0], rng.normal(0, sigma, 2))
         ),
-        "rng.normal takes the standard deviation sigma, not its square and not its root.": (
+        "rng.normal takes the standard deviation sigma, not its square or its square root.": (
             _clicks(noise=lambda rng, sigma, side: rng.normal(0, sigma**2, 4)),
             _clicks(noise=lambda rng, sigma, side: rng.normal(0, np.sqrt(sigma), 4)),
         ),
-        "The scatter is in pixels, the same for a small box and a large one; yours grows with the side.": _clicks(
+        "The noise is in pixels, the same for small and large boxes; yours grows with the side length.": _clicks(
             noise=lambda rng, sigma, side: rng.normal(0, sigma * side / 20, 4)
         ),
-        "You return the loss of IoU; return the mean IoU itself, which is 1 for clicks without scatter.": (
+        "You return the loss in IoU; return the mean IoU itself, which is 1 for clicks without noise.": (
             lambda *given: 1 - mean_iou_of_clicks(*given)
         ),
     },
     hints=[
-        "rng.normal(0, sigma, 4) scatters the four edges; add it to [0, 0, side, side].",
+        "rng.normal(0, sigma, 4) gives the noise of the four edges; add it to [0, 0, side, side].",
         "Compute the IoU with the true box, trials times, and return the mean.",
     ],
     probe=_draws_from_rng,

@@ -28,21 +28,19 @@ COUNT = Exercise(
         Case("an object in two separate parts", [[4, 0, 4], [4, 0, 4]]),
     ],
     mistakes={
-        "You return the highest id. Where objects were removed, ids have gaps: count the different ids.": (
-            lambda m: m.max()
-        ),
+        "You return the highest id. If objects have been removed, the ids have gaps: count the distinct "
+        "ids.": (lambda m: m.max()),
         "You count the background: id 0 is not an object.": lambda m: len(np.unique(m)),
-        "You always subtract one for the background; a map may have none left. Leave out the id 0 itself.": (
-            lambda m: len(np.unique(m)) - 1
-        ),
-        "You count connected components; one object may be in two parts, where something lies in front of it.": (
+        "You always subtract one for the background, but a map may contain no background. Exclude the id "
+        "0 instead.": (lambda m: len(np.unique(m)) - 1),
+        "You count connected components; one object may be in two parts if something lies in front of it.": (
             lambda m: sum(ndimage.label(m == k)[1] for k in np.unique(m) if k)
         ),
         "You count pixels; every pixel of one object has the same id.": np.count_nonzero,
     },
     hints=[
-        "np.unique lists the different numbers in an array.",
-        "Is 0 always among them? Try a map that objects fill completely.",
+        "np.unique lists the distinct values in an array.",
+        "Is 0 always among them? Try a map that is completely filled with objects.",
     ],
 )
 
@@ -103,7 +101,7 @@ COMPONENTS = Exercise(
         Case("a spiral", _grid("#####", "....#", "###.#", "#...#", "#####")),
     ],
     mistakes={
-        "You use 4 neighbours; here a common corner is enough, so a pixel has 8 neighbours.": lambda m: (
+        "You use 4 neighbours; here sharing a corner is enough, so a pixel has 8 neighbours.": lambda m: (
             ndimage.label(m)[0]
         ),
         "Your neighbours wrap around the edge: index -1 is the last row or column. Check 0 <= row < height.": (
@@ -112,22 +110,25 @@ COMPONENTS = Exercise(
         "You join pixels along a row only; those above and below are neighbours too.": lambda m: (
             ndimage.label(m, [[0, 0, 0], [1, 1, 1], [0, 0, 0]])[0]
         ),
-        "Two ids that meet later stay two objects: where the arms of a U meet, they have to become one.": _one_pass,
+        "Two ids that meet later remain two objects; where the arms of a U meet, the two ids have to "
+        "become one.": _one_pass,
         "You number the background as well; pixels that are off keep 0.": lambda m: components(m) + 1,
-        "Every pixel is an object of its own; neighbours share an id.": lambda m: (
+        "Every pixel is a separate object in your map; neighbouring pixels share an id.": lambda m: (
             np.cumsum(m).reshape(m.shape) * m
         ),
     },
     hints=[
-        "Start at a pixel without an id, give it a new one, and let the paint run to its neighbours.",
-        "Keep a list of pixels to visit. Each gives its id to those of its 8 neighbours that are on and have none.",
+        "Start at a pixel without an id, give it a new one, and spread the id to its neighbours.",
+        "Keep a list of pixels to visit. Each pixel passes its id to those of its 8 neighbours that are "
+        "on and have no id yet.",
         "Leave out neighbours outside the image: 0 <= row < height and 0 <= column < width.",
     ],
     probe=without(
         _BLOCKS,
         {"label", "connectedComponents", "connectedComponentsWithStats"},
         ("scipy", "skimage", "cv2"),
-        "The map is right, but a library's label function made it. Here you write that function yourself.",
+        "The map is correct, but it was made by a library's label function. Here you write that function "
+        "yourself.",
     ),
 )
 
@@ -168,14 +169,14 @@ SAME_OBJECTS = Exercise(
     answer=same_partition,
     cases=[
         Case("a map and itself", _MAP, _MAP),
-        Case("the same objects with other ids", _MAP, np.array([0, 3, 1, 2])[_MAP]),
+        Case("the same objects with different ids", _MAP, np.array([0, 3, 1, 2])[_MAP]),
         Case("the same objects with gaps in the ids", _MAP, np.array([0, 9, 4, 70])[_MAP]),
         Case("two objects that became one", _MAP, np.array([0, 1, 1, 3])[_MAP]),
         Case("one object that became two", np.array([0, 1, 1, 3])[_MAP], _MAP),
         Case("the same pixels, divided differently", [[1, 1, 2, 2]], [[1, 2, 1, 2]]),
         Case("an object exchanged with the background", [[0, 0, 1, 1]], [[1, 1, 0, 0]]),
-        Case("as many objects, of other sizes", [[1, 1, 1, 2]], [[1, 1, 2, 2]]),
-        Case("objects of the same sizes in other places", [[1, 1, 0, 2]], [[1, 0, 2, 2]]),
+        Case("the same number of objects, with different sizes", [[1, 1, 1, 2]], [[1, 1, 2, 2]]),
+        Case("objects of the same sizes in different places", [[1, 1, 0, 2]], [[1, 0, 2, 2]]),
         Case("two objects that cross, with the same boxes, sizes and centroids", _CROSS, _TURNED),
         Case("two maps without any object", np.zeros((2, 3), int), np.zeros((2, 3), int)),
     ],
@@ -187,23 +188,25 @@ SAME_OBJECTS = Exercise(
         "You compare the objects' areas; two maps can have the same areas in other places.": (
             lambda a, b: _sizes(a) == _sizes(b)
         ),
-        "You compare which pixels belong to any object; the question is which of them belong together.": (
+        "You compare which pixels belong to any object; the question is which pixels belong together.": (
             lambda a, b: np.array_equal(a > 0, b > 0)
         ),
-        "You let the background change places with an object; 0 means the same in every map.": (
+        "You allow the background to be exchanged with an object; 0 is the background in every map.": (
             _partition_with_background
         ),
-        "You look in one direction only: two objects of the one map may be a single object of the other. "
-        "Ask both ways.": _one_way,
-        "You compare boxes, areas or centroids; objects that cross can agree in all of them and consist of other "
-        "pixels.": (
+        "You check in one direction only: two objects of one map may be a single object of the other. "
+        "Check both directions.": _one_way,
+        "You compare boxes, areas or centroids; objects that cross can agree in all of these and still "
+        "consist of different pixels.": (
             lambda a, b: _boxes_and_sizes(a) == _boxes_and_sizes(b),
             lambda a, b: np.array_equal(a > 0, b > 0) and _centroids(a) == _centroids(b),
         ),
     },
     hints=[
-        "Look at the pairs (id in a, id in b) of all pixels. How many different pairs are there if the maps agree?",
-        "Each id of a meets only one id of b, and each id of b one id of a; and 0 meets only 0.",
+        "Look at the pairs (id in a, id in b) of all pixels. How many distinct pairs are there if the "
+        "maps agree?",
+        "Each id of a must occur with only one id of b, and each id of b with only one id of a; and 0 "
+        "only with 0.",
     ],
 )
 
@@ -265,7 +268,7 @@ AP = Exercise(
     mistakes={
         "You match objects by their ids; ids have no order. An object is found where some predicted object overlaps "
         "it enough.": partial(average_precision, same_id=True),
-        "The background counts as an object; leave out the id 0.": partial(
+        "You count the background as an object; leave out the id 0.": partial(
             average_precision, background=True
         ),
         "That is the precision, TP / (TP + FP): objects that were missed cost nothing. Add FN to the denominator.": (
@@ -279,13 +282,15 @@ AP = Exercise(
         "That is the F1 score, which counts TP twice; AP at one threshold is TP / (TP + FP + FN).": partial(
             average_precision, score=lambda n, m, tp: 2 * tp / (n + m)
         ),
-        "Your denominator counts the objects that were found twice: all true plus all predicted objects contain TP "
-        "twice.": partial(average_precision, score=lambda n, m, tp: tp / (n + m)),
-        "An object is found where the IoU is above the threshold, not where it equals it.": partial(
+        "Your denominator counts the matched objects twice: the sum of true and predicted objects "
+        "contains TP twice.": partial(average_precision, score=lambda n, m, tp: tp / (n + m)),
+        "An object is found if the IoU is above the threshold, not if it equals the threshold.": partial(
             average_precision, found=np.greater_equal
         ),
-        "You divide the overlap by the true object's area: one large prediction that covers everything finds all. "
-        "Divide by the union.": partial(average_precision, whole=lambda a, b: a),
+        "You divide the overlap by the true object's area: one large prediction that covers everything "
+        "would then find every object. Divide by the union.": partial(
+            average_precision, whole=lambda a, b: a
+        ),
         "Two empty maps agree: their AP is 1, where 0 / 0 is not a number.": (
             partial(average_precision, empty=None),
             partial(average_precision, empty=np.nan),
@@ -293,7 +298,8 @@ AP = Exercise(
         "Two empty maps agree: their AP is 1.": partial(average_precision, empty=0.0),
     },
     hints=[
-        "For each true and each predicted object, count the pixels of both and of either: their IoU.",
+        "For each pair of a true and a predicted object, count the pixels in both and in either of them: "
+        "this gives their IoU.",
         "TP is the number of pairs above the threshold (at 0.5 and above no object has two partners). "
         "FN is the number of true objects minus TP; FP the number of predicted ones minus TP.",
         "TP / (TP + FP + FN); and 1 where there are no objects on either side.",
@@ -318,25 +324,28 @@ COMPONENT_BOUNDS = Exercise(
         for cells, touching in ((100, 60), (10, 10), (7, 2), (9, 3), (20, 0), (50, 25))
     ],
     mistakes={
-        "You leave out the cells that touch nothing; each of them is a component of its own.": (
+        "You leave out the cells that touch no other cell; each of them is a component of its own.": (
             lambda n, t: (1, t // 2) if t else (0, 0)
         ),
-        "The clump itself is a component: cells - touching + 1, where any touch.": (
+        "The clump itself is a component: cells - touching + 1 if any cells touch.": (
             lambda n, t: (n - t, component_bounds(n, t)[1])
         ),
-        "With an odd number one pair has to be three: the most is touching // 2, rounded down.": (
+        "With an odd number, one of the groups has three cells: the largest number of groups is touching "
+        "// 2, rounded down.": (
             lambda n, t: (component_bounds(n, t)[0], n - t + -(-t // 2)),
             lambda n, t: (component_bounds(n, t)[0], n - t + t / 2),
         ),
         "Where no cell touches another, there is no clump to add.": lambda n, t: (n - t + 1, n - t + t // 2),
-        "The right numbers the wrong way round: the fewest first.": lambda n, t: component_bounds(n, t)[::-1],
+        "The numbers are correct but in the wrong order: the smaller one comes first.": lambda n, t: (
+            component_bounds(n, t)[::-1]
+        ),
         "You count the cells that are missing from the count; the question is how many components there are.": (
             lambda n, t: (t - t // 2, max(t - 1, 0))
         ),
     },
     hints=[
-        "Cells that touch nothing are components of their own: how many are there?",
-        "Fewest: all that touch form one clump. Most: they come in pairs.",
+        "Cells that touch no other cell are components of their own: how many are there?",
+        "Fewest components: all touching cells form one clump. Most components: they come in pairs.",
         "Three cells that touch cannot be a pair and a half: round down.",
     ],
 )
@@ -372,7 +381,7 @@ MATCHED = Exercise(
     form=number("a number, the loss"),
     answer=matched_cross_entropy,
     cases=[
-        Case("a confident, right prediction, numbered like the targets", _TARGETS, _CONFIDENT),
+        Case("a confident, correct prediction, numbered like the targets", _TARGETS, _CONFIDENT),
         Case(
             "the same prediction, the targets numbered differently",
             np.array([0, 3, 1, 2])[_TARGETS],
@@ -383,9 +392,9 @@ MATCHED = Exercise(
             _TARGETS,
             _CONFIDENT / 3 + np.random.default_rng(3).normal(0, 1, _CONFIDENT.shape),
         ),
-        Case("two objects that want the same number", [[0, 0, 1, 1, 2, 2, 3, 3]], _TORN),
+        Case("two objects that match the same number best", [[0, 0, 1, 1, 2, 2, 3, 3]], _TORN),
         Case(
-            "a prediction that calls the background an object",
+            "a prediction that classifies the background as an object",
             _TARGETS,
             6.0 * np.eye(4)[np.array([1, 0, 2, 3])[_TARGETS]],
         ),
@@ -394,15 +403,14 @@ MATCHED = Exercise(
         "That is the plain cross-entropy: it changes when the true objects are numbered differently.": partial(
             matched_cross_entropy, match=np.trace
         ),
-        "The background takes part in the matching; 0 means background in every map and keeps its number.": partial(
-            matched_cross_entropy, match=lambda c: c[linear_sum_assignment(c)].sum()
-        ),
-        "Two true objects may choose the same number; in an order each number is used once.": partial(
+        "You include the background in the matching; 0 means background in every map, so it keeps its "
+        "number.": partial(matched_cross_entropy, match=lambda c: c[linear_sum_assignment(c)].sum()),
+        "In your matching two true objects may get the same number; each number must be used only once.": partial(
             matched_cross_entropy, match=lambda c: c[0, 0] + c[1:, 1:].min(axis=1).sum()
         ),
-        "You let the objects choose one after the other; find the order with the smallest total "
-        "(linear_sum_assignment does).": partial(matched_cross_entropy, match=_greedy),
-        "You add up over the pixels; take the mean, so that large images do not cost more.": lambda targets, logits: (
+        "You assign the numbers to the objects one after the other; find the assignment with the smallest "
+        "total cost (linear_sum_assignment does).": partial(matched_cross_entropy, match=_greedy),
+        "You sum over the pixels; take the mean, so that large images do not cost more.": lambda targets, logits: (
             matched_cross_entropy(targets, logits) * targets.size
         ),
         "You divide by the pixels of the objects; the mean is over all pixels of the image.": lambda targets, logits: (
@@ -410,8 +418,8 @@ MATCHED = Exercise(
         ),
     },
     hints=[
-        "-log_softmax(logits) is what each pixel pays for each number. Add it up over the pixels of each true object: "
-        "a table of costs.",
+        "-log_softmax(logits) is the cost of each number at each pixel. Sum it over the pixels of each "
+        "true object: this gives a table of costs.",
         "Leave the background out of the table; its row and column 0 stay together.",
         "scipy.optimize.linear_sum_assignment finds the cheapest pairs; divide the total by the number of pixels.",
     ],

@@ -40,8 +40,8 @@ CONVOLVE = Exercise(
         Case("a kernel of 2 × 3", _image(5, 6, 3), [[1.0, 2.0, 4.0], [0.0, -1.0, 3.0]]),
     ],
     mistakes={
-        "Your kernel is flipped, as in mathematics; networks do not flip it.": lambda p, k: convolve(
-            p, k[::-1, ::-1]
+        "Your kernel is flipped, as in the mathematical convolution; networks do not flip it.": lambda p, k: (
+            convolve(p, k[::-1, ::-1])
         ),
         "Your kernel is transposed: its first axis goes down, as the image's does.": lambda p, k: convolve(
             p, k.T
@@ -53,11 +53,12 @@ CONVOLVE = Exercise(
         "The last row and column are missing: a kernel of side k fits size - k + 1 times.": partial(
             convolve, fewer=1
         ),
-        "You take the mean of the products; a convolution adds them up.": partial(convolve, of=np.mean),
+        "You take the mean of the products; a convolution sums them.": partial(convolve, of=np.mean),
     },
     hints=[
-        "At how many locations does a kernel of side k fit into a row of n pixels?",
-        "image[row : row + k, column : column + k] is the window; multiply it by the kernel, number by number.",
+        "At how many locations does a kernel of width k fit into a row of n pixels?",
+        "image[row : row + k, column : column + k] is the window; multiply it by the kernel element by "
+        "element.",
         "The output has the shape (height - kernel height + 1, width - kernel width + 1).",
     ],
 )
@@ -92,20 +93,21 @@ MAX_POOL = Exercise(
         Case("a feature map of 6 × 4 with three channels", _maps(6, 4, 3, 1)),
         Case("a feature map of negative numbers", -1 - np.abs(_maps(4, 4, 2, 2))),
         Case(
-            "a feature map of 5 × 7, which does not divide",
+            "a feature map of 5 × 7, whose sides are odd",
             _maps(5, 7, 2, 3),
             note="A row or column that is left over is dropped.",
         ),
     ],
     mistakes={
-        "You take the mean of each block; max pooling keeps the largest number.": partial(
+        "You take the mean of each block; max pooling keeps the largest value.": partial(
             max_pool, of=np.mean
         ),
-        "You keep every second pixel, whatever the other three of its block contain; take the largest.": (
+        "You keep every second pixel and ignore the other three of its block; take the largest of the "
+        "four.": (
             lambda x: x[: x.shape[0] // 2 * 2 : 2, : x.shape[1] // 2 * 2 : 2],
             lambda x: x[::2, ::2],
         ),
-        "You take the largest over the channels, too; each channel is pooled on its own.": lambda x: max_pool(
+        "You take the maximum over the channels, too; each channel is pooled separately.": lambda x: max_pool(
             x
         ).max(axis=-1),
         "Your blocks overlap: the step from one to the next is 2, not 1.": _stride_one,
@@ -115,7 +117,7 @@ MAX_POOL = Exercise(
         ),
     },
     hints=[
-        "x.reshape(height // 2, 2, width // 2, 2, channels) puts each block on two axes of its own.",
+        "x.reshape(height // 2, 2, width // 2, 2, channels) gives each block two axes of its own.",
         "Then take the maximum over axes 1 and 3. Before that, cut off a row or column that is left over.",
     ],
 )
@@ -138,7 +140,7 @@ PARAMETERS = Exercise(
         )
     ],
     mistakes={
-        "You forgot the bias: one number for each output channel, where there is one.": lambda a, b, k, bias: (
+        "You forgot the bias: if there is one, it has one value for each output channel.": lambda a, b, k, bias: (
             k * k * a * b
         ),
         "You always add a bias; the last argument says whether there is one.": lambda a, b, k, bias: (
@@ -147,7 +149,7 @@ PARAMETERS = Exercise(
         "Each kernel covers all input channels: multiply by channels_in, too.": lambda a, b, k, bias: (
             k * k * b + bias * b
         ),
-        "The kernel has k · k numbers, not k.": lambda a, b, k, bias: k * a * b + bias * b,
+        "The kernel has k · k weights, not k.": lambda a, b, k, bias: k * a * b + bias * b,
         "There is one bias for each output channel, not for each input channel.": (
             lambda a, b, k, bias: k * k * a * b + bias * a
         ),
@@ -159,7 +161,7 @@ PARAMETERS = Exercise(
         ),
     },
     hints=[
-        "How many numbers does one kernel have? It looks at a k × k window of every input channel.",
+        "How many weights does one kernel have? It covers a k × k window of every input channel.",
         "There is one kernel, and one bias, for each output channel.",
     ],
 )
@@ -201,25 +203,28 @@ RECEPTIVE_FIELD = Exercise(
         "You forget the stride: after a pooling, each step of a later layer is twice as long in the image.": _field(
             lambda r, j, k, s: (r + k - 1, j)
         ),
-        "A layer's own stride does not widen its own view: first r grows by (k - 1) · j, then j is multiplied by the "
-        "stride.": _field(lambda r, j, k, s: (r + (k - 1) * j * s, j * s)),
-        "A layer adds k - 1 steps, not k: one location is its own.": _field(
+        "A layer's stride does not enlarge its own receptive field: first r grows by (k - 1) · j, then j "
+        "is multiplied by the stride.": _field(lambda r, j, k, s: (r + (k - 1) * j * s, j * s)),
+        "A layer adds k - 1 steps, not k: one of the k locations was there already.": _field(
             lambda r, j, k, s: (r + k * j, j * s)
         ),
-        "The kernels do not multiply: each layer adds (k - 1) steps.": _field(lambda r, j, k, s: (r * k, j)),
+        "The kernel sizes do not multiply: each layer adds (k - 1) steps.": _field(
+            lambda r, j, k, s: (r * k, j)
+        ),
         "You add the strides; strides multiply: two poolings make steps of 4.": _field(
             lambda r, j, k, s: (r + (k - 1) * j, j + s - 1)
         ),
         "You begin at 0; before the first layer a feature sees one pixel.": lambda layers: (
             receptive_field(layers) - 1
         ),
-        "You return the reach to one side; the receptive field is the whole width.": (
+        "You return the distance to one side; the receptive field is the full width.": (
             lambda layers: (receptive_field(layers) - 1) / 2,
             lambda layers: receptive_field(layers) // 2,
         ),
     },
     hints=[
-        "Keep two numbers: r, the receptive field, and j, how many pixels lie between two neighbouring features.",
+        "Keep two numbers: r, the receptive field, and j, the distance in pixels between two neighbouring "
+        "features.",
         "Both begin at 1. A layer (k, s) makes r larger by (k - 1) · j.",
         "After that, j is multiplied by s.",
     ],
@@ -247,14 +252,12 @@ ENCODER_SHAPES = Exercise(
         for size, depth, filters in ((572, 4, 64), (188, 4, 8), (44, 2, 16), (20, 1, 4), (49, 2, 8))
     ],
     mistakes={
-        "Your convolutions are padded and lose nothing; here each 3 × 3 convolution takes a frame of one pixel.": partial(
-            encoder_shapes, loss=0
-        ),
-        "Two unpadded convolutions take 4 pixels off a side, each one at both ends; you take 2.": partial(
-            encoder_shapes, loss=2
-        ),
+        "Your convolutions are padded and keep the size; here each 3 × 3 convolution removes a frame of "
+        "one pixel.": partial(encoder_shapes, loss=0),
+        "Two unpadded convolutions make a side 4 pixels shorter, each by one pixel at both ends; you "
+        "subtract 2.": partial(encoder_shapes, loss=2),
         "The channels double from level to level.": partial(encoder_shapes, growth=1),
-        "The bottleneck is missing: after the last pooling come two more convolutions.": lambda *given: (
+        "The bottleneck is missing: two more convolutions follow the last pooling.": lambda *given: (
             encoder_shapes(*given)[:-1]
         ),
         "You pool before the first convolutions; on each level the convolutions come first.": partial(
@@ -263,9 +266,8 @@ ENCODER_SHAPES = Exercise(
         "You return the sizes after the pooling; the skip, and the level's output, are what the convolutions produce.": (
             lambda *given: [(side // 2, channels) for side, channels in encoder_shapes(*given)]
         ),
-        "A side cannot be half a pixel: pooling drops the row that is left over, so divide with // 2.": partial(
-            encoder_shapes, half=lambda size: size / 2
-        ),
+        "A side must be a whole number of pixels: pooling drops a row that is left over, so divide with "
+        "// 2.": partial(encoder_shapes, half=lambda size: size / 2),
         "You round half a pixel up; pooling drops the row that is left over, so divide with // 2.": partial(
             encoder_shapes, half=lambda size: -(-size // 2)
         ),
@@ -301,9 +303,8 @@ INFLUENCE = Exercise(
     answer=influence,
     cases=[Case(f"{n} layer{'s' * (n != 1)}", n) for n in (1, 2, 3, 6, 0)],
     mistakes={
-        "You give every pixel of the receptive field the same influence; more paths reach the middle than the ends.": (
-            lambda n: np.full(2 * n + 1, 1 / (2 * n + 1))
-        ),
+        "You give every pixel of the receptive field the same influence; more paths lead to the middle "
+        "than to the ends.": (lambda n: np.full(2 * n + 1, 1 / (2 * n + 1))),
         "You count the paths; divide by 3 for each layer, so that the influences add up to 1.": partial(
             influence, kernel=(1, 1, 1)
         ),
@@ -311,14 +312,15 @@ INFLUENCE = Exercise(
         "np.convolve with mode='same' cuts the ends off: after n layers 2 · n + 1 pixels have an influence.": partial(
             influence, mode="same"
         ),
-        "That is a bell curve of the right width; the influence is close to it, not equal. Let the layers make it.": _gauss,
-        "You weight the middle of each kernel twice; here its three numbers are equal, 1/3 each.": partial(
+        "That is a Gaussian of the correct width; the influence is close to it but not equal. Compute it "
+        "layer by layer.": _gauss,
+        "You give the middle of each kernel double weight; here its three weights are equal, 1/3 each.": partial(
             influence, kernel=(0.25, 0.5, 0.25)
         ),
     },
     hints=[
         "Without a layer a feature depends on its own pixel: [1].",
-        "A layer spreads each number over itself and its two neighbours, a third each: "
+        "A layer spreads each value over its own location and its two neighbours, a third each: "
         "np.convolve(seen, [1/3, 1/3, 1/3]).",
     ],
 )

@@ -21,24 +21,22 @@ UPSAMPLED_SIZE = Exercise(
         for size, kernel, stride in ((10, 4, 2), (28, 2, 2), (5, 3, 1), (7, 3, 2), (1, 4, 3), (6, 2, 3))
     ],
     mistakes={
-        "That is size · stride, right only where the kernel is as wide as the stride: a wider stamp reaches further.": (
-            lambda n, k, s: n * s
-        ),
+        "That is size · stride, which is correct only if the kernel is as wide as the stride: a wider "
+        "stamp reaches further.": (lambda n, k, s: n * s),
         "You put a stride before the first stamp: n stamps have n - 1 strides between them.": lambda n, k, s: (
             n * s + k
         ),
-        "You forgot that the last stamp is as wide as the kernel: add kernel, not nothing.": lambda n, k, s: (
+        "You forgot that the last stamp is as wide as the kernel: add the kernel size.": lambda n, k, s: (
             (n - 1) * s
         ),
-        "You forgot that the last stamp is as wide as the kernel: add kernel, not 1.": lambda n, k, s: (
+        "You forgot that the last stamp is as wide as the kernel: add the kernel size, not 1.": lambda n, k, s: (
             (n - 1) * s + 1
         ),
         "That is the size after an ordinary convolution, which makes the feature map smaller; this one is transposed.": (
             lambda n, k, s: (n - k) // s + 1
         ),
-        "That is Keras's size, which is never below size · stride; here nothing is added behind the last stamp.": (
-            lambda n, k, s: n * s + max(k - s, 0)
-        ),
+        "That is Keras's size, which is never below size · stride; here nothing is added after the last "
+        "stamp.": (lambda n, k, s: n * s + max(k - s, 0)),
     },
     hints=[
         "The first stamp begins at 0, the next one a stride later. Where does the last of n stamps begin?",
@@ -86,11 +84,11 @@ TRANSPOSED = Exercise(
         "Your output is size · stride long, whatever the kernel; the last stamp ends at (size - 1) · stride + kernel.": (
             lambda x, k, s: transposed_convolution(x, k, s, length=len(x) * s)
         ),
-        "Your output goes on behind the last stamp, as Keras's does for a stride above the kernel; it ends at "
-        "(size - 1) · stride + kernel.": lambda x, k, s: np.pad(
+        "Your output continues beyond the last stamp, as Keras's does for a stride larger than the "
+        "kernel; it ends at (size - 1) · stride + kernel.": lambda x, k, s: np.pad(
             transposed_convolution(x, k, s), (0, max(s - len(k), 0))
         ),
-        "You put a 1 for each input: a stamp is the kernel times the input's value.": lambda x, k, s: (
+        "You add the plain kernel for each input; a stamp is the kernel times the input's value.": lambda x, k, s: (
             transposed_convolution(np.ones_like(x), k, s)
         ),
     },
@@ -143,25 +141,26 @@ CROP_AND_CONCATENATE = Exercise(
         Case("a skip of 7 × 9 and features of 5 × 3", *_features((7, 9, 2), (5, 3, 2))),
     ],
     mistakes={
-        "You take the upper left corner of the skip; unpadded convolutions lose pixels on all sides, so take the middle.": (
+        "You crop the upper left corner of the skip; unpadded convolutions lose pixels on all sides, so "
+        "crop the middle.": (
             partial(crop_and_concatenate, crop=lambda skip, up: skip[: up.shape[0], : up.shape[1]])
         ),
-        "You resize the skip: its details then lie pixels away from where they belong. Cut out its middle "
+        "You resize the skip, so its details lie pixels away from where they belong. Crop its middle "
         "instead.": partial(crop_and_concatenate, crop=_resized),
-        "The features come first; here the skip's channels do (weights trained in one order are wrong in the other).": (
+        "In your result the features come first; here the skip's channels do (weights trained in one "
+        "order do not fit the other).": (
             partial(crop_and_concatenate, join=lambda a, b: np.concatenate([b, a], axis=-1))
         ),
-        "You put them below each other; the channels are the last axis, axis=-1.": partial(
+        "You stack them vertically; the channels are the last axis, axis=-1.": partial(
             crop_and_concatenate, join=lambda a, b: np.concatenate([a, b], axis=0)
         ),
-        "You add the skip; U-Net concatenates: the channels stand side by side and the next convolution chooses.": partial(
-            crop_and_concatenate, join=np.add
-        ),
-        "You pad the small features with zeros; cut the skip instead, or the borders learn from numbers that are not "
-        "there.": _padded_up,
+        "You add the skip; U-Net concatenates: the channels stand side by side, and the next convolution "
+        "learns what to use.": partial(crop_and_concatenate, join=np.add),
+        "You pad the small features with zeros; crop the skip instead, or the network learns from made-up "
+        "values at the borders.": _padded_up,
     },
     hints=[
-        "How many more rows does the skip have than up? Half of them go at the top.",
+        "How many more rows does the skip have than up? Half of them are removed at the top.",
         "top = (skip.shape[0] - up.shape[0]) // 2, and then up.shape[0] rows from there. The same for columns.",
         "np.concatenate([cropped, up], axis=-1).",
     ],
@@ -192,12 +191,12 @@ _TOUCHING[1:5, 1:4], _TOUCHING[1:5, 4:7] = 1, 2
 BORDER_WEIGHTS = Exercise(
     number="04.4",
     name="border_weights",
-    form=array("an array of the map's shape, the weight of each pixel", 1e-4),
+    form=array("an array of the map's shape with the weight of each pixel", 1e-4),
     answer=border_weights,
     cases=[
         Case("two cells with a gap of two pixels", _TWO, 10.0, 5.0),
         Case("the same with sigma 2", _TWO, 10.0, 2.0),
-        Case("the same with w0 3 and other ids", np.array([0, 4, 9])[_TWO], 3.0, 5.0),
+        Case("the same with w0 3 and different ids", np.array([0, 4, 9])[_TWO], 3.0, 5.0),
         Case("three cells", _THREE, 10.0, 3.0),
         Case("two cells that touch", _TOUCHING, 10.0, 5.0),
         Case(
@@ -215,7 +214,7 @@ BORDER_WEIGHTS = Exercise(
         "You use the nearest cell twice; d2 is the distance to the second nearest one.": partial(
             border_weights, both=lambda a, b: 2 * a
         ),
-        "You square the distances one by one; the sum d1 + d2 is squared.": partial(
+        "You square the distances separately; square their sum d1 + d2.": partial(
             border_weights, both=np.hypot
         ),
         "The exponent lacks its 2: (d1 + d2)² is divided by 2 σ².": partial(
@@ -225,7 +224,7 @@ BORDER_WEIGHTS = Exercise(
         "Your term is added inside the cells, too; it belongs to the background, where the gap is.": partial(
             border_weights, inside=True
         ),
-        "The weight begins at 1: away from all gaps a pixel counts like any other.": partial(
+        "The smallest weight is 1: far from all gaps, a pixel counts like any other.": partial(
             border_weights, base=0.0
         ),
         "distance_transform_edt measures the distance to the nearest zero: of instances == k it is 0 everywhere outside "
@@ -271,7 +270,7 @@ BY_TILES = Exercise(
     cases=[
         Case("an image of 8 × 8 in tiles of 4", blur, _random((8, 8)), 4, 1),
         Case("an image of 12 × 6 in tiles of 6, margin 3", _blur_3, _random((12, 6)), 6, 3),
-        Case("an image of 10 × 7, which tiles of 4 do not divide", blur, _random((10, 7)), 4, 2),
+        Case("an image of 10 × 7, whose sides are not multiples of 4", blur, _random((10, 7)), 4, 2),
         Case("an image of 9 × 9 in one tile", _blur_3, _random((9, 9)), 9, 3),
     ],
     mistakes={
@@ -289,21 +288,22 @@ BY_TILES = Exercise(
         "Your mirror repeats the edge pixel (mode='symmetric'); mode='reflect' does not.": partial(
             by_tiles, mode="symmetric"
         ),
-        "The last tiles are missing where the tile does not divide the image; they may reach beyond its edge.": partial(
-            by_tiles, starts=lambda n, tile: range(0, n - tile + 1, tile)
-        ),
+        "The last tiles are missing if the tile size does not divide the image size; they may reach "
+        "beyond the image's edge.": partial(by_tiles, starts=lambda n, tile: range(0, n - tile + 1, tile)),
         "You keep the wrong part of the prediction: cut margin pixels off on every side, so that only the tile is left.": (
             partial(by_tiles, keep=0)
         ),
-        "You give the model the whole image at once; the point is that it does not fit. Besides, at the edges it saw zeros "
-        "and not the mirrored image.": lambda model, image, tile, margin: model(image),
+        "You give the model the whole image at once; here we assume that it does not fit into memory. "
+        "Besides, at the edges the model saw zeros instead of the mirrored image.": lambda model, image, tile, margin: (
+            model(image)
+        ),
     },
     hints=[
         "Pad the whole image first: np.pad(image, margin, mode='reflect'). Where is the tile at (top, left) in it?",
         "The window is padded[top : top + tile + 2 · margin, …]; of the model's prediction for it keep "
         "[margin : margin + tile, …].",
-        "Pad a whole tile more on the far sides, so that the last tiles have something to read; cut the result "
-        "to the image.",
+        "Pad one more tile on the right and at the bottom, so that the last tiles are complete; crop the "
+        "result to the image.",
     ],
 )
 
@@ -337,7 +337,7 @@ SMALLEST_MARGIN = Exercise(
         "You return the whole receptive field; to each side the model sees half of it.": lambda *given: (
             2 * smallest_margin(*given) + 1
         ),
-        "You return twice the margin; the margin is on each side.": lambda *given: (
+        "You return twice the margin; the margin is the width on one side.": lambda *given: (
             2 * smallest_margin(*given)
         ),
         "You begin at a margin of 1; a model that looks at single pixels needs none.": partial(
@@ -349,7 +349,7 @@ SMALLEST_MARGIN = Exercise(
         "Your margin is one too small: you return the last one that is not enough.": lambda *given: (
             smallest_margin(*given) - 1
         ),
-        "You judge by the mean difference, which hides the seams; take the largest one.": partial(
+        "You use the mean difference, which hides the seams; take the largest difference.": partial(
             smallest_margin, enough=np.mean
         ),
         "Your margin does not depend on the tolerance: with 0.15 allowed, less is enough.": (
@@ -358,8 +358,8 @@ SMALLEST_MARGIN = Exercise(
     },
     hints=[
         "Compare by_tiles with model(image), for margins of 0, 1, 2, …",
-        "At the edge of the image the two differ for another reason, zeros against a mirror: leave tile pixels out on each "
-        "side.",
+        "At the edge of the image the two differ for another reason, zero padding against mirroring: "
+        "leave out `tile` pixels on each side.",
         "Return the first margin whose largest difference is at most the tolerance.",
     ],
 )
@@ -449,10 +449,10 @@ UP_BLOCK = Exercise(
         "Your convolutions lose a frame of one pixel each; padding='same' keeps the size.": partial(
             up_block, padding="valid"
         ),
-        "Your upsampling has no weights; here it is a transposed convolution, which has.": partial(
+        "Your upsampling has no weights; use a transposed convolution, which has weights.": partial(
             up_block, up=lambda layers, filters: layers.UpSampling2D(2)
         ),
-        "Your transposed convolution has another kernel; here it is 2 × 2 with stride 2.": partial(
+        "Your transposed convolution has a different kernel; here it is 2 × 2 with stride 2.": partial(
             up_block, up=lambda layers, filters: layers.Conv2DTranspose(filters, 3, strides=2, padding="same")
         ),
         "Your transposed convolution keeps the number of channels; it has to halve it, to filters.": partial(
@@ -543,19 +543,20 @@ AUGMENT = Exercise(
             augment(image, labels, rng)[0],
             labels,
         ),
-        "Image and labels are changed by two random draws; draw once and apply it to both.": _augmented_separately,
+        "Image and labels are changed by two independent random draws; draw once and apply the result to "
+        "both.": _augmented_separately,
         "You flip, but never rotate: over many draws there are eight different results, not two.": partial(
             augment, turn=lambda array, flip, quarters: array[:, ::-1] if flip else array
         ),
         "You rotate, but never flip: over many draws there are eight different results, not four.": partial(
             augment, turn=lambda array, flip, quarters: np.rot90(array, quarters)
         ),
-        "Your labels are interpolated: between two ids there is none. Move pixels as whole ones.": _smoothed,
-        "Your function always does the same, or nothing; draw from the rng that is passed in.": (
+        "Your labels are interpolated, but there is no id between two ids. Move whole pixels instead.": _smoothed,
+        "Your function always does the same thing, or nothing; draw from the rng that is passed in.": (
             lambda image, labels, rng: augment(image, labels, np.random.default_rng(3)),
             lambda image, labels, rng: (image, labels),
         ),
-        "The labels come back as floats; they are class ids, so keep whole numbers.": _with_float_labels,
+        "The labels come back as floats; they are class ids, so keep them as integers.": _with_float_labels,
     },
     hints=[
         "Draw first: flip = rng.random() < 0.5, quarters = rng.integers(4). Then do the same to both arrays.",

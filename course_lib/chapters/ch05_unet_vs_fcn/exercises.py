@@ -35,7 +35,7 @@ DENSE_AS_CONVOLUTION = Exercise(
         _dense("a feature map of 2 × 4 with 3 channels and 2 outputs", (2, 4, 3), 2),
     ],
     mistakes={
-        "You read the rows channel by channel, as software that keeps channels first does; here the channel changes "
+        "You read the rows channel by channel, as channels-first software does; here the channel changes "
         "fastest, then the column, then the row.": lambda w, s: w.reshape(s[2], s[0], s[1], -1).transpose(
             1, 2, 0, 3
         ),
@@ -51,15 +51,15 @@ DENSE_AS_CONVOLUTION = Exercise(
         "Your kernel begins with the outputs; in Keras they come last: (height, width, channels, outputs).": (
             lambda w, s: w.T.reshape(-1, *s)
         ),
-        "You rotate the kernel by 180 degrees, as mathematicians' convolution does; a network multiplies location by "
-        "location, as the dense layer did.": lambda w, s: w.reshape(*s, -1)[::-1, ::-1],
-        "Yours is a 1 × 1 kernel with a channel for every number of the feature map; the kernel must be as high and wide "
-        "as the map.": lambda w, s: w.reshape(1, 1, *w.shape),
+        "You rotate the kernel by 180 degrees, as the mathematical convolution does; a network multiplies "
+        "location by location, as the dense layer does.": lambda w, s: w.reshape(*s, -1)[::-1, ::-1],
+        "Yours is a 1 × 1 kernel with a channel for every value of the feature map; the kernel must be as "
+        "high and wide as the map.": lambda w, s: w.reshape(1, 1, *w.shape),
     },
     hints=[
-        "A dense layer multiplies number k of the flattened feature map by row k of its weights. Which location and which "
-        "channel is number k?",
-        "The numbers of `weights` need not change their order, only their shape.",
+        "A dense layer multiplies value k of the flattened feature map by row k of its weights. Which "
+        "location and which channel does value k belong to?",
+        "The order of the values in `weights` need not change, only the shape of the array.",
         "weights.reshape(height, width, channels, outputs).",
     ],
 )
@@ -93,7 +93,9 @@ BILINEAR_KERNEL = Exercise(
     answer=bilinear_kernel,
     cases=[
         Case(
-            f"the factor {f}, a kernel of {2 * f} × {2 * f}", f, note="Add it up: the sum should be factor²."
+            f"the factor {f}, a kernel of {2 * f} × {2 * f}",
+            f,
+            note="Sum its elements: the result should be factor².",
         )
         for f in (2, 3, 4, 8)
     ],
@@ -103,26 +105,29 @@ BILINEAR_KERNEL = Exercise(
         "Your kernel has an odd side, 2 · factor - 1, with its peak on a pixel; here its side is 2 · factor.": partial(
             bilinear_kernel, tent=lambda f: 1 - np.abs(np.arange(2 * f - 1) - f + 1) / f
         ),
-        "Your kernel adds up to 1, so a map of ones would come out as 1 / factor². Each output lies between four stamps: "
-        "leave the tents as they are.": lambda f: bilinear_kernel(f) / f**2,
-        "You scale the kernel so that its largest number is 1; no output pixel lies exactly on the middle of an input, so "
-        "the largest stays below 1.": lambda f: bilinear_kernel(f) / bilinear_kernel(f).max(),
+        "Your kernel sums to 1, so a map of ones would become a map of 1 / factor². Each output lies "
+        "between four stamps: leave the tents as they are.": lambda f: bilinear_kernel(f) / f**2,
+        "You scale the kernel so that its largest value is 1; no output pixel lies exactly on the centre "
+        "of an input pixel, so the largest value stays below 1.": lambda f: (
+            bilinear_kernel(f) / bilinear_kernel(f).max()
+        ),
         "Your tent is 0 at its outermost pixels; it reaches 0 only half a pixel beyond them.": partial(
             bilinear_kernel, tent=lambda f: np.concatenate([np.linspace(0, 1, f), np.linspace(1, 0, f)])
         ),
-        "Your kernel repeats each value in a block (nearest neighbour); between two inputs the output should pass from one "
-        "to the other.": partial(bilinear_kernel, tent=_block),
-        "All numbers of your kernel are equal: every output is the plain mean of four inputs. The nearer one "
-        "counts more.": (lambda f: np.full((2 * f, 2 * f), 0.25)),
+        "Your kernel repeats each value in a block (nearest neighbour); between two inputs the output "
+        "should change gradually from one to the other.": partial(bilinear_kernel, tent=_block),
+        "All values of your kernel are equal, so every output is the plain mean of four inputs. Nearer "
+        "inputs must count more.": (lambda f: np.full((2 * f, 2 * f), 0.25)),
         "You take the mean of the two tents; interpolating down and then across multiplies them.": partial(
             bilinear_kernel, both=lambda a, b: np.add.outer(a, b) / 2
         ),
-        "Yours is a round cone; bilinear interpolation is a tent along each axis, and the two are multiplied.": _cone,
+        "Your kernel is a round cone; bilinear interpolation uses a tent along each axis and multiplies "
+        "the two.": _cone,
         "That is one axis; an image has two. np.outer multiplies the tent with itself.": _tent,
     },
     hints=[
-        "Along one axis: an output between two inputs takes from both, more from the nearer one. How much does a single "
-        "input give to outputs at growing distance? Draw it.",
+        "Along one axis, an output between two inputs depends on both, and more on the nearer one. How "
+        "much does a single input contribute to outputs at increasing distance? Draw it.",
         "It is a tent: pixel k of the kernel is |k + 0.5 - factor| from the middle, and at a distance of factor nothing is "
         "left.",
         "tent = 1 - np.abs(np.arange(2 * factor) + 0.5 - factor) / factor; then np.outer(tent, tent).",
@@ -170,22 +175,24 @@ FUSE_SCORES = Exercise(
         _scores((4, 2), (7, 4), _ODD),
     ],
     mistakes={
-        "You repeat each coarse score in a block of 2 × 2; pass from one to the next, by bilinear interpolation.": _fused(
+        "You repeat each coarse score in a block of 2 × 2; use bilinear interpolation between the scores.": _fused(
             order=0, at=lambda k, a, b: k // 2
         ),
-        "You align the first and the last middles of both maps (aligned corners); a coarse pixel covers two fine ones, and "
-        "its middle lies between theirs.": _fused(at=lambda k, a, b: np.linspace(0, a - 1, b)),
+        "You align the centres of the first and last pixels of both maps (aligned corners); a coarse "
+        "pixel covers two fine ones, and its centre lies between theirs.": _fused(
+            at=lambda k, a, b: np.linspace(0, a - 1, b)
+        ),
         "You are half a fine pixel off: fine pixel k does not lie at k / 2 of the coarse map, but at k / 2 - 1 / "
         "4.": _fused(at=lambda k, a, b: k / 2),
-        "Your coarse scores are shifted by a fine pixel: the first row and column of a transposed convolution's output lie "
-        "outside the image. Which row has its middle where the first fine score has its own?": (
+        "Your coarse scores are shifted by one fine pixel: the first row and column of a transposed "
+        "convolution's output lie outside the image. Which row has the same centre as the first fine "
+        "score?": (
             _fused(at=lambda k, a, b: k / 2 - 0.75),
             _fused(at=lambda k, a, b: k / 2 - 0.75, mode="grid-constant"),
             _fused(at=lambda k, a, b: k / 2 + 0.25),
         ),
-        "At the border your coarse scores fade to 0: a transposed convolution finds nothing beyond it. Repeat "
-        "the outermost "
-        "scores there.": _fused(mode="grid-constant"),
+        "At the border your coarse scores fade to 0, because a transposed convolution finds no scores "
+        "beyond the border. Repeat the outermost scores there.": _fused(mode="grid-constant"),
         "For an odd side you stretch the coarse map to the fine one's size; a coarse pixel covers two fine ones whatever "
         "the size. Leave out the last row or column instead.": _fused(
             at=lambda k, a, b: (k + 0.5) * a / b - 0.5
@@ -201,16 +208,14 @@ FUSE_SCORES = Exercise(
             join=np.multiply
         ),
         "The fine scores are missing in your result: add them.": _fused(join=lambda a, b: a),
-        "You bring the fine scores down to the coarse map, and their detail is gone; bring the coarse ones up.": (
-            _down_to_coarse
-        ),
+        "You downsample the fine scores to the coarse map, which loses their detail; upsample the coarse "
+        "scores instead.": (_down_to_coarse),
     },
     hints=[
-        "Where is fine pixel k in the coarse map? The coarse pixel 0 covers the fine ones 0 and 1, so its middle "
-        "lies between "
-        "theirs.",
-        "Fine pixel k lies at k / 2 - 1 / 4 of the coarse map. Before the first middle and behind the last, the outermost "
-        "score continues: np.clip the locations.",
+        "Where is fine pixel k in the coarse map? The coarse pixel 0 covers the fine ones 0 and 1, so its "
+        "centre lies between theirs.",
+        "Fine pixel k lies at k / 2 - 1 / 4 of the coarse map. Before the first centre and beyond the "
+        "last, the outermost score continues: np.clip the locations.",
         "For each class ndimage.map_coordinates(coarse[..., c], [rows, columns], order=1, mode='nearest') reads "
         "the map there "
         "(np.meshgrid(..., indexing='ij') makes rows and columns); then add fine.",
@@ -284,10 +289,12 @@ ATROUS_PLAN = Exercise(
         )
     ],
     mistakes={
-        "You leave out strides and dilate no kernel: on the larger feature map the same kernel sees less of the image. The "
-        "rate makes up for it.": partial(atrous_plan, rate=lambda so_far, own, total: 1),
-        "Each of your rates makes up for the stage's own stride only; those left out before it are missing there, too. "
-        "Multiply all of them.": partial(atrous_plan, rate=lambda so_far, own, total: own),
+        "You leave out strides and dilate no kernel: on the larger feature map the same kernel sees less "
+        "of the image. The rate makes up for this.": partial(atrous_plan, rate=lambda so_far, own, total: 1),
+        "Each of your rates makes up for the stage's own stride only; it must also make up for the "
+        "strides left out before. Multiply all of them.": partial(
+            atrous_plan, rate=lambda so_far, own, total: own
+        ),
         "You add the strides left out; two halvings make a map four times as wide, so they multiply.": _with_rates(
             lambda strides, rates: sum(strides)
         ),
@@ -296,9 +303,8 @@ ATROUS_PLAN = Exercise(
         "All your dilated stages have the rate of the last; each makes up for the strides left out so far, not "
         "for those to "
         "come.": _with_rates(lambda strides, rates: rates[-1]),
-        "Your rate is the stride that the map would have; part of that is still there. Only the strides left out count.": (
-            partial(atrous_plan, rate=lambda so_far, own, total: total)
-        ),
+        "Your rate is the total stride that the map would have, but some of the strides are kept. Only "
+        "the strides left out count.": (partial(atrous_plan, rate=lambda so_far, own, total: total)),
         "You leave out the first strides: the map is large from the beginning, and every stage pays for it. Leave out the "
         "last ones.": lambda strides, output_stride: atrous_plan(strides[::-1], output_stride)[::-1],
         "Your map ends at less than the output stride: a stage whose stride reaches it exactly keeps its stride.": (
@@ -376,7 +382,7 @@ BOUNDARY_F1 = Exercise(
     answer=_boundary_score,
     cases=[
         Case("a square and itself, within 1 pixel", _SQUARE, _SQUARE, 1),
-        Case("a square moved by 1 down and 2 to the right, within 1 pixel", _SQUARE, _MOVED, 1),
+        Case("a square moved 1 pixel down and 2 to the right, within 1 pixel", _SQUARE, _MOVED, 1),
         Case("the same within 2 pixels", _SQUARE, _MOVED, 2),
         Case("the same within 0 pixels", _SQUARE, _MOVED, 0),
         Case("a disc and an ellipse with a stray patch, within 1.5 pixels", _DISC, _BUMPY, 1.5),
@@ -386,7 +392,8 @@ BOUNDARY_F1 = Exercise(
             _X < 6,
             _X + _Y < 12,
             1,
-            note="Where the mask meets the edge of the image, its outermost pixels are outline, too.",
+            note="Where the mask meets the edge of the image, its outermost pixels also belong to the "
+            "outline.",
         ),
         Case("two empty masks", _EMPTY, _EMPTY, 2, note="They agree: 1."),
         Case("an empty mask and one that is not", _EMPTY, ~_EMPTY, 2, note="No outline is near: 0."),
@@ -398,32 +405,32 @@ BOUNDARY_F1 = Exercise(
         "That is the IoU of the areas; only the outlines count here.": _of_areas(lambda b, t: b / (t - b)),
         "Your result does not change with the tolerance: you count only pixels that lie exactly on the other outline. "
         "Measure the distance to it.": _score(near=lambda distances, tolerance: distances <= 0),
-        "A pixel at exactly the tolerance is near enough: at most, not less than.": _score(near=np.less),
-        "That is the precision alone: it forgives every part of the true outline that the prediction leaves out.": _score(
-            both=lambda precision, recall: precision
-        ),
-        "That is the recall alone: it forgives every outline that the prediction invents.": _score(
+        "A pixel at exactly the tolerance counts as near: use <=, not <.": _score(near=np.less),
+        "That is the precision alone: it ignores every part of the true outline that the prediction "
+        "misses.": _score(both=lambda precision, recall: precision),
+        "That is the recall alone: it ignores every predicted outline that is not in the ground truth.": _score(
             both=lambda precision, recall: recall
         ),
         "You take the plain mean of precision and recall; F1 is 2 · precision · recall / (precision + recall).": _score(
             both=lambda precision, recall: (precision + recall) / 2
         ),
-        "Your distance counts steps to the four neighbours; measure it straight, as ndimage.distance_transform_edt does.": (
+        "Your distance counts steps to the four neighbours; measure the Euclidean distance, as "
+        "ndimage.distance_transform_edt does.": (
             _score(distance=lambda x: ndimage.distance_transform_cdt(x, "taxicab"))
         ),
-        "Your distance counts a step to a corner as 1; measure it straight, as ndimage.distance_transform_edt "
-        "does.": _score(distance=lambda x: ndimage.distance_transform_cdt(x, "chessboard")),
+        "Your distance counts a diagonal step as 1; measure the Euclidean distance, as "
+        "ndimage.distance_transform_edt does.": _score(
+            distance=lambda x: ndimage.distance_transform_cdt(x, "chessboard")
+        ),
         "Your outline includes pixels that touch the outside only at a corner; these do not belong to it. Erode with the "
         "four neighbours.": _score(outline=partial(_outline, structure=np.ones((3, 3)))),
         "Your outline lies outside the mask; it consists of the mask's own outermost pixels.": _score(
             outline=lambda mask: ndimage.binary_dilation(mask) & ~mask
         ),
-        "Your outline breaks off at the edge of the image; there, too, the mask's outermost pixels are outline.": _score(
-            outline=partial(_outline, beyond=1)
-        ),
-        "You measure the distance to the other mask; inside it, everything would be near. Measure to its outline.": _score(
-            target=lambda mask: mask
-        ),
+        "Your outline breaks off at the edge of the image; there, too, the mask's outermost pixels belong "
+        "to the outline.": _score(outline=partial(_outline, beyond=1)),
+        "You measure the distance to the other mask, so every pixel inside it counts as near. Measure the "
+        "distance to its outline.": _score(target=lambda mask: mask),
         "Two empty masks agree: the score is 1.": (_score(empty=(0.0, 0.0)), _score(empty=(np.nan, np.nan))),
     },
     hints=[
@@ -494,8 +501,8 @@ def _unfair(function):
         )
     if not np.array_equal(rows, again):
         return (
-            "The same seeds gave two different results: some of your chance does not come from the seed. Draw everything "
-            "from draw(seed) or np.random.default_rng(seed)."
+            "The same seeds gave two different results: some of your randomness does not come from the "
+            "seed. Draw everything from draw(seed) or np.random.default_rng(seed)."
         )
     if not np.array_equal(rows, backwards[::-1]) or not np.array_equal(rows[1:2], alone):
         return (
@@ -526,14 +533,12 @@ MY_COMPARISON = Exercise(
     mistakes={
         "You return the differences alone: 0.30 against 0.25 and 0.95 against 0.90 would look the same. Give both scores, "
         "(A, B), for each seed.": lambda *given: np.subtract(*my_comparison(*given).T),
-        "You return one mean of A and one of B; how far chance moves them can no longer be seen. Give a row for "
-        "each seed.": (lambda *given: my_comparison(*given).mean(axis=0)),
-        "You return a single number; nobody can tell from it how far chance moves it. Give a row (A, B) for each seed.": (
-            lambda *given: np.ptp(my_comparison(*given).mean(axis=0))
-        ),
-        "Your seeds stand in the columns: one row is one seed, with its scores of A and of B. Transpose it.": (
-            lambda *given: my_comparison(*given).T
-        ),
+        "You return one mean of A and one of B, which no longer shows how much they vary by chance. Give "
+        "a row for each seed.": (lambda *given: my_comparison(*given).mean(axis=0)),
+        "You return a single number, which does not show how much it varies by chance. Give a row (A, B) "
+        "for each seed.": (lambda *given: np.ptp(my_comparison(*given).mean(axis=0))),
+        "Your seeds are in the columns; each row must be one seed, with its scores of A and of B. "
+        "Transpose the array.": (lambda *given: my_comparison(*given).T),
         "A score of yours is above 1: a percentage, a count or a distance, perhaps. Choose a score from 0 to 1 for which "
         "more is better, the same for A and B.": lambda *given: 100 * my_comparison(*given) + 2,
         "A score of yours is below 0: a difference or a loss, perhaps. Give the two scores themselves, from 0 to 1; the "
@@ -541,16 +546,17 @@ MY_COMPARISON = Exercise(
         "A score of yours is not a number: 0 / 0, perhaps, on images with nothing to score. Put the images of a "
         "seed together "
         "before you divide.": lambda seeds, draw: np.full((len(seeds), 2), np.nan),
-        "A and B have the same score for every seed: they do the same, or your score does not see what distinguishes them. "
-        "Look at outlines, or at small objects.": lambda *given: my_comparison(*given)[:, [0, 0]],
+        "A and B have the same score for every seed: they do the same thing, or your score is not "
+        "sensitive to the difference. Look at outlines, or at small objects.": lambda *given: my_comparison(
+            *given
+        )[:, [0, 0]],
         "Every seed gives the same row: the seed is not used, or the numbers are typed in. Use the images of draw(seed).": (
             lambda seeds, draw: my_comparison([1] * len(seeds), draw)
         ),
     },
     hints=[
-        "First the question in one sentence: A is better than B at … by this score. Then what is the same for "
-        "both: the images, "
-        "the score, and everything that you do not ask about.",
+        "First state the question in one sentence: A is better than B at … by this score. Then list what "
+        "is the same for both: the images, the score, and everything that you do not ask about.",
         "for seed in seeds: take the images of draw(seed), put A and B to the same ones, append [score of A, score of B].",
         "through_stride(instances > 0, 8) and through_stride(instances > 0, 32) could be A and B, and "
         "boundary_f1 the score.",

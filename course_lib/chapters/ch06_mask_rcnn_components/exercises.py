@@ -67,27 +67,25 @@ ANCHORS = Exercise(
         "Width and height are swapped: the ratio is height / width, so a ratio of 2 is an upright anchor.": _anchors(
             shape=lambda s, r: _by_area(s, r)[::-1]
         ),
-        "Your anchors of other ratios have other areas: take the root of the ratio, size / √r wide and size · √r high.": (
-            _anchors(shape=lambda s, r: (s / r, s * r))
-        ),
-        "Only the height follows the ratio in your anchors, and the area with it: they are size / √r wide and size · √r "
-        "high.": _anchors(shape=lambda s, r: (s, s * r)),
+        "Your anchors of different ratios have different areas: use the square root of the ratio, size / "
+        "√r wide and size · √r high.": (_anchors(shape=lambda s, r: (s / r, s * r))),
+        "In your anchors only the height depends on the ratio, so the area changes with it: they are size "
+        "/ √r wide and size · √r high.": _anchors(shape=lambda s, r: (s, s * r)),
         "All your anchors are squares; the ratio says how high an anchor is compared with its width.": _anchors(
             shape=lambda s, r: (s, s)
         ),
-        "Your anchors stand in the middle of a cell of stride pixels; here (as in torchvision) the location in row i and "
-        "column j has its anchors around y = i · stride, x = j · stride.": _anchors(shift=0.5),
-        "Your anchors stand one pixel apart: two neighbouring locations of the feature map are a stride apart in "
-        "the image.": (
+        "Your anchors are centred in a cell of stride pixels; here (as in torchvision) the location in "
+        "row i and column j has its anchors centred at y = i · stride, x = j · stride.": _anchors(shift=0.5),
+        "Your anchors are one pixel apart; neighbouring locations of the feature map are one stride apart "
+        "in the image.": (
             lambda feature_size, stride, sizes, ratios: anchors_of_level(feature_size, 1, sizes, ratios)
         ),
         "Your anchors are twice as large: half of the width goes to each side of the centre.": _anchors(
             half=1.0
         ),
         "You go down the columns; the locations come row by row.": _anchors(order="xyrs"),
-        "The right anchors in another order: all shapes of one location stand together, as the network's channels do.": (
-            _anchors(order="rsyx")
-        ),
+        "The anchors are correct but in a different order: all shapes of one location are grouped "
+        "together, as the network's channels are.": (_anchors(order="rsyx")),
         "At each location the ratios come first: all sizes of the first ratio, then those of the second.": _anchors(
             order="yxsr"
         ),
@@ -99,9 +97,10 @@ ANCHORS = Exercise(
         ),
     },
     hints=[
-        "Four loops: over the rows, the columns, the ratios, the sizes. The innermost runs fastest.",
+        "Use four nested loops: over the rows, the columns, the ratios, the sizes. The innermost index "
+        "changes fastest.",
         "An anchor of size s and ratio r = height / width must have the area s². How wide is it?",
-        "It is s / √r wide and s · √r high, and lies around x = column · stride, y = row · stride.",
+        "It is s / √r wide and s · √r high, and is centred at x = column · stride, y = row · stride.",
     ],
 )
 
@@ -140,7 +139,7 @@ ENCODE = Exercise(
         "Your dw is the growth as a fraction of the reference; it is the logarithm of the ratio of the widths.": partial(
             _encode, growth=lambda a, b: (a - b) / b
         ),
-        "Your logarithm has another base; dw and dh use the natural one, np.log.": (
+        "Your logarithm has a different base; dw and dh use the natural logarithm, np.log.": (
             partial(_encode, growth=lambda a, b: np.log2(a / b)),
             partial(_encode, growth=lambda a, b: np.log10(a / b)),
         ),
@@ -158,7 +157,7 @@ ENCODE = Exercise(
         "You divide by the sides of the box; the network does not know them. Divide by those of the reference.": partial(
             _encode, units=lambda a, b: a
         ),
-        "You lead from the box to its reference; the code leads from the reference to the box.": (
+        "Your deltas lead from the box to its reference; they should lead from the reference to the box.": (
             lambda box, reference: _encode(reference, box)
         ),
         "Those are torchvision's box weights, 10, 10, 5, 5; here the four numbers stay as they are.": partial(
@@ -195,12 +194,12 @@ _CHAIN = [[0.0, 0, 10, 10], [4, 0, 14, 10], [8, 0, 18, 10], [4, 0, 14, 10]]
 NMS_PER_CLASS = Exercise(
     number="06.3",
     name="nms_per_class",
-    form=rows("a list of row numbers, the best box first"),
+    form=rows("a list of row indices, the box with the highest score first"),
     answer=lambda boxes, scores, classes, threshold: by_hand.nms(boxes, scores, threshold, classes),
     cases=[
         Case("two detections of one object", _RIDER[[0, 1, 3]], [0.6, 0.9, 0.8], [1, 1, 1], 0.5),
         Case(
-            "two classes in one place, such as a rider on a horse",
+            "two classes at one location, such as a rider on a horse",
             _RIDER[[0, 1, 3]],
             [0.9, 0.8, 0.7],
             [1, 2, 1],
@@ -224,8 +223,8 @@ NMS_PER_CLASS = Exercise(
         Case("no box at all", np.zeros((0, 4)), np.zeros(0), np.zeros(0, int), 0.5, note="Return []."),
     ],
     mistakes={
-        "Boxes of different classes suppress each other: a rider would lose the horse. Only a box of the same "
-        "class counts.": (partial(_class_nms, rivals=lambda a, b: True)),
+        "In your NMS boxes of different classes suppress each other: a rider would suppress the horse. "
+        "Only a box of the same class counts.": (partial(_class_nms, rivals=lambda a, b: True)),
         "Your comparison of the classes is the wrong way round: boxes of the same class suppress each other.": partial(
             _class_nms, rivals=np.not_equal
         ),
@@ -235,16 +234,16 @@ NMS_PER_CLASS = Exercise(
         "A box whose IoU equals the threshold stays: only an IoU above the threshold suppresses.": partial(
             _class_nms, close=np.greater_equal
         ),
-        "You begin with the lowest score: np.argsort sorts upwards. Sort by -scores.": partial(
+        "You begin with the lowest score: np.argsort sorts in ascending order. Sort by -scores.": partial(
             _class_nms, sign=1
         ),
-        "The right boxes, but class after class; the best box of all comes first.": (
+        "The boxes are correct, but class after class; the box with the highest score of all comes first.": (
             lambda boxes, scores, classes, threshold: sorted(
                 _class_nms(boxes, scores, classes, threshold), key=lambda row: (classes[row], -scores[row])
             )
         ),
-        "The right boxes, but sorted by row; the best box comes first.": lambda *given: sorted(
-            _class_nms(*given)
+        "The boxes are correct, but sorted by row; the box with the highest score comes first.": lambda *given: (
+            sorted(_class_nms(*given))
         ),
         "You keep one box of each class; a class may have many objects, and only duplicate detections go.": partial(
             _class_nms, close=lambda overlap, threshold: True
@@ -253,7 +252,8 @@ NMS_PER_CLASS = Exercise(
     hints=[
         "It is the NMS of chapter 01 with one more condition.",
         "A box goes if a box that is kept has the same class and overlaps it by more than the threshold.",
-        "Go through all boxes from the best to the worst, whatever their class; then the order is right, too.",
+        "Go through all boxes from the highest score to the lowest, whatever their class; then the order "
+        "is correct, too.",
     ],
 )
 
@@ -287,8 +287,8 @@ PYRAMID_LEVEL = Exercise(
             _sized(*size)
             for size in ((224, 224), (112, 112), (200, 200), (448, 112), (300, 300), (500, 500), (60, 400))
         ),
-        _sized(8, 8, "The finest level is 2: there is no finer one to read from."),
-        _sized(1500, 900, "The coarsest level is 5: there is no coarser one to read from."),
+        _sized(8, 8, "The finest level is 2: there is no finer map."),
+        _sized(1500, 900, "The coarsest level is 5: there is no coarser map."),
     ],
     mistakes={
         "There is no such level: the pyramid has levels 2 to 5. Set smaller levels to 2 and larger ones to 5.": partial(
@@ -299,7 +299,7 @@ PYRAMID_LEVEL = Exercise(
         "You truncate towards 4, as int does to a negative logarithm; round the whole sum down, math.floor.": partial(
             _level, whole=lambda level: 4 + int(level - 4)
         ),
-        "You compare the area with 224; take the root of the area, √(width · height).": partial(
+        "You compare the area with 224; take the square root of the area, √(width · height).": partial(
             _level, size=lambda w, h: w * h
         ),
         "You take the longer side; a long thin box has less area than that. Take √(width · height).": partial(
@@ -308,12 +308,10 @@ PYRAMID_LEVEL = Exercise(
         "You take the shorter side; the level depends on the area. Take √(width · height).": partial(
             _level, size=min
         ),
-        "Your logarithm has another base: one level more is a stride twice as large, so take math.log2.": partial(
-            _level, logarithm=math.log
-        ),
-        "The wrong way round: a large box is read from a coarse map, which has the higher level.": partial(
-            _level, sign=-1
-        ),
+        "Your logarithm has a different base: from one level to the next the stride doubles, so take "
+        "math.log2.": partial(_level, logarithm=math.log),
+        "Your levels are the wrong way round: a large box is read from a coarse map, which has a higher "
+        "level.": partial(_level, sign=-1),
         "You begin at level 0; a box of 224 pixels belongs to level k0 = 4.": partial(_level, first=0),
     },
     hints=[
@@ -368,8 +366,8 @@ READ_REGION = Exercise(
     form=array("an array (size, size)"),
     answer=read_region,
     cases=[
-        Case("a ramp, a box of one bin", _RAMP, [8.0, 4, 20, 16], 1, 4),
-        Case("a ramp, a box with edges between the locations", _RAMP, [5.0, 3, 23, 17], 2, 4),
+        Case("a ramp and a box of one bin", _RAMP, [8.0, 4, 20, 16], 1, 4),
+        Case("a ramp and a box with edges between the locations", _RAMP, [5.0, 3, 23, 17], 2, 4),
         Case("a map of random numbers, 2 × 2 bins", _VALUES, [7.0, 9, 30, 26], 2, 4),
         Case("a map of random numbers, 3 × 3 bins and a stride of 8", _VALUES, [13.0, 9, 50, 41], 3, 8),
         Case(
@@ -378,34 +376,35 @@ READ_REGION = Exercise(
             [12.0, 12, 16, 16],
             1,
             2,
-            note="At the last row or column there is no next neighbour: take the last one itself.",
+            note="At the last row or column there is no next neighbour: use the last row or column again.",
         ),
     ],
     mistakes={
-        "You read the nearest location; read between the locations, by bilinear interpolation.": _region(
+        "You read the nearest location; interpolate bilinearly between the locations.": _region(
             read=lambda f, y, x: _clamped(f, math.floor(y + 0.5), math.floor(x + 0.5))
         ),
-        "You read the upper left neighbour; all four count, each more the nearer it is.": _region(
+        "You read only the upper left neighbour; all four neighbours count, and nearer ones count more.": _region(
             read=lambda f, y, x: _clamped(f, math.floor(y), math.floor(x))
         ),
         "Your box is rounded to whole locations, as RoI Pool does; RoI Align rounds nothing.": (
             _region(before=_round_half_up),
             _region(before=math.floor),
         ),
-        "That is RoI Pool: it rounds the box and takes the largest number. RoI Align reads between the locations.": (
+        "That is RoI Pool: it rounds the box and takes the largest value. RoI Align interpolates between "
+        "the locations.": (
             lambda f, box, size, stride: by_hand.roi_pool(f[..., None], box, size, 1 / stride)[..., 0]
         ),
-        "You are half a location off: here the value of row i and column j lies at i and j themselves, so nothing is "
-        "subtracted.": _region(shift=0.5),
+        "Your samples are half a location off: here the value of row i and column j lies at i and j "
+        "themselves, so nothing is subtracted.": _region(shift=0.5),
         "x and y are swapped: a box is x1, y1, x2, y2, and the map's first axis is y.": _region(swapped=True),
-        "The wrong neighbours get the weights: the nearer one counts more, 1 - t and not t.": _region(
+        "The weights are exchanged: the nearer neighbour counts more, with 1 - t instead of t.": _region(
             read=partial(_four, weights=lambda t: (t, 1 - t))
         ),
-        "You give all four neighbours the same weight; each counts more the nearer it is.": _region(
+        "You give all four neighbours the same weight; nearer neighbours must count more.": _region(
             read=partial(_four, weights=lambda t: (0.5, 0.5))
         ),
-        "You read at the beginning of each bin; read in its middle.": _region(at=0.0),
-        "Your neighbour lies outside the map: on the last row or column take the last one itself.": _region(
+        "You sample at the beginning of each bin; sample at its centre.": _region(at=0.0),
+        "Your neighbour lies outside the map: at the last row or column use that row or column again.": _region(
             read=partial(_four, get=lambda f, row, column: f[row, column])
         ),
         "Pixels are not locations of the map: divide the box by the stride first.": (
@@ -415,8 +414,8 @@ READ_REGION = Exercise(
     hints=[
         "Divide the box by the stride, and do not round. Bin number k of n begins at y1 + k · (y2 - y1) / n.",
         "Around its middle, at y, x, lie four neighbours: rows floor(y) and floor(y) + 1, columns likewise.",
-        "With t = y - floor(y) the upper row counts 1 - t and the lower one t; columns likewise. np.clip keeps the rows "
-        "inside the map.",
+        "With t = y - floor(y), the upper row has the weight 1 - t and the lower row t; columns likewise. "
+        "np.clip keeps the rows inside the map.",
     ],
 )
 
@@ -481,36 +480,33 @@ PASTE_MASK = Exercise(
         "x and y are swapped in your grid: its first axis goes down, as the image's does.": (
             lambda grid, box, image_size: paste_mask(grid.T, box, image_size)
         ),
-        "You take the nearest cell of the grid; read between the cells, by bilinear interpolation.": _paste(
-            order=0
-        ),
+        "You take the nearest cell of the grid; interpolate bilinearly between the cells.": _paste(order=0),
         "Your box is rounded to whole pixels: the mask moves by up to half a pixel and is stretched, which "
         "matters most for "
         "a small object. Use the box as it is.": _paste(edge=_round_half_up),
-        "Your box is cut to whole pixels, as int does: the mask moves by up to a pixel. Use the box as it is.": _paste(
-            edge=int
+        "Your box is truncated to whole pixels, as int does: the mask moves by up to a pixel. Use the box "
+        "as it is.": _paste(edge=int),
+        "You align the centres of the outer cells with the edges of the box; a cell has a width, so the "
+        "first centre lies half a cell inside: fraction · cells - 0.5.": _paste(
+            at=lambda fraction, cells: fraction * (cells - 1)
         ),
-        "You align the outer cells' middles with the box's edges; a cell has a width, so the first middle lies half a cell "
-        "inside: fraction · cells - 0.5.": _paste(at=lambda fraction, cells: fraction * (cells - 1)),
-        "You are half a cell off: the value of cell k lies at k + 0.5 cells from the box's edge; subtract 0.5.": _paste(
-            at=lambda fraction, cells: fraction * cells
-        ),
-        "You are half a pixel off: the middle of pixel j lies at j + 0.5.": _paste(pixel=0.0),
+        "Your grid is half a cell off: the value of cell k lies at k + 0.5 cells from the box's edge; "
+        "subtract 0.5.": _paste(at=lambda fraction, cells: fraction * cells),
+        "Your mask is half a pixel off: the centre of pixel j lies at j + 0.5.": _paste(pixel=0.0),
         "You return probabilities; a mask is True where they reach 0.5.": _paste(cut=lambda value: value),
-        "You threshold the grid at 0.5 before you stretch it: its steps become steps of the outline. Stretch first.": (
-            lambda grid, box, image_size: paste_mask(grid >= 0.5, box, image_size)
-        ),
-        "You stretch the grid over the whole image; it belongs into its box.": (
+        "You threshold the grid at 0.5 before you resize it, so the grid's steps appear in the outline. "
+        "Resize first.": (lambda grid, box, image_size: paste_mask(grid >= 0.5, box, image_size)),
+        "You resize the grid to the whole image; it belongs inside its box.": (
             lambda grid, box, size: paste_mask(grid, (0, 0, size[1], size[0]), size)
         ),
-        "Your mask goes on outside its box; there it is False.": _paste(inside=False),
+        "Your mask extends beyond its box; outside the box it must be False.": _paste(inside=False),
     },
     hints=[
-        "Go backwards: for each pixel of the image ask where in the grid its middle lies.",
+        "Work backwards: for each pixel of the image, find where in the grid its centre lies.",
         "Column j lies at the fraction (j + 0.5 - x1) / (x2 - x1) of the box. Which cell is that?",
-        "At fraction · cells - 0.5, since a cell has its value at its middle. ndimage.map_coordinates(grid, "
-        "[rows, columns], "
-        "order=1, mode='nearest') reads there; then threshold at 0.5, and keep only pixels whose middle lies in the box.",
+        "At fraction · cells - 0.5, since a cell has its value at its centre. "
+        "ndimage.map_coordinates(grid, [rows, columns], order=1, mode='nearest') reads there; then "
+        "threshold at 0.5, and keep only pixels whose centre lies in the box.",
     ],
 )
 

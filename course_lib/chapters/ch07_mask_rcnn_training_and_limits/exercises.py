@@ -36,19 +36,16 @@ SMOOTH_L1 = Exercise(
         Case("a table of differences with beta 2", [[-3.0, -1.0, 0.0, 1.5], [2.0, 2.5, -2.0, 9.0]], 2.0),
     ],
     mistakes={
-        "Negative differences come out wrong: -2 is as far off as 2. Take the absolute value first.": partial(
-            smooth_l1, size=lambda d: d
-        ),
-        "Your parabola is 0.5 · d², right for beta 1 only: divide it by beta, so that it meets the line.": partial(
-            smooth_l1, near=lambda size, beta: 0.5 * size**2
-        ),
-        "The half is missing in the parabola: 0.5 · d² / beta meets the line, in height and in slope.": partial(
-            smooth_l1, near=lambda size, beta: size**2 / beta
-        ),
-        "Your line jumps where it begins: subtract 0.5 · beta, so that it meets the parabola.": partial(
+        "Negative differences give an incorrect loss: -2 is as large an error as 2. Take the absolute "
+        "value first.": partial(smooth_l1, size=lambda d: d),
+        "Your parabola is 0.5 · d², which is correct for beta = 1 only: divide it by beta, so that it "
+        "meets the line.": partial(smooth_l1, near=lambda size, beta: 0.5 * size**2),
+        "The factor 0.5 is missing in the parabola: 0.5 · d² / beta meets the line, in height and in "
+        "slope.": partial(smooth_l1, near=lambda size, beta: size**2 / beta),
+        "Your loss jumps where the line begins: subtract 0.5 · beta, so that it meets the parabola.": partial(
             smooth_l1, far=lambda size, beta: size
         ),
-        "Your line subtracts 0.5, right for beta 1 only; subtract 0.5 · beta.": partial(
+        "Your line subtracts 0.5, which is correct for beta = 1 only; subtract 0.5 · beta.": partial(
             smooth_l1, far=lambda size, beta: size - 0.5
         ),
         "That is the Huber loss, beta times as large; smooth L1 has the slope 1 beyond beta.": (
@@ -56,7 +53,7 @@ SMOOTH_L1 = Exercise(
         ),
         "Your loss is a parabola everywhere: a box that is far off would outweigh all others. Beyond beta it is "
         "|d| - 0.5 · beta.": partial(smooth_l1, far=lambda size, beta: 0.5 * size**2 / beta),
-        "That is plain L1, |d|; below beta it is rounded to a parabola, and lowered beyond.": lambda d, beta: (
+        "That is plain L1, |d|; smooth L1 is a parabola below beta, and |d| - 0.5 · beta beyond.": lambda d, beta: (
             np.abs(d)
         ),
         "You return one number; return the loss of each difference. It is summed later.": (
@@ -65,7 +62,7 @@ SMOOTH_L1 = Exercise(
         ),
     },
     hints=[
-        "Two pieces: a parabola where |d| < beta, a straight line of slope 1 beyond.",
+        "The loss has two pieces: a parabola where |d| < beta, a straight line of slope 1 beyond.",
         "At d = beta, 0.5 · d² / beta has the height 0.5 · beta and the slope 1. What line continues from there?",
         "np.where(abs(d) < beta, 0.5 * d**2 / beta, abs(d) - 0.5 * beta).",
     ],
@@ -105,7 +102,7 @@ def _match(**how):
 MATCH = Exercise(
     number="07.2",
     name="match_anchors",
-    form=array("an array with a whole number for each anchor: a row of an object, -1 or -2"),
+    form=array("an array with an integer for each anchor: the row of an object, -1 or -2"),
     answer=match_anchors,
     cases=[
         Case("one object, anchors of 0.8, 0.5 and 0.1", [[0.8, 0.5, 0.1]], 0.7, 0.3),
@@ -115,7 +112,7 @@ MATCH = Exercise(
         Case("an object whose best anchor reaches only 0.4", [[0.1, 0.4, 0.35]], 0.7, 0.3),
         Case("an object whose best anchor reaches only 0.2", [[0.1, 0.2, 0.15]], 0.7, 0.3),
         Case("IoUs that equal the thresholds", [[0.9, 0.7, 0.3]], 0.7, 0.3),
-        Case("two anchors that are both the best of an object", [[0.5, 0.5, 0.2]], 0.7, 0.3),
+        Case("two anchors that are both the best match of an object", [[0.5, 0.5, 0.2]], 0.7, 0.3),
         Case(
             "an object whose best anchor overlaps another object more",
             [[0.85, 0.1, 0.0], [0.45, 0.2, 0.0]],
@@ -128,14 +125,13 @@ MATCH = Exercise(
             [[0.8, 0.1, 0.0], [0.0, 0.0, 0.0]],
             0.7,
             0.3,
-            note="No anchor can be assigned to it: a best IoU of 0 is none.",
+            note="No anchor can be assigned to it: an IoU of 0 is not a match.",
         ),
         Case("no object at all", np.zeros((0, 4)), 0.7, 0.3, note="All anchors are background."),
     ],
     mistakes={
-        "An object that no anchor overlaps enough is lost: its best anchor is always positive, however low its IoU is.": (
-            _match(rescue="")
-        ),
+        "You lose an object that no anchor overlaps enough; its best anchor is always positive, however "
+        "low its IoU is.": (_match(rescue="")),
         "You make anchors between the two thresholds background; they are neither, -2, and nothing is learned from them.": (
             _match(between=-1)
         ),
@@ -144,24 +140,23 @@ MATCH = Exercise(
                 match_anchors(ious, high, low, far=-2) if len(ious) else np.full(ious.shape[1], -1)
             )
         ),
-        "-1 and -2 are exchanged: -1 is background, -2 is neither.": _match(between=-1, far=-2),
+        "-1 and -2 are exchanged: -1 is background, -2 is neither background nor object.": _match(
+            between=-1, far=-2
+        ),
         "An anchor whose IoU equals the high threshold is positive: >=, not >.": _match(reach=np.greater),
-        "An anchor whose IoU equals the low threshold is not background: only what is below it is.": _match(
-            below=np.less_equal
-        ),
-        "Where several anchors are the best of an object, all of them are positive; argmax names only one.": _match(
-            rescue="first"
-        ),
-        "An object that no anchor touches has 0 as its best IoU, and every anchor that misses it reaches that. "
-        "Ask for more "
-        "than 0.": _match(touched=lambda best: True),
+        "An anchor whose IoU equals the low threshold is not background: only anchors below the threshold "
+        "are.": _match(below=np.less_equal),
+        "If several anchors share the best IoU of an object, all of them are positive; argmax returns "
+        "only one.": _match(rescue="first"),
+        "An object that no anchor touches has a best IoU of 0, which every anchor reaches that misses it. "
+        "Require more than 0.": _match(touched=lambda best: True),
         "An anchor is assigned to the object that it overlaps most, even if it is the best one of another object.": _match(
             owner=lambda best_object, row: row
         ),
         "Only the best anchor of each object is positive in your result; every one that reaches the high threshold is.": (
             lambda ious, high, low: match_anchors(ious, 2.0, low, between=-2)
         ),
-        "Without an object all anchors are background, -1; the maximum of nothing is an error.": (
+        "Without an object all anchors are background, -1; the maximum of an empty array is an error.": (
             lambda ious, high, low: match_anchors(ious, high, low) if len(ious) else ious.max(axis=0)
         ),
     },
@@ -220,11 +215,18 @@ def _drawn_fairly(function):
         np.asarray(function(matches.copy(), 40, 0.5, np.random.default_rng(seed))) for seed in (5, 5, 6)
     )
     if (matches[first == 1] < 0).any() or (matches[first == 0] != -1).any():
-        return "As many as there should be, but the wrong ones: 1 belongs to anchors with an object, 0 to background."
+        return (
+            "The number of anchors is correct, but they are the wrong ones: 1 belongs to anchors with "
+            "an object, 0 to background."
+        )
     if np.array_equal(first, other):
-        return "Two different generators draw the very same anchors: draw at random, from the rng that is passed in."
+        return (
+            "Two different generators give the same anchors: draw at random, from the rng that is passed in."
+        )
     if not np.array_equal(first, again):
-        return "The same generator draws other anchors the next time: draw from the rng that is passed in."
+        return (
+            "The same generator gives different anchors the next time: draw from the rng that is passed in."
+        )
     return None
 
 
@@ -252,30 +254,30 @@ SAMPLE = Exercise(
         )
     ],
     mistakes={
-        "You leave places empty that positives do not fill; negatives take them.": partial(
+        "You leave places empty if there are too few positives; fill these places with negatives.": partial(
             sample_anchors, negatives=lambda count, chosen, most: count - most
         ),
-        "You draw as many negatives as positives; the fraction is the most for positives, and negatives fill up "
-        "the rest.": (partial(sample_anchors, negatives=lambda count, chosen, most: chosen)),
+        "You draw as many negatives as positives; the fraction is the maximum for positives, and "
+        "negatives fill the rest.": (partial(sample_anchors, negatives=lambda count, chosen, most: chosen)),
         "You draw every positive; at most count · fraction of them may be drawn.": partial(
             sample_anchors, positives=lambda found, count, most, negative: min(found, count)
         ),
-        "You fill up with positives where negatives are missing; the fraction stays the most for positives.": partial(
+        "You fill up with positives if there are too few negatives; the fraction remains the maximum for "
+        "positives.": partial(
             sample_anchors,
             positives=lambda found, count, most, negative: min(found, max(most, count - negative)),
         ),
         "You draw ignored anchors (-2) as negatives; they are neither.": partial(
             sample_anchors, background=lambda matches: matches < 0
         ),
-        "You draw count negatives beside the positives; both together should be count.": partial(
+        "You draw count negatives in addition to the positives; both together should be count.": partial(
             sample_anchors, negatives=lambda count, chosen, most: count
         ),
         "You round the number of positives up; count · fraction is rounded down, int(...).": partial(
             sample_anchors, whole=math.ceil
         ),
-        "You draw without regard to the kind, so nearly all are background. Draw positives and negatives separately.": (
-            _drawn_together
-        ),
+        "You draw from all anchors alike, so nearly all drawn anchors are background. Draw positives and "
+        "negatives separately.": (_drawn_together),
     },
     hints=[
         "Rows of positives: np.flatnonzero(matches >= 0); of negatives: matches == -1. What is -2?",
@@ -354,42 +356,39 @@ MASK_LOSS = Exercise(
         ),
     ],
     mistakes={
-        "Your loss teaches the masks of all classes, those of other classes to be empty: then classes compete. "
-        "Only the true "
-        "class's mask counts.": _loss(
+        "Your loss trains the masks of all classes, those of the other classes to be empty, so the "
+        "classes compete. Only the true class's mask counts.": _loss(
             pick=lambda z, c, y: (z, np.eye(z.shape[-1])[c][:, None, None] * y[..., None])
         ),
-        "Your loss teaches all classes the same mask; only the true class's mask counts.": _loss(
+        "Your loss trains the same mask for all classes; only the true class's mask counts.": _loss(
             pick=lambda z, c, y: (z, y[..., None])
         ),
-        "Regions of background count in your loss; they have no mask to learn. Keep only those with a class "
-        "above 0.": _loss(keep=lambda classes: classes >= 0),
-        "You divide by all regions; the mean is over the objects' pixels alone, or an image with much background teaches "
-        "less.": _loss(count=lambda kept, classes: len(classes)),
+        "Background regions count in your loss, but they have no mask to learn. Keep only regions with a "
+        "class above 0.": _loss(keep=lambda classes: classes >= 0),
+        "You divide by all regions; take the mean over the pixels of objects only, or images with many "
+        "background regions count less.": _loss(count=lambda kept, classes: len(classes)),
         "You let the classes compete by a softmax; each class's mask has a sigmoid of its own.": _loss(
             pick=_own_softmax
         ),
         "You take the mask of the class with the largest logits; during training the true class is known.": _loss(
             pick=lambda z, c, y: _own(z, z.mean(axis=(1, 2)).argmax(axis=-1), y)
         ),
-        "You are one channel off: the channels are the classes with background first, so class k has channel k.": _loss(
-            pick=lambda z, c, y: _own(z, c - 1, y)
-        ),
-        "Without an object your loss is not a number: the mean of nothing. It is 0.": _loss(empty=np.nan),
+        "Your channel is off by one: the channels are the classes with background first, so class k has "
+        "channel k.": _loss(pick=lambda z, c, y: _own(z, c - 1, y)),
+        "Without an object your loss is NaN, the mean of an empty array. It must be 0.": _loss(empty=np.nan),
         "Large logits overflow: log(1 - p) is infinite where p is rounded to 1. Compute it from the logits, by "
         "np.logaddexp.": (
             _loss(each=_from_probabilities),
             _loss(each=lambda z, y: np.where(y > 0.5, -np.log(expit(z)), -np.log(1 - expit(z)))),
         ),
-        "You clip the probabilities away from 0 and 1; a confident, wrong pixel then costs too little. Compute "
-        "the logarithms "
-        "from the logits, by np.logaddexp.": (
+        "You clip the probabilities away from 0 and 1; a confident, misclassified pixel then costs too "
+        "little. Compute the logarithms from the logits, by np.logaddexp.": (
             _loss(each=partial(_from_probabilities, probability=lambda z: np.clip(expit(z), 1e-7, 1 - 1e-7))),
         ),
-        "You apply the sigmoid twice: the logits go through it, and what comes out goes through it again.": _loss(
+        "You apply the sigmoid twice: the output of the first sigmoid goes through a second one.": _loss(
             each=lambda z, y: _entropy(expit(z), y)
         ),
-        "You add up over the pixels; take the mean, so that a larger grid does not weigh more.": _loss(
+        "You sum over the pixels; take the mean, so that a larger grid does not weigh more.": _loss(
             total=np.sum
         ),
     },
@@ -463,24 +462,24 @@ COCO_AP = Exercise(
     cases=[
         _ap_case("two objects, both found", [[0.9, 0.0], [0.0, 0.8]], [0.9, 0.8]),
         _ap_case(
-            "two objects, a wrong detection between the right ones",
+            "two objects, a false detection between the correct ones",
             [[0.9, 0.0], [0.1, 0.0], [0.0, 0.7]],
             [0.9, 0.8, 0.7],
         ),
         _ap_case("three objects, one of them missed", [[0.9, 0.0, 0.1], [0.0, 0.7, 0.2]], [0.6, 0.9]),
         _ap_case(
-            "three objects, one missed, and a wrong detection between the right ones",
+            "three objects, one missed, and a false detection between the correct ones",
             [[0.9, 0.0, 0.1], [0.0, 0.3, 0.2], [0.0, 0.7, 0.0]],
             [0.9, 0.7, 0.6],
         ),
-        _ap_case("an object that is found twice", [[0.9, 0.0], [0.8, 0.0], [0.0, 0.9]], [0.9, 0.85, 0.5]),
+        _ap_case("an object that is detected twice", [[0.9, 0.0], [0.8, 0.0], [0.0, 0.9]], [0.9, 0.85, 0.5]),
         _ap_case(
             "detections in no order of score",
             [[0.2, 0.0, 0.1], [0.0, 0.6, 0.0], [0.0, 0.0, 0.9], [0.7, 0.1, 0.0], [0.0, 0.3, 0.2]],
             [0.5, 0.4, 0.9, 0.3, 0.8],
         ),
         _ap_case(
-            "a detection whose best object is taken, but that reaches another one",
+            "a detection whose best object is already matched, but that also overlaps another one enough",
             [[0.9, 0.2], [0.7, 0.6], [0.1, 0.0]],
             [0.9, 0.8, 0.7],
             note="It may take the free object: the best of those that are free and reach the threshold.",
@@ -490,39 +489,36 @@ COCO_AP = Exercise(
             "no detection at all",
             np.zeros((0, 2)),
             np.zeros(0),
-            note="Objects and no detection: the AP is 0.",
+            note="There are objects but no detections: the AP is 0.",
         ),
     ],
     mistakes={
-        "Two detections of one object both count as right; an object is found once, by the detection with the "
-        "best score, and "
-        "the second is a false positive.": _coco(once=False),
+        "In your AP two detections of one object both count as true positives; an object is matched once, "
+        "by the detection with the highest score, and the second is a false positive.": _coco(once=False),
         "You go through the detections in the order of the list; the highest score comes first.": _coco(
             order=lambda scores: range(len(scores))
         ),
-        "You begin with the lowest score: np.argsort sorts upwards. Sort by -scores.": _coco(
+        "You begin with the lowest score: np.argsort sorts in ascending order. Sort by -scores.": _coco(
             order=lambda scores: np.argsort(scores, kind="stable")
         ),
         "You read the precision where a recall is first reached; use the best one at that recall or a higher "
         "one, so that the "
         "curve never rises.": _coco(area=_read(_101, lambda beyond: beyond[0])),
-        "You read the curve at 11 recalls, as PASCAL VOC did until 2009; COCO reads it at 101.": _coco(
+        "You read the curve at 11 recall values, as PASCAL VOC did until 2009; COCO reads it at 101.": _coco(
             area=_read(np.linspace(0, 1, 11), np.max)
         ),
-        "That is the exact area under the curve; COCO reads it at the 101 recalls 0, 0.01, …, 1 and takes the mean.": _coco(
-            area=_exact_area
-        ),
-        "You leave out the recalls that are never reached; there the precision is 0, or missed objects cost "
-        "nothing.": _coco(area=_reached_only),
-        "You divide by the objects that were found; recall is a fraction of all true objects, or missed ones "
-        "cost nothing.": (_coco(objects=lambda ious, hits: hits[-1] if len(hits) else 1)),
+        "That is the exact area under the curve; COCO reads the curve at the 101 recall values 0, 0.01, "
+        "…, 1 and takes the mean.": _coco(area=_exact_area),
+        "You leave out the recall values that are never reached; the precision there is 0, or missed "
+        "objects would cost nothing.": _coco(area=_reached_only),
+        "You divide by the objects that were found; recall is a fraction of all true objects, or missed "
+        "objects would cost nothing.": (_coco(objects=lambda ious, hits: hits[-1] if len(hits) else 1)),
         "You divide by the number of detections; recall is a fraction of the true objects, the second axis of ious.": _coco(
             objects=lambda ious, hits: len(ious)
         ),
         "An IoU that equals the threshold is enough here: COCO asks for >=.": _coco(reaches=np.greater),
-        "A detection whose best object is taken may take another one that is free and reaches the threshold.": _coco(
-            second_choice=False
-        ),
+        "A detection whose best object is already matched may match another object that is free and "
+        "reaches the threshold.": _coco(second_choice=False),
         "That is the precision of all detections together; AP goes down the list and reads a whole curve.": _coco(
             area=lambda recall, precision: precision[-1] if len(precision) else 0.0
         ),
@@ -532,10 +528,11 @@ COCO_AP = Exercise(
         ),
     },
     hints=[
-        "Go through the detections from the best score on. Each takes the free object that it overlaps most, if "
-        "the IoU reaches "
-        "the threshold: right. Otherwise it is wrong.",
-        "After each detection: recall is right so far / objects, precision right so far / detections so far.",
+        "Go through the detections from the highest score down. Each matches the free object that it "
+        "overlaps most, if the IoU reaches the threshold: a true positive. Otherwise it is a false "
+        "positive.",
+        "After each detection: recall is true positives so far / objects, precision is true positives so "
+        "far / detections so far.",
         "np.mean([precision[recall >= r].max(initial=0) for r in np.linspace(0, 1, 101)]).",
     ],
 )
@@ -570,7 +567,12 @@ COUNTING = Exercise(
     answer=counting_error,
     cases=[
         _images("one image, counted right", [2], [0.9, 0.8, 0.1]),
-        _images("an image with one too many and one with one too few", [2, 3], [0.9, 0.8, 0.7], [0.9, 0.6]),
+        _images(
+            "one image with an extra object and one with a missing object",
+            [2, 3],
+            [0.9, 0.8, 0.7],
+            [0.9, 0.6],
+        ),
         _images(
             "an image of 2 objects and one of 20, 16 of which are found",
             [2, 20],
@@ -595,16 +597,15 @@ COUNTING = Exercise(
         "up the errors, then divide by all true objects.": _error(
             error=lambda t, f: np.mean(np.abs(f - t) / np.maximum(t, 1)), whole=lambda t, f: 1.0
         ),
-        "You return the errors per image; divide by the true objects, so that data sets can be compared.": _error(
-            whole=lambda t, f: len(t)
-        ),
-        "You add the errors up; divide by the true objects, so that data sets can be compared.": _error(
+        "You return the errors per image; divide by the number of true objects, so that data sets can be "
+        "compared.": _error(whole=lambda t, f: len(t)),
+        "You sum the errors; divide by the number of true objects, so that data sets can be compared.": _error(
             whole=lambda t, f: 1.0
         ),
-        "You divide by the objects that were found; divide by those that exist.": _error(
+        "You divide by the number of objects found; divide by the number of true objects.": _error(
             whole=lambda t, f: f.sum()
         ),
-        "You square the errors; here each object that is too many or too few counts the same.": _error(
+        "You square the errors; here each extra or missing object counts the same.": _error(
             error=lambda t, f: ((f - t) ** 2).sum()
         ),
         "A detection whose score equals the threshold does not count: only those above it.": _error(
@@ -613,7 +614,7 @@ COUNTING = Exercise(
         "You count every detection; only those with a score above the threshold count.": _error(
             above=lambda scores, threshold: scores > -1
         ),
-        "You count the images that are counted wrong; how far off a count is matters, too.": _error(
+        "You count the images with an incorrect count; the size of the error matters, too.": _error(
             error=lambda t, f: np.count_nonzero(f != t), whole=lambda t, f: len(t)
         ),
     },
@@ -727,21 +728,20 @@ DETECTOR = Exercise(
         Case("background only", *_anchors([[0, 0, 0, 0, 0], [0, 0, 0, 0, 0]], 3)),
     ],
     mistakes={
-        "The boxes of background anchors count; they have no object to fit. Keep those with a class above 0.": _detector(
-            objects=lambda classes: classes >= 0
-        ),
+        "In your loss the boxes of background anchors count, but they have no object to fit. Keep only "
+        "anchors with a class above 0.": _detector(objects=lambda classes: classes >= 0),
         "You divide the boxes' error by all anchors; the mean is over the objects' anchors alone.": _detector(
             count=lambda ops, objects: float(np.prod(objects.shape))
         ),
-        "Without an object your loss is not a number: 0 / 0. Divide by at least 1.": _detector(
+        "Without an object your loss is 0 / 0, not a number. Divide by at least 1.": _detector(
             count=lambda ops, objects: ops.sum(objects)
         ),
-        "The boxes' error is not weighted: count it twice.": _detector(weights=(1.0, 1.0)),
-        "The weight of 2 belongs to the boxes' error, not to the classes.": (
+        "The box error is not weighted: multiply it by 2.": _detector(weights=(1.0, 1.0)),
+        "The weight of 2 belongs to the box error, not to the class loss.": (
             _detector(weights=(2.0, 1.0)),
             _detector(weights=(2.0, 2.0)),
         ),
-        "You take the mean of the four differences; add them up.": _detector(
+        "You take the mean of the four differences; sum them.": _detector(
             size=lambda ops, difference: ops.mean(ops.abs(difference), axis=-1)
         ),
         "You square the differences; take their absolute values.": _detector(
@@ -750,10 +750,10 @@ DETECTOR = Exercise(
         "The differences keep their sign and cancel each other; take their absolute values.": _detector(
             size=lambda ops, difference: ops.sum(difference, axis=-1)
         ),
-        "The cross-entropy takes your logits for probabilities: from_logits=True.": _detector(
+        "The cross-entropy treats your logits as probabilities: set from_logits=True.": _detector(
             from_logits=False
         ),
-        "You add up the cross-entropies; take their mean over all anchors.": _detector(
+        "You sum the cross-entropies; take their mean over all anchors.": _detector(
             over_classes=lambda ops, each: ops.sum(each)
         ),
         "Only the boxes are in your loss; the classes are missing.": _detector(weights=(0.0, 2.0)),
@@ -761,8 +761,8 @@ DETECTOR = Exercise(
     },
     hints=[
         "y and y_pred are dictionaries: y['classes'], y_pred['boxes'].",
-        "keras.losses.sparse_categorical_crossentropy(y['classes'], y_pred['classes'], from_logits=True) has one number "
-        "for each anchor.",
+        "keras.losses.sparse_categorical_crossentropy(y['classes'], y_pred['classes'], from_logits=True) "
+        "gives one value for each anchor.",
         "Make the objects' anchors a tensor of 0 and 1, ops.cast(y['classes'] > 0, 'float32'), and multiply by it.",
     ],
 )

@@ -56,32 +56,30 @@ IOU_AND_DICE = Exercise(
         Case("a block and the same block a column to the right, without its top row", _TRUE, _PREDICTED),
         Case("a mask and itself", _TRUE, _TRUE),
         Case("a mask and its larger copy", _TRUE, ~_NONE),
-        Case("two masks that do not meet", _TRUE, np.roll(_TRUE, 4, axis=1)),
+        Case("two masks that do not overlap", _TRUE, np.roll(_TRUE, 4, axis=1)),
         Case("a mask and an empty prediction", _TRUE, _NONE),
         Case("two empty masks", _NONE, _NONE, note="They agree: 1 and 1."),
     ],
     mistakes={
-        "Your union counts the overlap twice: the sum of both areas contains it once too often.": _pair(
+        "Your union counts the overlap twice: the sum of the two areas contains it twice.": _pair(
             iou=lambda tp, fp, fn, tn: (tp, 2 * tp + fp + fn)
         ),
         "Your Dice lacks its factor 2: twice the overlap over the sum of both areas.": _pair(
             dice=lambda tp, fp, fn: (tp, 2 * tp + fp + fn)
         ),
-        "The right numbers the wrong way round: the IoU first, then Dice. Dice is never the smaller one.": (
-            lambda *given: _pair()(*given)[::-1]
-        ),
+        "The numbers are correct but in the wrong order: first the IoU, then Dice. Dice is never smaller "
+        "than the IoU.": (lambda *given: _pair()(*given)[::-1]),
         "Two empty masks agree, so both scores are 1; 0 / 0 is not a number.": _pair(empty=np.nan),
         "Two empty masks agree, so both scores are 1, not 0.": _pair(empty=0.0),
-        "Your first number is the pixel accuracy: the background that both leave out is not part of the IoU.": _pair(
-            iou=lambda tp, fp, fn, tn: (tp + tn, tp + fp + fn + tn)
-        ),
-        "Your IoU forgets the pixels that were predicted where there is nothing: the union contains them too.": _pair(
+        "Your first number is the pixel accuracy; background pixels that are in neither mask do not count "
+        "in the IoU.": _pair(iou=lambda tp, fp, fn, tn: (tp + tn, tp + fp + fn + tn)),
+        "Your IoU ignores the false positive pixels; the union contains them too.": _pair(
             iou=lambda tp, fp, fn, tn: (tp, tp + fn)
         ),
     },
     hints=[
-        "true & predicted are the pixels of both masks, true | predicted those of either.",
-        "Dice = 2 · overlap / (area of the one + area of the other).",
+        "true & predicted gives the pixels in both masks, true | predicted those in either.",
+        "Dice = 2 · overlap / (sum of the two areas).",
         "First ask whether the denominator is 0: then both masks are empty.",
     ],
 )
@@ -109,21 +107,22 @@ MEAN_IOU = Exercise(
         Case("a perfect prediction", _LABELS, _LABELS, 3),
         Case("five classes, two of which do not occur", _LABELS, _PREDICTION, 5),
         Case(
-            "a class that is predicted and not there", _LABELS, np.where(_PREDICTION == 2, 3, _PREDICTION), 4
+            "a class that is predicted but does not occur",
+            _LABELS,
+            np.where(_PREDICTION == 2, 3, _PREDICTION),
+            4,
         ),
         Case("pixels to ignore (-1)", np.where(_LABELS == 1, -1, _LABELS), _PREDICTION, 3),
         Case("two classes, the second one rare", (_LABELS == 2).astype(int), np.zeros_like(_LABELS), 2),
     ],
     mistakes={
-        "A class that neither map has counts as 0; nobody asked for it: leave it out of the mean.": (
+        "In your mean a class that is in neither map counts as 0; leave it out of the mean.": (
             lambda *given: np.mean(_class_ious(*given, absent=0.0))
         ),
-        "A class that neither map has counts as 1 and flatters the prediction: leave it out of the mean.": (
-            lambda *given: np.mean(_class_ious(*given, absent=1.0))
-        ),
-        "Pixels whose true label is -1 count as mistakes of the class predicted there; leave them out altogether.": (
-            lambda *given: np.nanmean(_class_ious(*given, ignore=False))
-        ),
+        "In your mean a class that is in neither map counts as 1 and raises the score; leave it out of "
+        "the mean.": (lambda *given: np.mean(_class_ious(*given, absent=1.0))),
+        "You count pixels whose true label is -1 as errors of the class predicted there; leave them out "
+        "altogether.": (lambda *given: np.nanmean(_class_ious(*given, ignore=False))),
         "You leave out the background; it is a class like the others.": lambda *given: np.nanmean(
             _class_ious(*given)[1:]
         ),
@@ -133,19 +132,19 @@ MEAN_IOU = Exercise(
         "You divide by the true pixels of each class (its recall); the union also contains false positives.": (
             lambda *given: np.nanmean(_class_ious(*given, whole=lambda tp, true, predicted: true))
         ),
-        "Your union counts the overlap twice: the sum of both areas contains it once too often.": (
+        "Your union counts the overlap twice: the sum of the two areas contains it twice.": (
             lambda *given: np.nanmean(_class_ious(*given, whole=lambda tp, true, predicted: true + predicted))
         ),
         "That is mean Dice, twice the overlap over the sum of the areas.": lambda *given: np.nanmean(
             2 * _class_ious(*given, whole=lambda tp, true, predicted: true + predicted)
         ),
-        "You take the mean over the true classes only: a class that is predicted and not there has the IoU 0 and counts.": (
-            lambda t, p, n: np.mean(_class_ious(t, p, n)[np.unique(t[t >= 0])])
-        ),
+        "You take the mean over the true classes only: a class that is predicted but does not occur has "
+        "the IoU 0 and counts.": (lambda t, p, n: np.mean(_class_ious(t, p, n)[np.unique(t[t >= 0])])),
     },
     hints=[
         "First leave out the pixels whose true label is -1, in both maps.",
-        "Then for each class: pixels where both maps have it, over pixels where either does.",
+        "Then for each class: the number of pixels where both maps have it, divided by the number where "
+        "either has it.",
         "Where the union is 0 the class does not occur at all: NaN, and np.nanmean.",
     ],
 )
@@ -176,7 +175,7 @@ POOLED_IOU = Exercise(
     cases=[
         Case("a large object found and a tiny one missed", [_BIG, _TINY], [_BIG, _EMPTY]),
         Case(
-            "three images, each partly right",
+            "three images, each partly correct",
             [_BIG, _TINY, _TINY],
             [_mask(np.s_[2:9], np.s_[1:9]), _TINY, _EMPTY],
         ),
@@ -213,10 +212,11 @@ POOLED_IOU = Exercise(
         "You average over the images that contain anything; for all pixels together divide the sum of the "
         "overlaps by the sum "
         "of the unions.": partial(_mean_over_images, empty=np.nan),
-        "You weight each image's IoU by its true pixels; what is predicted where there is nothing then costs "
-        "nothing. Add up "
-        "overlaps and unions instead.": partial(_mean_over_images, empty=0.0, weights=np.sum),
-        "Your union counts the overlap twice: the sum of both areas contains it once too often.": lambda *given: (
+        "You weight each image's IoU by its true pixels; false positives in images without an object then "
+        "cost nothing. Sum the overlaps and the unions instead.": partial(
+            _mean_over_images, empty=0.0, weights=np.sum
+        ),
+        "Your union counts the overlap twice: the sum of the two areas contains it twice.": lambda *given: (
             pooled_iou(*given) / (1 + pooled_iou(*given))
         ),
         "That is Dice of all pixels together: twice the overlap over the sum of the areas.": lambda *given: (
@@ -224,7 +224,7 @@ POOLED_IOU = Exercise(
         ),
     },
     hints=[
-        "Add up the pixels of both masks over all images, and those of either.",
+        "Sum over all images the number of pixels in both masks, and the number in either mask.",
         "Divide once, at the very end.",
     ],
 )
@@ -256,14 +256,14 @@ CROSS_ENTROPY = Exercise(
     form=number("a number, the mean cross-entropy", 1e-4),
     answer=cross_entropy,
     cases=[
-        Case("a prediction that knows nothing, all logits 0", _CLASSES, np.zeros((2, 5, 6, 3))),
+        Case("an uninformative prediction, all logits 0", _CLASSES, np.zeros((2, 5, 6, 3))),
         Case("random labels and logits", _CLASSES, _LOGITS),
         Case(
             "labels with pixels to ignore (-1)",
             np.where(_RNG.random(_CLASSES.shape) < 0.3, -1, _CLASSES),
             _LOGITS,
         ),
-        Case("a right and confident prediction", _CLASSES, 20.0 * np.eye(3)[_CLASSES]),
+        Case("a correct and confident prediction", _CLASSES, 20.0 * np.eye(3)[_CLASSES]),
         Case(
             "logits of 0 and 1000",
             _CLASSES,
@@ -272,7 +272,7 @@ CROSS_ENTROPY = Exercise(
         ),
     ],
     mistakes={
-        "You apply softmax twice: the logits go through it, and what comes out goes through it again.": _ce(
+        "You apply softmax twice: the output of the first softmax goes through a second one.": _ce(
             log=lambda z: log_softmax(softmax(z, axis=-1), axis=-1)
         ),
         "Large logits overflow: exp(1000) is infinite. Subtract the largest logit of each pixel first, or use "
@@ -286,28 +286,27 @@ CROSS_ENTROPY = Exercise(
         "The label -1 picks the last class, as an index of -1 does; leave these pixels out.": (
             lambda labels, logits: cross_entropy(labels % 3, logits)
         ),
-        "You add up over the pixels; take the mean, so that the loss does not grow with the image.": _ce(
+        "You sum over the pixels; take the mean, so that the loss does not grow with the image size.": _ce(
             total=np.sum
         ),
-        "The sign: the logarithm of a probability is negative, and a loss falls towards 0. Put a minus before it.": (
-            lambda *given: -cross_entropy(*given)
-        ),
+        "Your loss has the wrong sign: the logarithm of a probability is negative, and a loss falls "
+        "towards 0. Add a minus sign.": (lambda *given: -cross_entropy(*given)),
         "You apply a sigmoid to each logit; here exactly one class is true, so use a softmax over the last axis.": _ce(
             log=lambda z: np.log(np.maximum(expit(z), 1e-300))
         ),
-        "Your logarithm has another base; the loss uses the natural one, np.log.": (
+        "Your logarithm has a different base; the loss uses the natural logarithm, np.log.": (
             lambda *given: cross_entropy(*given) / np.log(2),
             lambda *given: cross_entropy(*given) / np.log(10),
         ),
-        "You move the probability away from 0 before the logarithm; a confident, wrong prediction then costs too little. "
-        "Compute the logarithm directly, by log_softmax.": _ce(
+        "You clip the probability away from 0 before the logarithm; a confident, incorrect prediction "
+        "then costs too little. Compute the logarithm directly, by log_softmax.": _ce(
             log=lambda z: np.log(np.clip(softmax(z, axis=-1), 1e-7, 1 - 1e-7))
         ),
     },
     hints=[
         "log_softmax(z) = z - max - log(sum(exp(z - max))): the largest logit is subtracted first.",
         "np.take_along_axis picks the logarithm of the true class. What does it pick for the label -1?",
-        "Use only the pixels with labels != -1, in the sum and in the number that you divide by.",
+        "Use only the pixels with labels != -1, both in the sum and in the number by which you divide.",
     ],
 )
 
@@ -343,12 +342,12 @@ SOFT_DICE = Exercise(
         "That is the score; the loss is 1 minus it, so that training makes the score larger.": (
             lambda *given: 1 - soft_dice_loss(*given)
         ),
-        "You turn the probabilities into a mask first; a step has no gradient to learn from. Use the probabilities "
-        "themselves.": (
+        "You threshold the probabilities first; a step function has no gradient to learn from. Use the "
+        "probabilities themselves.": (
             lambda m, p, s: soft_dice_loss(m, (p > 0.5).astype(float), s),
             lambda m, p, s: soft_dice_loss(m, (p >= 0.5).astype(float), s),
         ),
-        "The overlap lacks its factor 2: a perfect prediction would be left with a loss of one half.": _dice(
+        "The overlap lacks its factor 2: a perfect prediction would still have a loss of one half.": _dice(
             factor=1.0
         ),
         "smooth is in the denominator only: an empty mask and an empty prediction agree, and their loss is 0. "
@@ -410,7 +409,7 @@ BEST_THRESHOLD = Exercise(
     answer=best_threshold,
     cases=[
         Case(
-            "a confident and right model",
+            "a confident and correct model",
             [_on((_BIG, 0.85))],
             [_BIG],
             [0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9],
@@ -424,7 +423,7 @@ BEST_THRESHOLD = Exercise(
             [0.2, 0.4, 0.6, 0.75, 0.9],
         ),
         Case(
-            "a model that finds half of an object at 0.45 and as many wrong pixels with it",
+            "a model that at 0.45 finds half of an object together with as many false positives",
             [_on((_TINY, 0.45), (_BLOCK, 0.42)) + 0.1 * _mask(4, 4)],
             [_ROW],
             [0.1, 0.41, 0.5, 0.6],
@@ -442,7 +441,7 @@ BEST_THRESHOLD = Exercise(
             [0.2, 0.43, 0.5],
         ),
         Case(
-            "a rare object found together with as many wrong pixels and one more",
+            "a rare object found together with one more false positive than it has pixels",
             [_on((_TINY, 0.4), (_mask(5, np.s_[4:7]), 0.4))],
             [_TINY],
             [0.2, 0.5],
@@ -455,28 +454,27 @@ BEST_THRESHOLD = Exercise(
         ),
     ],
     mistakes={
-        "You choose by pixel accuracy, which prefers to find nothing where the object is rare; choose by the IoU "
-        "of all pixels "
-        "together.": _threshold(score=_accuracy),
-        "You choose by the mean of the images' IoUs, so the tiny object decides as much as the large one; choose "
-        "by the IoU of "
-        "all pixels together.": _threshold(score=_mean_over_images),
+        "You choose by pixel accuracy, which favours an empty prediction when the object is rare; choose "
+        "by the IoU of all pixels together.": _threshold(score=_accuracy),
+        "You choose by the mean of the images' IoUs, so the tiny object counts as much as the large one; "
+        "choose by the IoU of all pixels together.": _threshold(score=_mean_over_images),
         "You return the best score; return the threshold that reaches it.": _threshold(
             returns=lambda thresholds, scores, k: scores[k]
         ),
         "You return the index of the best threshold; return the threshold itself.": _threshold(
             returns=lambda thresholds, scores, k: k
         ),
-        "Where several thresholds are equally good you take the last; take the first.": _threshold(
+        "If several thresholds are equally good, you return the last; return the first.": _threshold(
             better=lambda s: len(s) - 1 - np.argmax(s[::-1])
         ),
-        "You choose a threshold for each image and take their mean; one threshold has to serve all.": (
+        "You choose a threshold for each image and take their mean; one threshold has to be used for all "
+        "images.": (
             lambda probabilities, true, thresholds: np.mean(
                 [best_threshold([p], [t], thresholds) for p, t in zip(probabilities, true, strict=True)]
             )
         ),
-        "You always return 0.5; find out which threshold is the best.": lambda p, t, thresholds: 0.5,
-        "You look for the smallest score; the best IoU is the largest.": _threshold(better=np.argmin),
+        "You always return 0.5; find out which threshold is best.": lambda p, t, thresholds: 0.5,
+        "You search for the smallest score; the best IoU is the largest.": _threshold(better=np.argmin),
         "A probability that equals the threshold is not above it: > and not >=.": _threshold(
             above=np.greater_equal
         ),
@@ -548,7 +546,7 @@ DICE_LOSS = Exercise(
             3 * _LOGITS[:, :2, :2, :2],
         ),
         Case(
-            "a class that neither labels nor prediction have",
+            "a class that is in neither labels nor prediction",
             np.zeros((1, 2, 2), int),
             np.array([9.0, 0, -60]) * np.ones((1, 2, 2, 1)),
         ),
@@ -556,9 +554,8 @@ DICE_LOSS = Exercise(
     mistakes={
         "That is the score; the loss is 1 minus it.": lambda *given: 1 - dice_loss(*given),
         "The softmax is missing: logits are not probabilities.": _dice_like(probabilities=lambda z: z),
-        "You decide first (argmax, rounding): the loss then has no slope to learn from. Use the probabilities.": _dice_like(
-            probabilities=lambda z: np.eye(z.shape[-1])[z.argmax(-1)]
-        ),
+        "You take decisions first (argmax, rounding), so the loss has no gradient to learn from. Use the "
+        "probabilities.": _dice_like(probabilities=lambda z: np.eye(z.shape[-1])[z.argmax(-1)]),
         "Ignored pixels count as predictions: set their probabilities to 0, too.": _dice_like(ignore=False),
         "You sum within each image and average over images; here all pixels of the batch are summed.": _dice_like(
             axes=(1, 2)
@@ -568,10 +565,10 @@ DICE_LOSS = Exercise(
         "You square the probabilities in the denominator, as Milletari et al. do; here it is the plain sum.": _dice_like(
             power=2
         ),
-        "You take one ratio for all classes together; take one for each class, then their mean.": _dice_like(
+        "You compute one ratio for all classes together; compute one for each class, then take their mean.": _dice_like(
             pooled=True
         ),
-        "You take a sigmoid of each logit; the classes exclude each other, so use a softmax.": _dice_like(
+        "You take a sigmoid of each logit; the classes are mutually exclusive, so use a softmax.": _dice_like(
             probabilities=expit
         ),
     },
