@@ -511,7 +511,7 @@ COCO_AP = Exercise(
         "…, 1 and takes the mean.": _coco(area=_exact_area),
         "You leave out the recall values that are never reached; the precision there is 0, or missed "
         "objects would cost nothing.": _coco(area=_reached_only),
-        "You divide by the objects that were found; recall is a fraction of all true objects, or missed "
+        "You divide by the number of objects found; recall is a fraction of all true objects, or missed "
         "objects would cost nothing.": (_coco(objects=lambda ious, hits: hits[-1] if len(hits) else 1)),
         "You divide by the number of detections; recall is a fraction of the true objects, the second axis of ious.": _coco(
             objects=lambda ious, hits: len(ious)
