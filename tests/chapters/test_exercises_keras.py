@@ -312,7 +312,7 @@ SLIPS = {
             "Input 1",
         ),
         (but("    optimizer.apply(", "    print("), "Nothing is learned"),
-        (but("return loss / counted", "return mean"), "the loss that you return is not weighted"),
+        (but("return loss / counted", "return mean"), "the loss that you return is not the mean"),
         (but("    optimizer.apply(", "        optimizer.apply("), "Input 1"),
     ],
     "12.1": [
