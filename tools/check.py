@@ -16,8 +16,8 @@ import time
 from notebooks import CELL_SECONDS, ENVIRONMENT, ROOT, find_notebooks
 
 BACKENDS = ("tensorflow", "jax", "torch")
-# The first backend takes all tests; the others those marked `backend`, for the rest would give the same there, and of them
-# not the slow ones (PYTEST_ARGS="-m backend" runs them too, which the weekly workflow does).
+# The first backend takes all tests but the `nightly` ones. The others take those marked `backend`, for the rest would give
+# the same there, and leave out the slow ones. The weekly workflow runs what is left.
 STAGES = ("style", *BACKENDS, "browser", "notebooks")
 # Not part of the whole: what a contributor runs before a commit, with "style" (`make check`).
 QUICK = "quick"
@@ -55,9 +55,11 @@ def command_of(stage: str) -> list[str]:
         paths = [str(path.relative_to(ROOT)) for path in find_notebooks()]
         return [*pytest, "--nbval", "--nbval-current-env", f"--nbval-cell-timeout={CELL_SECONDS}", *paths]
     if stage == QUICK:
-        pytest += ["-m", "not slow"]
-    elif stage != BACKENDS[0]:
-        pytest += ["-m", "backend and not slow"]
+        pytest += ["-m", "not slow and not nightly"]
+    elif stage == BACKENDS[0]:
+        pytest += ["-m", "not nightly"]
+    else:
+        pytest += ["-m", "backend and not slow and not nightly"]
     # Parity first: the longest file of all, which measures the checkpoints, must not be the last.
     paths = ["tests/parity", "tests", "--ignore=tests/browser"]
     return [*pytest, *paths, *shlex.split(os.environ.get("PYTEST_ARGS", ""))]

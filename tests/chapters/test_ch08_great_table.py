@@ -158,7 +158,7 @@ class TestTable:
         assert costs[0] == pytest.approx(1, abs=0.1)
 
 
-@pytest.mark.slow
+@pytest.mark.nightly
 @pytest.mark.parametrize("most", [0, 90, 10_000])
 @pytest.mark.parametrize("name", ["08_losses_and_metrics", "10_revision"])
 def test_the_notebooks_run_whatever_runs_there_are(name, most, runs, monkeypatch, capsys):
