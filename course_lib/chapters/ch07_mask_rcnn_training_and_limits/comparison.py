@@ -228,7 +228,7 @@ def _weights() -> str:
 
 EXPERIMENT = Experiment(
     "touching-nuclei",
-    version=1,
+    version=2,
     measure=measure,
     plan=lambda _: [{"method": method} for method in METHODS],
     data=_weights,
