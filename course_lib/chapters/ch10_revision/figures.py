@@ -91,7 +91,7 @@ def draw_power(entries: Sequence[Entry], width: float = 12.0):
         for name, one in entry.result.comparisons.items()
         if not one["ratio"]
     ]
-    figure, axis = plt.subplots(figsize=(width, 1.4 + 0.36 * len(rows)))
+    figure, axis = plt.subplots(figsize=(width, 1.4 + 0.23 * len(rows)))
     for line, (_, _, one) in enumerate(rows):
         axis.barh(line, max(one["detectable"] - least, 0), left=least, color="0.85", height=0.7)
         colour = KIND_COLOURS[one["verdict"]] if one["verdict"] != "undecided" else "0.35"
