@@ -3,12 +3,7 @@
 import numpy as np
 
 from course_lib.plot import COLOURS
-
-
-def _axes(columns=1, **arguments):
-    import matplotlib.pyplot as plt
-
-    return plt.subplots(1, columns, figsize=(6, 2.4), **arguments)
+from course_lib.teaching.quiz_figures import image_row, subplots
 
 
 def _frame(axis, box, colour, name=""):
@@ -21,7 +16,7 @@ def _frame(axis, box, colour, name=""):
 def _two_people():
     from matplotlib.patches import Ellipse
 
-    figure, axis = _axes()
+    figure, axis = subplots()
     for k, (left, score) in enumerate(((20, 0.95), (32, 0.9))):
         axis.add_patch(Ellipse((left + 20, 50), 36, 76, color=COLOURS[k], alpha=0.35))
         axis.plot(left + 20, 50, "o", color=COLOURS[k])
@@ -35,7 +30,7 @@ def _two_people():
 
 
 def _iou_of_a_shift():
-    figure, axis = _axes()
+    figure, axis = subplots()
     shift = np.linspace(0, 20, 81)
     axis.plot(shift, np.maximum(30 - shift, 0) / (30 + shift))
     axis.axhline(0.5, color="grey", linestyle="--", linewidth=1)
@@ -46,7 +41,7 @@ def _iou_of_a_shift():
 
 
 def _two_histograms():
-    figure, axis = _axes()
+    figure, axis = subplots()
     rng = np.random.default_rng(1)
     bins = np.linspace(-8, 6, 57)
     for mean, scatter, name in ((-4, 1.2, "patches kept aside"), (-2, 1.8, "windows of photographs")):
@@ -61,7 +56,6 @@ def _two_histograms():
 
 
 def _four_shapes():
-    figure, axes = _axes(4)
     y, x = np.mgrid[-1:1:200j, -1:1:200j]
     shapes = {
         "A": x**2 + y**2 <= 1,
@@ -69,16 +63,15 @@ def _four_shapes():
         "C": (np.abs(x) <= 1 / 3) | (np.abs(y) <= 1 / 3),
         "D": (x**2 + y**2 <= 1) & (x**2 + y**2 >= 0.5**2),
     }
-    for axis, (name, mask) in zip(axes, shapes.items(), strict=True):
-        axis.imshow(np.where(mask, 0.35, 1.0), cmap="gray", vmin=0, vmax=1)
+    shown = {name: np.where(mask, 0.35, 1.0) for name, mask in shapes.items()}
+    figure, axes = image_row(shown, cmap="gray", vmin=0, vmax=1)
+    for axis in axes:
         axis.plot([0, 199, 199, 0, 0], [0, 0, 199, 199, 0], color=COLOURS[5], clip_on=False)
-        axis.set_title(name)
-        axis.axis("off")
     return figure
 
 
 def _one_line_four_boxes():
-    figure, axis = _axes()
+    figure, axis = subplots()
     for box, name, colour in (
         ((30, 20, 80, 50), "A", COLOURS[0]),
         ((5, 5, 55, 35), "B", COLOURS[1]),

@@ -3,6 +3,7 @@
 import numpy as np
 
 from course_lib.plot import COLOURS, colour_labels
+from course_lib.teaching.quiz_figures import image_row, subplots
 
 GRID = np.array(
     [
@@ -15,24 +16,13 @@ GRID = np.array(
 )
 
 
-def _axes(columns=1, **arguments):
-    import matplotlib.pyplot as plt
-
-    return plt.subplots(1, columns, figsize=(6, 2.4), **arguments)
-
-
 def _maps(maps):
     """Label maps side by side, each with its title."""
-    figure, axes = _axes(len(maps))
-    for axis, (title, labels) in zip(axes, maps.items(), strict=True):
-        axis.imshow(colour_labels(labels))
-        axis.set_title(title)
-        axis.axis("off")
-    return figure
+    return image_row({title: colour_labels(labels) for title, labels in maps.items()})[0]
 
 
 def _pixels_that_meet():
-    figure, axis = _axes()
+    figure, axis = subplots()
     axis.pcolormesh(GRID, cmap="Blues", edgecolors="grey", linewidth=0.8, vmax=1.4)
     axis.set(aspect="equal", ylim=(len(GRID), 0))
     axis.axis("off")
@@ -54,7 +44,7 @@ def _three_predictions():
 
 
 def _a_landscape():
-    figure, axis = _axes()
+    figure, axis = subplots()
     x = np.linspace(0, 44, 300)
     axis.fill_between(
         x, np.interp(x, [0, 6, 18, 24, 32, 40, 44], [0, 0, -10, -4, -7, 0, 0]), -12, color="0.75"
@@ -67,7 +57,7 @@ def _a_landscape():
 
 
 def _three_intervals():
-    figure, axis = _axes()
+    figure, axis = subplots()
     effects = {"A": (0.05, 0.02), "B": (0.04, 0.06), "C": (0.002, 0.006)}
     for k, (mean, half) in enumerate(effects.values()):
         axis.errorbar(mean, k, xerr=half, fmt="o", color=COLOURS[0], capsize=4, linewidth=2.5)

@@ -4,32 +4,20 @@ import numpy as np
 from scipy import ndimage
 
 from course_lib.datasets import cells
+from course_lib.teaching.quiz_figures import image_row, subplots
 
 LEVELS = ("encoder 1", "encoder 2", "encoder 3", "encoder 4", "bottleneck")
 
 
-def _axes(columns=1, **arguments):
-    import matplotlib.pyplot as plt
-
-    return plt.subplots(1, columns, figsize=(6, 2.4), **arguments)
-
-
 def _an_edge():
-    figure, axes = _axes(2)
     image = np.zeros((20, 30))
     image[5:15, 8:22] = 1
     rim = ndimage.correlate(image, [[-1, -1, -1], [0, 0, 0], [1, 1, 1]])
-    for axis, shown, title in zip(
-        axes, (image, np.maximum(rim, 0)), ("image", "convolution, then ReLU"), strict=True
-    ):
-        axis.imshow(shown, cmap="gray")
-        axis.set_title(title)
-        axis.axis("off")
-    return figure
+    return image_row({"image": image, "convolution, then ReLU": np.maximum(rim, 0)})[0]
 
 
 def _three_initialisations():
-    figure, axis = _axes()
+    figure, axis = subplots()
     for name, factor in (("A", 4), ("B", 2), ("C", 1)):
         rng = np.random.default_rng(0)
         x, scales = rng.normal(size=(64, 256)), []
@@ -54,7 +42,7 @@ def parameters_and_work():
 
 
 def _two_bar_charts():
-    figure, axes = _axes(2, sharey=True)
+    figure, axes = subplots(2, sharey=True)
     for axis, values, name in zip(axes, parameters_and_work(), "AB", strict=True):
         axis.barh(LEVELS, values)
         axis.set(title=name, xticks=[], xlabel="amount")
@@ -69,7 +57,7 @@ def blocky(mask, block):
 
 
 def _the_best_blocks():
-    figure, axes = _axes(2)
+    figure, axes = subplots(2)
     mask = cells("val", length=1, size=64, seed=4, radius=(8.0, 12.0))[0].semantic == 1
     for axis, shown, title in zip(
         axes, (mask, blocky(mask, 8)), ("ground truth", "best coarse mask"), strict=True

@@ -6,14 +6,9 @@ from scipy import ndimage
 from course_lib.datasets import cells
 from course_lib.plot import COLOURS
 from course_lib.teaching import ledger
+from course_lib.teaching.quiz_figures import image_row, subplots
 
 LEVELS = ("encoder_1", "encoder_2", "encoder_3", "bottleneck")
-
-
-def _axes(columns=1, **arguments):
-    import matplotlib.pyplot as plt
-
-    return plt.subplots(1, columns, figsize=(6, 2.4), **arguments)
 
 
 def stamps(inputs, kernel, stride):
@@ -25,7 +20,7 @@ def stamps(inputs, kernel, stride):
 
 
 def _a_row_of_stamps():
-    figure, axis = _axes()
+    figure, axis = subplots()
     counts = stamps(7, 4, 3)
     axis.bar(range(len(counts)), counts, color=[COLOURS[int(k == 2)] for k in counts])
     axis.set(xlabel="output", ylabel="stamps", xticks=range(0, len(counts), 3), yticks=(0, 1, 2))
@@ -50,7 +45,7 @@ def seam(kernel=5, layers=5, channels=8):
 
 
 def _a_seam():
-    figure, axis = _axes()
+    figure, axis = subplots()
     difference = seam()[:21]
     there = np.flatnonzero(difference > 1e-12)
     axis.semilogy(there, difference[there], "o")
@@ -80,18 +75,15 @@ def three_masks():
 
 
 def _three_networks():
-    figure, axes = _axes(4)
     masks = three_masks()
-    for axis, (title, mask) in zip(axes, masks.items(), strict=True):
-        axis.imshow(mask, cmap="gray")
+    figure, axes = image_row(masks)
+    for axis in axes:
         axis.contour(masks["ground truth"], [0.5], colors=[COLOURS[5]], linewidths=1)
-        axis.set_title(title)
-        axis.axis("off")
     return figure
 
 
 def _two_probes():
-    figure, axis = _axes()
+    figure, axis = subplots()
     table = ledger.read("4.1").table
     for colour, name, found in (
         (COLOURS[0], "trained", table),

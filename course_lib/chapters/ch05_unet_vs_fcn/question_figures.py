@@ -5,12 +5,7 @@ from scipy import ndimage
 from skimage import data
 
 from course_lib.plot import COLOURS
-
-
-def _axes(columns=1, **arguments):
-    import matplotlib.pyplot as plt
-
-    return plt.subplots(1, columns, figsize=(6, 2.4), **arguments)
+from course_lib.teaching.quiz_figures import image_row, subplots
 
 
 def best_at(mask, stride):
@@ -22,14 +17,11 @@ def best_at(mask, stride):
 
 
 def _three_strides():
-    figure, axes = _axes(4)
     horse = np.pad(~data.horse(), ((12, 12), (8, 8)))  # 352 × 416 pixels
-    shown = {"ground truth": horse, "A": best_at(horse, 16), "B": best_at(horse, 8), "C": best_at(horse, 32)}
-    for axis, (title, mask) in zip(axes, shown.items(), strict=True):
-        axis.imshow(mask, cmap="gray")
-        axis.set_title(title)
-        axis.axis("off")
-    return figure
+    strides = {"A": 16, "B": 8, "C": 32}
+    return image_row({"ground truth": horse} | {name: best_at(horse, one) for name, one in strides.items()})[
+        0
+    ]
 
 
 def taps(rates):
@@ -45,7 +37,7 @@ def taps(rates):
 
 
 def _what_is_read():
-    figure, axis = _axes()
+    figure, axis = subplots()
     axis.pcolormesh(taps((2, 2)), cmap="Blues", edgecolors="grey", linewidth=0.8, vmax=1.4)
     axis.plot(5.5, 5.5, "o", color=COLOURS[5])
     axis.set(aspect="equal")
@@ -54,7 +46,7 @@ def _what_is_read():
 
 
 def _two_learning_curves():
-    figure, axis = _axes()
+    figure, axis = subplots()
     step = np.linspace(0, 400, 100)
     axis.plot(step, 0.8 * (1 - np.exp(-step / 110)), label="A")
     axis.plot(step, 0.95 * (1 - np.exp(-step / 260)), label="B")
@@ -85,7 +77,7 @@ def best_ious(stride):
 
 
 def _by_diameter():
-    figure, axis = _axes()
+    figure, axis = subplots()
     for name, stride in (("A", 8), ("B", 32)):
         axis.semilogx(DIAMETERS, best_ious(stride), "o-", label=name)
     axis.set(xlabel="diameter of the disc in pixels", ylabel="best IoU", ylim=(0, 1.02))

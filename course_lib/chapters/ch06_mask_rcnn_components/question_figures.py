@@ -4,21 +4,16 @@ import numpy as np
 
 from course_lib.ops import by_hand
 from course_lib.plot import COLOURS
+from course_lib.teaching.quiz_figures import subplots
 
 OBJECTS = np.array([[20, 14, 60, 62], [128, 34, 148, 48]])
 ANCHORS = {"A": (16, 16, 60, 60), "B": (28, 26, 72, 70), "C": (50, 6, 94, 50), "D": (118, 24, 150, 56)}
 
 
-def _axes(columns=1, rows=1, **arguments):
-    import matplotlib.pyplot as plt
-
-    return plt.subplots(rows, columns, figsize=(6, 2.4), **arguments)
-
-
 def _four_anchors():
     from matplotlib.patches import Rectangle
 
-    figure, axis = _axes()
+    figure, axis = subplots()
     for x1, y1, x2, y2 in OBJECTS:
         axis.add_patch(Rectangle((x1, y1), x2 - x1, y2 - y1, color="0.75"))
     iou = [max(by_hand.iou(anchor, box) for box in OBJECTS) for anchor in ANCHORS.values()]
@@ -35,7 +30,7 @@ def _four_anchors():
 
 
 def _reading_of_a_moving_region():
-    figure, axis = _axes()
+    figure, axis = subplots()
     ramp = np.tile(np.arange(24.0), (24, 1))[..., None]
     edges = np.linspace(5, 7, 81)
     boxes = [(x, 5, x + 6.4, 11.4) for x in edges]
@@ -64,7 +59,7 @@ def _six_masks():
     logits = 10 * np.stack(list(shapes.values())) + np.array([0, 1.5, 0])[:, None, None]
     scores = np.exp(logits)
     rows = {"A": 1 / (1 + np.exp(-logits)), "B": scores / (1 + scores.sum(axis=0))}  # 1: background
-    figure, axes = _axes(3, 2)
+    figure, axes = subplots(3, 2)
     for (letter, masks), row in zip(rows.items(), axes, strict=True):
         row[0].text(-10, 14, letter, fontsize=15, fontweight="bold", va="center")
         for axis, name, mask in zip(row, shapes, masks, strict=True):
@@ -78,7 +73,7 @@ def _six_masks():
 def _four_steps():
     parts = ("backbone", "FPN", "RPN", "box head", "mask head")
     changed = {"A": (1, 1, 1, 0, 0), "B": (1, 1, 0, 1, 0), "C": (1, 1, 1, 0, 1), "D": (1, 1, 0, 0, 1)}
-    figure, axis = _axes()
+    figure, axis = subplots()
     for row, marks in enumerate(changed.values()):
         for column, mark in enumerate(marks):
             axis.plot(

@@ -7,17 +7,12 @@ import numpy as np
 from course_lib import resources
 from course_lib.plot import COLOURS
 from course_lib.teaching import statistics
+from course_lib.teaching.quiz_figures import subplots
 
 DETECTORS = {  # right or wrong, the highest score first; 20 objects
     "A": [1] * 10,
     "B": [1, 1, 0, 1, 1, 1, 0, 1, 1, 1, 1, 0, 1, 1, 1, 0, 1, 1, 0, 1, 1, 0, 1, 0, 1],
 }
-
-
-def _axes(columns=1, **arguments):
-    import matplotlib.pyplot as plt
-
-    return plt.subplots(1, columns, figsize=(6, 2.4), **arguments)
 
 
 def _measured(claim):
@@ -27,7 +22,7 @@ def _measured(claim):
 
 
 def _two_detectors():
-    figure, axis = _axes()
+    figure, axis = subplots()
     for (name, right), colour in zip(DETECTORS.items(), COLOURS[:2], strict=True):
         found = np.cumsum(right)
         precision, recall = found / np.arange(1, len(found) + 1), found / 20
@@ -41,7 +36,7 @@ def _two_detectors():
 
 def _five_losses():
     losses = _measured("6.4")["faults"]["background only"]["losses"]
-    figure, axes = _axes(2, sharex=True, sharey=True)
+    figure, axes = subplots(2, sharex=True, sharey=True)
     for axis, title, names in zip(
         axes,
         ("region proposal network", "the two heads"),
@@ -64,7 +59,7 @@ def _a_batch():
     from skimage.draw import ellipse
 
     rng = np.random.default_rng(3)
-    figure, axes = _axes(3)
+    figure, axes = subplots(3)
     cells = (  # row, column, half height, half width
         ((14, 12, 5, 9), (34, 46, 9, 6), (52, 18, 7, 6)),
         ((16, 48, 9, 6), (44, 14, 6, 10), (50, 50, 5, 5)),
@@ -103,7 +98,7 @@ def _best_anchors():
         )
         union = np.prod(2 * half) + np.prod(sides, axis=1)[:, None] - shared
         best = np.maximum(best, (shared / union).max(axis=1))
-    figure, axis = _axes()
+    figure, axis = subplots()
     axis.hist(best, np.linspace(0, 1, 41), color=COLOURS[0])
     axis.axvline(0.3, color="black", linestyle=":", linewidth=1.5)
     axis.axvline(0.7, color="black", linestyle="--", linewidth=1.5)
@@ -122,7 +117,7 @@ def paired_scores():
 
 def _paired():
     scores = paired_scores()
-    figure, (left, right) = _axes(2)
+    figure, (left, right) = subplots(2)
     for k, one in enumerate(scores):
         found = statistics.bootstrap(one)
         left.plot([k, k], [found.low, found.high], color=COLOURS[k], linewidth=3)
@@ -141,7 +136,7 @@ def _paired():
 
 def _sizes():
     bins = _measured("6.5")["bins"]
-    figure, axis = _axes()
+    figure, axis = subplots()
     for place, one in enumerate(bins.values()):
         mean, low, high = one["recall"]
         axis.plot([place, place], [low, high], color=COLOURS[0], linewidth=2)

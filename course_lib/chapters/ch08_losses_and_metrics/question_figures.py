@@ -3,16 +3,11 @@
 import numpy as np
 
 from course_lib.plot import COLOURS
+from course_lib.teaching.quiz_figures import subplots
 
 SIDE = 32
 RADIUS = np.hypot(*(np.mgrid[:SIDE, :SIDE] - (SIDE - 1) / 2))
 DISC = RADIUS < 9.6
-
-
-def _axes(columns=1, **arguments):
-    import matplotlib.pyplot as plt
-
-    return plt.subplots(1, columns, figsize=(6, 2.4), **arguments)
 
 
 def cheapest_radius(loss):
@@ -31,7 +26,7 @@ def tversky(p, alpha, beta):
 
 
 def _cheapest_masks():
-    figure, axes = _axes(3)
+    figure, axes = subplots(3)
     for axis, letter, prices in zip(axes, "ABC", ((0.9, 0.1), (0.1, 0.9), (0.5, 0.5)), strict=True):
         radius = cheapest_radius(lambda p, prices=prices: tversky(p, *prices))
         axis.contourf(RADIUS, [0, radius], colors=["0.72"])
@@ -56,7 +51,7 @@ def dice(p):
 
 
 def _two_gradients():
-    figure, axis = _axes()
+    figure, axis = subplots()
     logits = np.linspace(-7, 7, 57)
     for letter, loss, style, colour in (("A", cross_entropy, "-", COLOURS[0]), ("B", dice, "--", COLOURS[1])):
         axis.semilogy(logits, [pull(loss, z) for z in logits], style, color=colour, label=f"loss {letter}")
@@ -75,7 +70,7 @@ def scores_of_images():
 
 
 def _forty_images():
-    figure, axis = _axes()
+    figure, axis = subplots()
     for letter, scores, marker, colour in zip("AB", scores_of_images(), "os", COLOURS, strict=False):
         axis.plot(
             np.sort(scores),
@@ -102,7 +97,7 @@ def iou_at(thresholds):
 
 
 def _two_thresholds():
-    figure, axis = _axes()
+    figure, axis = subplots()
     thresholds = np.linspace(0.02, 0.98, 97)
     for letter, curve, style, colour in zip("AB", iou_at(thresholds), ("-", "--"), COLOURS, strict=False):
         axis.plot(thresholds, curve, style, color=colour, label=f"network {letter}")
@@ -113,7 +108,7 @@ def _two_thresholds():
 
 
 def _forest():
-    figure, axis = _axes()
+    figure, axis = subplots()
     axis.axvspan(-0.02, 0.02, color="0.88")
     axis.axvline(0, color="black", linewidth=1)
     for row, (mean, half) in enumerate(((-0.003, 0.012), (0.047, 0.019), (-0.012, 0.046), (-0.061, 0.026))):

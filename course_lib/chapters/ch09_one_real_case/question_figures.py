@@ -6,12 +6,7 @@ import numpy as np
 
 from course_lib import resources
 from course_lib.plot import COLOURS
-
-
-def _axes(columns=1, **arguments):
-    import matplotlib.pyplot as plt
-
-    return plt.subplots(1, columns, figsize=(6, 2.4), **arguments)
+from course_lib.teaching.quiz_figures import subplots
 
 
 def measured():
@@ -34,7 +29,7 @@ def _three_splits():
         "B": patient == 3,
         "C": hospital == 2,
     }
-    figure, axis = _axes()
+    figure, axis = subplots()
     for row, chosen in enumerate(tested.values()):
         for name, which, marker, colour in (
             ("training", ~chosen, "o", COLOURS[0]),
@@ -55,7 +50,7 @@ def _three_splits():
 
 
 def _areas():
-    figure, axis = _axes()
+    figure, axis = subplots()
     images = [one for one in measured()["val"]["per_image"] if one["area"]]
     areas = [one["area"] for one in images]
     for key, marker, colour in (("ap_50", "o", COLOURS[0]), ("ap_75", "s", COLOURS[1])):
@@ -74,7 +69,7 @@ def _areas():
 
 
 def _crowds():
-    figure, axis = _axes()
+    figure, axis = subplots()
     images = measured()["val"]["per_image"]
     axis.plot(
         [one["nuclei"] for one in images],
@@ -91,7 +86,7 @@ def _crowds():
 
 def _two_sets():
     case, bins = measured(), np.arange(5, 65, 5)
-    figure, axis = _axes()
+    figure, axis = subplots()
     for name, label, style, colour in (
         ("val", "validation,\nknown sources", "-", COLOURS[0]),
         ("test", "test,\na new source", "--", COLOURS[5]),
@@ -113,7 +108,7 @@ def _two_sets():
 
 
 def _training():
-    figure, axis = _axes()
+    figure, axis = subplots()
     history = curves()
     epochs = range(1, 1 + len(history["loss"]))
     axis.plot(epochs, history["loss"], "o-", label="training\n(augmented crops)")

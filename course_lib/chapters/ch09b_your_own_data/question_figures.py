@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import matplotlib.pyplot as plt
 import numpy as np
 from matplotlib.patheffects import withStroke
 from scipy.special import ndtr
@@ -11,6 +10,7 @@ from skimage.measure import find_contours
 from skimage.transform import resize
 
 from course_lib import datasets, plot
+from course_lib.teaching.quiz_figures import image_row, subplots
 
 BLUE, ORANGE = plot.COLOURS[:2]
 HALO = [withStroke(linewidth=4, foreground="black")]
@@ -21,7 +21,7 @@ def resized_labels():
     labels = np.ones((4, 6), int)
     labels[1:3, 2:4] = 5
     larger = np.rint(resize(labels.astype(float), (8, 12), order=1, preserve_range=True)).astype(int)
-    figure, axes = plt.subplots(1, 2, figsize=(6, 2.3), width_ratios=(6, 12))
+    figure, axes = subplots(2, size=(6, 2.3), width_ratios=(6, 12))
     for axis, shown, title in zip(axes, (labels, larger), ("label file", "after resizing"), strict=True):
         axis.imshow(shown, cmap="Blues", vmin=0, vmax=8, aspect="equal")
         for (row, column), value in np.ndenumerate(shown):
@@ -34,7 +34,7 @@ def resized_labels():
 def dishes():
     """IoU of five dishes against their contrast, each with its range of radii."""
     made = zip("abcde", ((4, 6), (5, 7), (6, 9), (7, 10), (9, 13)), (0.8, 0.6, 0.45, 0.3, 0.2), strict=True)
-    figure, axis = plt.subplots(figsize=(6, 2.5))
+    figure, axis = subplots(size=(6, 2.5))
     for k, (dish, radius, contrast) in enumerate(made):
         ious = []
         for sample in datasets.cells(
@@ -59,7 +59,7 @@ def two_inputs():
     """Histograms of one image as it enters the network in training and in another program."""
     image = datasets.cells(length=1, size=128, seed=3, contrast=0.25, noise=0.02)[0].image
     low, high = np.percentile(image, (1, 99.8))
-    figure, axes = plt.subplots(1, 2, figsize=(6, 2.3), sharex=True)
+    figure, axes = subplots(2, size=(6, 2.3), sharex=True)
     for axis, values, title in (
         (axes[0], np.clip((image - low) / (high - low), 0, 1), "in training"),
         (axes[1], image, "in the other program"),
@@ -83,7 +83,7 @@ def weighted():
     ):  # where weight · rare class = the other one, as the loss with this weight learns it
         return shift / 2 + np.log((1 - rare) / (rare * weight)) / shift
 
-    figure, axis = plt.subplots(figsize=(6, 2.6))
+    figure, axis = subplots(size=(6, 2.6))
     axis.plot(*above(z), color=BLUE, label="network 1 (weight 1), all thresholds")
     for weight, marker, colour in ((1, "o", BLUE), (20, "s", ORANGE)):
         axis.plot(
@@ -104,11 +104,8 @@ def outlines():
     sample = datasets.scenes(
         length=1, size=96, seed=4, objects=3, object_size=(22.0, 50.0), occlusion=0.0, contrast=0.5, thin=0.2
     )[0]
-    figure, axes = plt.subplots(1, 2, figsize=(5.4, 2.7))
-    for axis, title in zip(axes, ("image", "outlines after the conversion"), strict=True):
-        axis.imshow(sample.image)
-        axis.set_title(title)
-        axis.axis("off")
+    shown = dict.fromkeys(("image", "outlines after the conversion"), sample.image)
+    figure, axes = image_row(shown, size=(5.4, 2.7))
     for number in range(1, sample.instances.max() + 1):
         rows, columns = max(find_contours(sample.instances == number, 0.5), key=len).T
         axes[1].plot(rows, columns, color="white", linewidth=2, path_effects=HALO)  # x and y exchanged
@@ -120,14 +117,9 @@ def ring():
     """A ring as it is in the image, and the polygon of its outline filled."""
     y, x = np.mgrid[-50:51, -50:51]
     radius = np.hypot(x, y)
-    figure, axes = plt.subplots(1, 2, figsize=(5.2, 2.6))
-    for axis, mask, title in (
-        (axes[0], (radius < 40) & (radius >= 20), "ground truth"),
-        (axes[1], radius < 40, "polygon, filled"),
-    ):
-        axis.imshow(np.where(mask, 0.75, 0.1), cmap="gray", vmin=0, vmax=1)
-        axis.set_title(title)
-        axis.axis("off")
+    masks = {"ground truth": (radius < 40) & (radius >= 20), "polygon, filled": radius < 40}
+    shown = {title: np.where(mask, 0.75, 0.1) for title, mask in masks.items()}
+    figure, axes = image_row(shown, size=(5.2, 2.6), vmin=0, vmax=1)
     for end, name, height in ((40, "40", 46), (20, "20 pixels", -46)):
         axes[0].plot([50, 50 + end], [50 + height] * 2, color=ORANGE, linewidth=3)
         axes[0].text(52 + end, 50 + height, name, color="white", va="center", fontsize=10)

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from functools import cache
 
-import matplotlib.pyplot as plt
 import numpy as np
 from matplotlib.patches import Patch
 from scipy import ndimage
 from skimage.segmentation import find_boundaries, watershed
 
 from course_lib import plot
+from course_lib.teaching.quiz_figures import image_row, subplots
 
 BLUE, ORANGE, *_, RED = plot.COLOURS[:6]
 SIDE = 128
@@ -41,7 +41,7 @@ def copied_labels():
         for k in range(16)
     ]
     distances = range(1, 9)
-    figure, axis = plt.subplots(figsize=(6, 2.5))
+    figure, axis = subplots(size=(6, 2.5))
     for stack, name, marker, colour in ((thin, "stack A", "o", BLUE), (large, "stack B", "s", ORANGE)):
         axis.plot(
             distances,
@@ -65,12 +65,11 @@ def merges_and_splits():
     predicted[truth == 9] = 6
     rows, columns = np.nonzero(truth == 7)
     predicted[rows[columns > columns.mean()], columns[columns > columns.mean()]] = 10
-    figure, axes = plt.subplots(1, 2, figsize=(5.4, 2.8))
-    for axis, labels, title in ((axes[0], truth, "ground truth"), (axes[1], predicted, "prediction")):
+    shown = {}
+    for title, labels in (("ground truth", truth), ("prediction", predicted)):
         walls = ndimage.binary_dilation(find_boundaries(labels, mode="inner"))
-        axis.imshow(np.where(walls, 0.15, 0.85), cmap="gray", vmin=0, vmax=1)
-        axis.set_title(title)
-        axis.axis("off")
+        shown[title] = np.where(walls, 0.15, 0.85)
+    figure, axes = image_row(shown, size=(5.4, 2.8), vmin=0, vmax=1)
     for number in range(1, 10):
         row, column = ndimage.center_of_mass(truth == number)
         axes[0].text(column, row, "abcdefghi"[number - 1], ha="center", va="center")
@@ -101,7 +100,7 @@ def _holes():
 def thresholds():
     """The two fractions of pairs against the threshold from which a pixel is a seed."""
     at, fractions = _holes()
-    figure, axis = plt.subplots(figsize=(6, 2.6))
+    figure, axis = subplots(size=(6, 2.6))
     for values, name, style, colour in (
         (fractions[:, 0], "predicted pairs that are right", "v-", BLUE),
         (fractions[:, 1], "true pairs that are kept", "^--", ORANGE),
@@ -116,7 +115,7 @@ def thresholds():
 def two_groups():
     """Predicted against bright area, both divided by the labelled area, for two groups of images."""
     rng = np.random.default_rng(5)
-    figure, axis = plt.subplots(figsize=(6, 2.7))
+    figure, axis = subplots(size=(6, 2.7))
     for centre, count, name, marker, colour in (
         ((1.0, 1.0), 25, "group A", "o", BLUE),
         ((1.0, 0.7), 7, "group B", "s", ORANGE),
@@ -134,7 +133,7 @@ def two_conventions():
     """IoU against the threshold for soft discs whose labels are drawn at the edge, or three pixels wider."""
     y, x = np.mgrid[-40:41, -40:41]
     at, radius = np.linspace(0.05, 0.95, 19), np.hypot(x, y)
-    figure, axis = plt.subplots(figsize=(6, 2.5))
+    figure, axis = subplots(size=(6, 2.5))
     for wider, name, style, colour in (
         (0, "group A: 40 images", "o-", BLUE),
         (3, "group B: 10 images", "s--", ORANGE),
@@ -159,7 +158,7 @@ def shifted_pole():
     paint = np.array(
         [[int(c[k : k + 2], 16) / 255 for k in (1, 3, 5)] for c in ("#F0F0F0", "#999999", BLUE, RED)]
     )
-    figure, axis = plt.subplots(figsize=(6, 2.7))
+    figure, axis = subplots(size=(6, 2.7))
     axis.imshow(paint[np.where(truth & predicted, 1, np.where(predicted, 2, np.where(truth, 3, 0)))])
     axis.set(xticks=np.arange(-0.5, 32), yticks=np.arange(-0.5, 20))
     axis.grid(color="white", linewidth=0.5)
@@ -184,7 +183,7 @@ def errors_by_distance():
     away = np.rint(ndimage.distance_transform_edt(~edge)).astype(int)
     wrong = edge != predicted
     bins = np.minimum(away, 4)
-    figure, axis = plt.subplots(figsize=(6, 2.5))
+    figure, axis = subplots(size=(6, 2.5))
     for shift, mask, name, colour in (
         (-0.2, np.ones_like(edge), "of all pixels", BLUE),
         (0.2, wrong, "of all errors", ORANGE),

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import matplotlib.pyplot as plt
 import numpy as np
 from scipy.ndimage import gaussian_filter
 from skimage import data
 
 from course_lib import datasets, plot
+from course_lib.teaching.quiz_figures import image_row, subplots
 
 BLUE, ORANGE = plot.COLOURS[:2]
 
@@ -15,12 +15,7 @@ BLUE, ORANGE = plot.COLOURS[:2]
 def three_inputs():
     """The same photograph as three pipelines hand it on."""
     image = data.astronaut()[:200:2, 130:330:2] / 255
-    figure, axes = plt.subplots(1, 3, figsize=(6, 2.3))
-    for axis, shown, title in zip(axes, (image, image[..., ::-1], image / 255), "ABC", strict=True):
-        axis.imshow(shown, vmin=0, vmax=1)
-        axis.set_title(title)
-        axis.axis("off")
-    return figure
+    return image_row({"A": image, "B": image[..., ::-1], "C": image / 255}, size=(6, 2.3), vmin=0, vmax=1)[0]
 
 
 def first_steps():
@@ -32,7 +27,7 @@ def first_steps():
         return np.median(np.abs(rate * gradient / (np.sqrt(gradient**2) + 1e-7)))
 
     rates = {"A": (1e-3, 1e-3), "B": (0.0, 1e-3), "C": (1e-4, 1e-3)}
-    figure, axis = plt.subplots(figsize=(6, 2.4))
+    figure, axis = subplots(size=(6, 2.4))
     for shift, part, colour in ((-0.2, 0, BLUE), (0.2, 1, ORANGE)):
         heights = [1000 * step(pair[part]) for pair in rates.values()]
         bars = axis.bar(np.arange(3) + shift, heights, 0.4, color=colour, label=("encoder", "decoder")[part])
@@ -46,7 +41,7 @@ def first_steps():
 def costs():
     """Costs of three objects (rows) for four queries (columns)."""
     cost = np.array([[0.4, 2.1, 3.0, 2.8], [2.7, 0.9, 1.3, 3.1], [2.9, 0.6, 3.3, 2.5]])
-    figure, axis = plt.subplots(figsize=(5.2, 2.4))
+    figure, axis = subplots(size=(5.2, 2.4))
     axis.imshow(cost, cmap="Blues", vmin=0, vmax=6, aspect="auto")
     for (row, column), value in np.ndenumerate(cost):
         axis.text(column, row, f"{value:.1f}", ha="center", va="center")
@@ -69,19 +64,14 @@ def five_queries():
             gaussian_filter(np.roll(mask, shift, 1).astype(float), 2) + rng.normal(0, 0.03, mask.shape), 0, 1
         )
 
-    shown = [
-        (scene, "image"),
-        (soft(disc), "disc 0.94"),
-        (soft(box), "square 0.91"),
-        (soft(disc, 2), "disc 0.83"),
-        (soft(disc | box) * 0.4, "no object 0.97"),
-    ]
-    figure, axes = plt.subplots(1, 5, figsize=(7, 1.9))
-    for k, (axis, (picture, title)) in enumerate(zip(axes, shown, strict=True)):
-        axis.imshow(picture, cmap="gray", vmin=0, vmax=1)
-        axis.set_title(f"query {k}\n{title}" if k else title)
-        axis.axis("off")
-    return figure
+    shown = {
+        "image": scene,
+        "query 1\ndisc 0.94": soft(disc),
+        "query 2\nsquare 0.91": soft(box),
+        "query 3\ndisc 0.83": soft(disc, 2),
+        "query 4\nno object 0.97": soft(disc | box) * 0.4,
+    }
+    return image_row(shown, size=(7, 1.9), vmin=0, vmax=1)[0]
 
 
 def clicked():
@@ -93,15 +83,13 @@ def clicked():
     number = np.argmax(np.bincount(sample.instances[inside]))
     row, column = np.argwhere(sample.instances == number).mean(0)
     mask = np.where(inside, 1, 0)
-    figure, axes = plt.subplots(1, 3, figsize=(6.4, 2.5))
-    for axis, shown, title in (
-        (axes[0], sample.image[..., 0], "image and click"),
-        (axes[1], np.where(inside, 0.95, 0.1), "cosine with the\nclicked pixel"),
-        (axes[2], plot.overlay(sample.image, mask, 0.6), "mask returned"),
-    ):
-        axis.imshow(shown, cmap="gray")
-        axis.set_title(title)
-        axis.axis("off")
+    shown = {
+        "image and click": sample.image[..., 0],
+        "cosine with the\nclicked pixel": np.where(inside, 0.95, 0.1),
+        "mask returned": plot.overlay(sample.image, mask, 0.6),
+    }
+    figure, axes = image_row(shown, size=(6.4, 2.5))
+    for axis in axes:
         axis.plot(column, row, "o", color=ORANGE, markersize=9, markeredgecolor="black")
     return figure
 

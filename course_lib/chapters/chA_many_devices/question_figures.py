@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import matplotlib.pyplot as plt
 import numpy as np
 
 from course_lib import plot
+from course_lib.teaching.quiz_figures import subplots
 
 BLUE, ORANGE = plot.COLOURS[:2]
 
@@ -43,7 +43,7 @@ def shard_sizes():
     """How far the mean of the shards' gradients is from that of the batch, against the shard's size, for two losses."""
     features, labels = _pixels()
     weights, sizes = np.full(3, 0.1, np.float32), (1, 2, 4, 8)
-    figure, axis = plt.subplots(figsize=(6, 2.5))
+    figure, axis = subplots(size=(6, 2.5))
     for loss, name, marker, colour in ((_entropy, "loss A", "o", BLUE), (_dice, "loss B", "s", ORANGE)):
         whole = loss(weights, features, labels)[1]
         off = [
@@ -72,7 +72,7 @@ def ring():
         for (device, piece), count in zip(moved, sent, strict=True):
             counts[(device + 1) % 4, piece] += count
         states.append(counts.copy())
-    figure, axes = plt.subplots(1, 2, figsize=(5.6, 2.6))
+    figure, axes = subplots(2, size=(5.6, 2.6))
     for axis, shown, title in (
         (axes[0], states[0], "start"),
         (axes[1], states[2], "after two messages each"),
@@ -84,6 +84,14 @@ def ring():
     return figure
 
 
+def _over_devices(devices):
+    figure, axis = subplots(size=(6, 2.5))
+    axis.set(xscale="log", xlabel="devices")
+    axis.set_xticks(devices[::2], [str(n) for n in devices[::2]])
+    axis.minorticks_off()
+    return figure, axis
+
+
 def two_clusters():
     """Efficiency of two clusters against the number of devices."""
     devices = 2 ** np.arange(11)
@@ -92,12 +100,10 @@ def two_clusters():
         sending = 2 * (devices - 1) / devices * size / bandwidth + 2 * (devices - 1) * latency
         return compute / (compute + np.maximum(0, sending - overlap * compute))
 
-    figure, axis = plt.subplots(figsize=(6, 2.5))
+    figure, axis = _over_devices(devices)
     axis.plot(devices, 100 * efficiency(2.5e9, 1e-6), "o-", color=BLUE, label="cluster A")
     axis.plot(devices, 100 * efficiency(1e11, 2e-4), "s--", color=ORANGE, label="cluster B")
-    axis.set(xscale="log", xlabel="devices", ylabel="efficiency (%)", ylim=(0, 108))
-    axis.set_xticks(devices[::2], [str(n) for n in devices[::2]])
-    axis.minorticks_off()
+    axis.set(ylabel="efficiency (%)", ylim=(0, 108))
     axis.legend(loc="lower left")
     return figure
 
@@ -105,12 +111,10 @@ def two_clusters():
 def speed_up():
     """Speed-up against the number of devices, which levels off at a dotted line."""
     devices, serial = 2 ** np.arange(11), 0.05
-    figure, axis = plt.subplots(figsize=(6, 2.5))
+    figure, axis = _over_devices(devices)
     axis.plot(devices, 1 / (serial + (1 - serial) / devices), "o-", color=BLUE)
     axis.axhline(1 / serial, color="black", linestyle=":", linewidth=1.5)
-    axis.set(xscale="log", xlabel="devices", ylabel="speed-up", ylim=(0, 22), yticks=range(0, 25, 5))
-    axis.set_xticks(devices[::2], [str(n) for n in devices[::2]])
-    axis.minorticks_off()
+    axis.set(ylabel="speed-up", ylim=(0, 22), yticks=range(0, 25, 5))
     return figure
 
 
@@ -150,7 +154,7 @@ def two_checks():
             weights = (weights - 2 * gradient).astype(np.float32)
         return np.array(seen)
 
-    figure, axis = plt.subplots(figsize=(6, 2.5))
+    figure, axis = subplots(size=(6, 2.5))
     for step, name, marker, colour in ((added, "program A", "o", BLUE), (averaged, "program B", "s", ORANGE)):
         off = np.abs(losses(step) - losses(one))
         at = np.flatnonzero(off)
