@@ -284,7 +284,7 @@ def read_ground_truth(
     known = None
     if values is not None or kind == "semantic":
         known = {*(range(num_classes) if values is None else values), ignore}
-    ids, faults = reading.read_labels(path, known), []
+    ids, faults = reading.read_labels(path, known, values is not None), []
     if ids.shape != size:
         advice = "Export image and labels in one size, the labels without interpolation"
         if ids.shape == size[::-1]:

@@ -92,13 +92,14 @@ def read_image(path: Path | str, channels: int, notes: list[str] | None = None) 
         return opened.finish(samples, channels)
 
 
-def read_labels(path: Path | str, known: Container[int] | None = None) -> np.ndarray:
+def read_labels(path: Path | str, known: Container[int] | None = None, told: bool = False) -> np.ndarray:
     """The ids in a label file: the stored numbers; of a palette image the indices, not the colours.
 
     Args:
         path: a grey or palette PNG, TIFF, BMP or GIF of whole numbers, losslessly compressed.
         known: the ids that may occur. Programs that write a grey image as a GIF renumber its levels and keep them in a
             palette of greys; where that has been done, `known` decides whether indices or grey levels are the ids.
+        told: whether a user has named the ids in `known`, one by one.
 
     Returns:
         int64 `(height, width)`, turned as the file says that it is to be seen.
@@ -129,8 +130,9 @@ def read_labels(path: Path | str, known: Container[int] | None = None) -> np.nda
             )
         if samples.dtype == np.uint64 and samples.max(initial=0) > np.iinfo(np.int64).max:
             raise Unusable(f"holds the label {samples.max()}", "Number the objects from 1 on")
-        ids = (~samples if opened.inverted else samples // opened.step).astype(np.int64)
-        return ids if opened.palette is None else _of_palette(ids, opened.palette, known)
+        white = opened.inverted and not opened.boolean
+        ids = (~samples if white else samples // opened.step).astype(np.int64)
+        return ids if opened.palette is None else _of_palette(ids, opened.palette, known, told)
 
 
 def pixel_count(path: Path | str) -> int | None:
@@ -247,6 +249,7 @@ LIBTIFF = (2, 3, 4, 5, 6, 7, 50000)
 FOREIGN = {
     b"%PDF": "a PDF", b"\x93NUMPY": "a NumPy array", b"PK\3\4": "a zip archive", b"\x89HDF": "an HDF5 file",
     b"ZISRAWFILE": "a CZI file of ZEN", b"8BPS": "a Photoshop file", b"SIMPLE  =": "a FITS file", b"{": "a text in JSON",
+    b"\xff\xd8\xff": "a damaged JPEG, or one of a rare kind (12 bits, lossless, JPEG-LS)",
     b"v/1\1": "an OpenEXR file", b"\xff\n": "a JPEG XL", b"\0\0\0\x0cJXL ": "a JPEG XL", b"<": "a text in XML, HTML or SVG",
 }  # fmt: skip
 """First bytes of files that people take for images."""
@@ -267,6 +270,7 @@ class _Opened:
         shown: what messages call its colours.
         palette: uint8 `(n, 3)`.
         inverted: whether 0 is white.
+        boolean: whether it is a boolean array of tifffile, whose numbers as labels are the stored ones all the same.
         premultiplied: whether the colours are already multiplied by the alpha that follows them.
         step: by how much the decoder has multiplied samples of less than 8 bits.
         no_labels: why it cannot hold labels, and how to fix it.
@@ -282,6 +286,7 @@ class _Opened:
     shown: str = ""
     palette: np.ndarray | None = None
     inverted: bool = False
+    boolean: bool = False
     premultiplied: bool = False
     step: int = 1
     no_labels: tuple[str, str] | None = None
@@ -420,6 +425,11 @@ def _open_other(path: Path, head: bytes) -> _Opened:
                 notes = ("16-bit colours are read with 8 bits; for all 16: pip install imagecodecs",)
             else:
                 top, dtype, load = 65535, np.uint16, partial(_load_deep_png, path)
+                if colour == 4:  # grey and alpha, of which Pillow makes colours
+                    meaning, bands = "grey", 2
+    if kind == "JPEG" and mode == "CMYK" and "adobe" not in file.info:
+        what = "is a CMYK JPEG without Adobe's mark, so it is open whether 0 is full ink or none"
+        raise Unusable(what, "Save it as RGB")
     if kind in LOSSY:
         no_labels = _lossy(f"a {LOSSY[kind]}")
     elif kind == "PPM":
@@ -545,6 +555,8 @@ def _open_tiff(path: Path) -> _Opened:
         if page.dtype is None:
             raise Unusable(f"holds samples of {bits} bits in the format {kind}", RESCALE)
         meaning, colours = PHOTOMETRIC[photometric]
+        # tifffile calls every boolean array MinIsWhite, and stores it as it is: viewers show the opposite.
+        boolean = photometric == 0 and bits == 1 and str(page.tags.valueof(305, "")).startswith("tifffile")
         more, extras = samples - colours, [*map(int, page.extrasamples), 0]
         if more < 0 or (more and meaning in ("grey", "palette") and (more > 1 or extras[0] not in (1, 2))):
             fix = "Save the band that matters, or three of them as RGB"
@@ -564,7 +576,13 @@ def _open_tiff(path: Path) -> _Opened:
         if photometric == 6:  # tifffile makes colours of YCbCr only while it decodes JPEG
             ways = [_tiff_by_pillow, _tiff_by_tifffile][: 2 if page.compression == 7 else 1]
         compression = getattr(page.compression, "name", str(page.compression))
-        notes = (f"of {samples} bands the first {colours} are read, which the file calls colours",)
+        notes: tuple[str, ...] = ()
+        if meaning in ("rgb", "cmyk") and more and 0 in extras[:more]:
+            notes = (f"of {samples} bands the first {colours} are read, which the file calls colours",)
+        if boolean:
+            notes = ("a boolean array of tifffile, which says that 0 is white: read as viewers show it",)
+        if meaning == "grey" and _has_colours_of_imagej(file):
+            notes += ("has a look-up table for ImageJ, which is not applied: it is read as grey",)
         plan = _Plan(
             path, index, bits, photometric == 0, page.tags.valueof(ORIENTATION, 1), tuple(ways),
             "" if page.compression in BUILT_IN else compression,
@@ -573,10 +591,17 @@ def _open_tiff(path: Path) -> _Opened:
             (page.imagelength, page.imagewidth), plan.load, meaning,
             None if kind == 3 else 2**bits - 1, np.dtype(page.dtype), samples, meaning.upper(), palette,
             inverted=photometric == 0,
+            boolean=boolean,
             premultiplied=more > 0 and extras[0] == 1,
             no_labels=None if page.compression in LOSSLESS else _lossy(f"a TIFF with {compression} compression"),
-            notes=notes if meaning in ("rgb", "cmyk") and more and (0 in extras[:more]) else (),
+            notes=notes,
         )  # fmt: skip
+
+
+def _has_colours_of_imagej(file: tifffile.TiffFile) -> bool:
+    """Whether ImageJ's metadata has a look-up table that is not the plain one, from black to white."""
+    tables = (file.imagej_metadata or {}).get("LUTs") if file.is_imagej else None
+    return tables is not None and bool((np.reshape(tables, (-1, 256)) != np.arange(256)).any())
 
 
 @dataclass(frozen=True)
@@ -650,23 +675,28 @@ class _Mapped:
 # Palettes of label files --------------------------------------------------------------------------------------
 
 
-def _of_palette(ids: np.ndarray, palette: np.ndarray, known: Container[int] | None) -> np.ndarray:
+def _of_palette(ids: np.ndarray, palette: np.ndarray, known: Container[int] | None, told: bool) -> np.ndarray:
     """The ids of a palette image: its indices, or where the palette is of greys and `known` says so, its grey levels."""
     used = np.unique(ids)
     colours = palette[np.minimum(used, len(palette) - 1)].astype(int)
-    if known is None or np.ptp(colours, axis=1).any():
-        return ids
     levels = colours[:, 0]
-    as_levels = all(level in known for level in levels.tolist())
-    as_indices = all(index in known for index in used.tolist())
-    if not as_levels or (levels == used).all():
+    if np.ptp(colours, axis=1).any() or (levels == used).all():
         return ids
-    if as_indices:
-        raise Unusable(
-            f"has the numbers {_first(used)} with the grey levels {_first(levels)} in its palette, and either may be ids",
-            "Save it as a grey PNG of ids",
-        )
-    return levels[np.searchsorted(used, ids)]
+    as_levels, as_indices = (
+        known is not None and all(value in known for value in values.tolist()) for values in (levels, used)
+    )
+    if as_levels and not as_indices:
+        return levels[np.searchsorted(used, ids)]
+    if known is None:  # objects: only which number is the background matters
+        open_ = ((levels == 0) != (used == 0)).any()
+    else:  # a program that makes a palette of a grey image may number its levels in any order
+        open_ = as_levels or (not told and (np.diff(levels) < 0).any())
+    if not open_:
+        return ids
+    raise Unusable(
+        f"has the numbers {_first(used)} with the grey levels {_first(levels)} in its palette, and either may be ids",
+        "Save it as a grey PNG of ids",
+    )
 
 
 def _first(values: np.ndarray) -> str:

@@ -232,9 +232,8 @@ def test_labels_of_a_tiff_are_the_stored_numbers_or_refused(tmp_path, how):
         )
         assert not sound or how["kind"][0] == "f", how
         return
-    inverted = how["photometric"] == "miniswhite"
-    assert not inverted or how["kind"] == "bool"
-    np.testing.assert_array_equal(found, ~array if inverted else array)
+    assert how["photometric"] != "miniswhite" or how["kind"] == "bool"
+    np.testing.assert_array_equal(found, array)
     assert found.dtype == np.int64
 
 
@@ -325,6 +324,21 @@ def with_palette(palette, ids=IDS):
     return image
 
 
+def without_adobe(image):
+    """A JPEG whose segment APP14 has become a comment."""
+    buffer = io.BytesIO()
+    image.save(buffer, "JPEG")
+    return buffer.getvalue().replace(b"\xff\xee", b"\xff\xfe", 1)
+
+
+def rare(codec, array, **options):
+    def write(path):
+        imagecodecs = pytest.importorskip("imagecodecs")
+        path.write_bytes(getattr(imagecodecs, f"{codec}_encode")(array, **options))
+
+    return write
+
+
 def several(kind, **options):
     first = Image.fromarray(RGB)
     return lambda path: first.save(path, kind, save_all=True, append_images=[first.rotate(90)], **options)
@@ -354,13 +368,19 @@ ROWS = {
     "PNG, grey, 8 or 16 bits": [png(IDS), png(IDS.astype(np.uint16))],
     "PNG, grey, 1, 2 or 4 bits": [coded(raw_png(4, 0, nibbles(IDS), 20)), png(IDS > 0)],
     "PNG, palette": [pillow(with_palette(PALETTE), "PNG"), pillow(with_palette(PALETTE), "PNG", bits=2)],
-    "PNG, palette of greys that may be ids too": [pillow(with_palette([0, 0, 0, 2, 2, 2, 1, 1, 1]), "PNG")],
+    "PNG, palette of greys that may be ids too, or in another order": [
+        pillow(with_palette(palette), "PNG") for palette in ([0, 0, 0, 2, 2, 2, 1, 1, 1], [255] * 3 + [9] * 3 + [0] * 3)
+    ],
     "PNG, colours, 8 bits": [png(RGB)],
     "PNG, colours, 16 bits": [coded(raw_png(16, 2, [(row.astype(">u2") * 257).tobytes() for row in RGB], 20))],
-    "PNG with transparency": [png(np.dstack([RGB, GREY])), pillow(Image.fromarray(GREY).convert("LA"), "PNG")],
+    "PNG with transparency": [png(np.dstack([RGB, GREY])), pillow(Image.fromarray(GREY).convert("LA"), "PNG"),
+        coded(raw_png(16, 4, [row.astype(">u2").tobytes() for row in np.dstack([GREY, GREY])], 20))],
     "PNG, animated": [several("PNG")],
     "JPEG, grey or colours": [pillow(COLOUR, "JPEG"), pillow(Image.fromarray(GREY), "JPEG")],
     "JPEG, CMYK": [pillow(COLOUR.convert("CMYK"), "JPEG")],
+    "JPEG, CMYK without Adobe's mark": [coded(without_adobe(COLOUR.convert("CMYK")))],
+    "JPEG of 12 bits, lossless JPEG, JPEG-LS": [rare("jpeg8", GREY.astype("u2") * 16, bitspersample=12),
+        rare("ljpeg", GREY.astype("u2") * 257), rare("jpegls", GREY)],
     "JPEG turned by EXIF": [pillow(COLOUR, "JPEG", exif=turned())],
     "JPEG called .png": [pillow(Image.fromarray(IDS), "JPEG")],
     "GIF, one image": [pillow(with_palette(PALETTE), "GIF"), pillow(Image.fromarray(IDS), "GIF")],
@@ -377,14 +397,17 @@ ROWS = {
         tiff(IDS.astype(kind)) for kind in (">u4", "<i8", "u8", "i1", ">i2")],
     "TIFF, floats in 0..1": [tiff((GREY / 255).astype(kind)) for kind in ("f2", "f4", ">f8")],
     "TIFF, floats outside 0..1, or NaN": [tiff(GREY.astype("f4")), tiff(np.full((4, 5), np.nan, "f4"))],
-    "TIFF, MinIsWhite, 1 bit": [tiff(IDS > 0, photometric="miniswhite"),
-        pillow(Image.fromarray(IDS > 0), "TIFF", tiffinfo={262: 0})],
+    "TIFF, MinIsWhite, 1 bit": [pillow(Image.fromarray(IDS > 0), "TIFF", tiffinfo={262: 0})],
+    "TIFF, a boolean array of tifffile": [tiff(IDS > 0), tiff(IDS > 0, compression="zlib")],
     "TIFF, MinIsWhite, 8 or 16 bits": [tiff(IDS, photometric="miniswhite"),
         tiff(IDS.astype("u2"), photometric="miniswhite")],
     "TIFF, palette, or with an ImageJ look-up table": [
         pillow(with_palette(PALETTE), "TIFF"),
         tiff(IDS, photometric="palette", colormap=np.tile(np.arange(256, dtype=np.uint16) << 8, (3, 1))),
     ],
+    "TIFF, with look-up tables in ImageJ's metadata": [
+        tiff(IDS.astype(kind), imagej=True, metadata={"LUTs": [np.tile(np.arange(255, -1, -1, np.uint8), (3, 1))]})
+        for kind in ("u1", "u2")],
     "TIFF, RGB, 8 or 16 bits, by pixel or by plane": [
         tiff(RGB), tiff(RGB.astype("u2")), tiff(np.moveaxis(RGB, -1, 0), photometric="rgb", planarconfig="separate"),
     ],
@@ -505,6 +528,79 @@ def test_a_palette_of_greys_is_looked_up_where_only_its_levels_can_be_ids(tmp_pa
         read_labels(path, range(8))
 
 
+def test_a_palette_of_greys_in_another_order_is_not_guessed(tmp_path):
+    """What a program made of a grey image may number its levels in any order: 0 may be the white object."""
+    mask = Image.fromarray((IDS > 0) * np.uint8(255))
+    for name, image in (
+        ("q.png", mask.convert("RGB").quantize(2)),
+        ("q.gif", Image.fromarray(IDS * np.uint8(60)).convert("RGB")),
+        ("q.bmp", with_palette([255, 255, 255, 0, 0, 0], (IDS > 0).astype(np.uint8))),
+    ):
+        image.save(tmp_path / name)
+        with Image.open(tmp_path / name) as file:
+            indices = np.asarray(file)
+        assert indices[IDS == 0].min() > 0 or name == "q.bmp", "the case is not the one that is meant"
+        for known in (range(3), None):
+            with pytest.raises(Unusable, match="either may be ids"):
+                read_labels(tmp_path / name, known)
+    np.testing.assert_array_equal(read_labels(tmp_path / "q.png", {0, 255}, told=True), np.asarray(mask))
+    np.testing.assert_array_equal(read_labels(tmp_path / "q.bmp", {0, 1}, told=True), IDS > 0)
+    # Levels in order are a way to show ids.
+    shown = save(tmp_path, pillow(with_palette([0, 0, 0, 90, 90, 90, 200, 200, 200]), "PNG"), "s.png")
+    for known in (range(3), None):
+        np.testing.assert_array_equal(read_labels(shown, known), IDS)
+
+
+def test_a_boolean_array_of_tifffile_is_that_array_as_labels(tmp_path):
+    """tifffile, and imageio with it, call it MinIsWhite: read as it looks, object and background would change places."""
+    import imageio.v3 as imageio
+
+    mask = IDS > 0
+    for number, write in enumerate([
+        tiff(mask), tiff(mask, compression="zlib"), tiff(mask, metadata=None), tiff(mask, ome=True),
+        lambda path: imageio.imwrite(path, mask), tiff(mask, photometric="minisblack"),
+    ]):  # fmt: skip
+        path = save(tmp_path, write, f"{number}.tif")
+        np.testing.assert_array_equal(read_labels(path, range(2)), mask)
+        notes = []
+        read_image(path, 1, notes)
+        assert [note.split(" of ")[0] for note in notes] == ["a boolean array"] * (number < 5)
+    # Other programs show the file that they write.
+    for number, options in enumerate(
+        ({"tiffinfo": {262: 0}}, {"compression": "group4"}, {"compression": "tiff_lzw"})
+    ):
+        path = save(tmp_path, pillow(Image.fromarray(mask), "TIFF", **options), f"p{number}.tif")
+        with Image.open(path) as file:
+            np.testing.assert_array_equal(read_labels(path, range(2)), np.asarray(file))
+        assert read_image(path, 1)[..., 0].tolist() == read_labels(path, range(2)).tolist()
+
+
+def test_grey_and_alpha_of_sixteen_bits_is_grey(tmp_path):
+    rows = [row.astype(">u2").tobytes() for row in np.dstack([GREY.astype(int) * 257, GREY[::-1]])]
+    path = save(tmp_path, coded(raw_png(16, 4, rows, 20)))
+    for channels in (1, 3):
+        found = read_image(path, channels)
+        assert found.shape == (24, 20, channels)
+        np.testing.assert_allclose(found, np.repeat(GREY[..., None] / 255, channels, -1), atol=2e-3)
+    np.testing.assert_array_equal(LargeImage(path, 3)[:, :], read_image(path, 3))
+
+
+def test_tables_of_imagej_are_told_of(tmp_path):
+    green = np.zeros((3, 256), np.uint8)
+    green[1] = np.arange(256)
+    plain = np.tile(np.arange(256, dtype=np.uint8), (3, 1))
+    for table, said in ((green, 1), (plain[:, ::-1], 1), (plain, 0), (None, 0)):
+        metadata = {} if table is None else {"LUTs": [table]}
+        for array in (GREY, GREY.astype(np.uint16) * 257):
+            notes = []
+            path = save(tmp_path, tiff(array, imagej=True, metadata=metadata), "a.tif")
+            np.testing.assert_allclose(read_image(path, 1, notes)[..., 0], GREY / 255, atol=1e-6)
+            assert len(notes) == said and all(
+                "look-up table for ImageJ, which is not applied" in n for n in notes
+            )
+            np.testing.assert_array_equal(read_labels(path), array)
+
+
 def test_whole_numbers_come_out_whatever_their_type(tmp_path):
     for kind in ("<i8", ">i8", "<u4", ">u4", "i1", "u8"):
         order = kind[0] if kind[0] in "<>" else None
@@ -532,6 +628,14 @@ def test_words_say_what_a_file_is(tmp_path):
             "is a pointer of Git LFS, not the file itself. Fetch it: git lfs pull",
         ),
         (pillow(COLOUR, "TGA"), "is a file of the format TGA, which is not read here"),
+        (
+            rare("jpegls", GREY),
+            "is a damaged JPEG, or one of a rare kind .12 bits, lossless, JPEG-LS., which is not read",
+        ),
+        (
+            coded(without_adobe(COLOUR.convert("CMYK"))),
+            "is a CMYK JPEG without Adobe's mark, so it is open .* Save it as RGB",
+        ),
         (coded(b""), r"is empty \(0 bytes\)"),
         (
             lambda path: (tiff(RGB)(path), os.truncate(path, 900)),
