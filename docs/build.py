@@ -26,7 +26,7 @@ ROOT = DOCS.parent
 sys.path.insert(0, str(ROOT))
 
 from course_lib.datasets import cells  # noqa: E402
-from course_lib.teaching import glossary, ledger, questions, slides  # noqa: E402
+from course_lib.teaching import glossary, ledger, questions, slides, statistics  # noqa: E402
 from course_lib.teaching.course_map import CHAPTERS  # noqa: E402
 
 NOTEBOOKS = [(chapter, path) for chapter in CHAPTERS for path in chapter.notebooks()]
@@ -147,7 +147,7 @@ def ledger_page() -> str:
         measured = (
             "demonstration"
             if result.is_demonstration
-            else result.interval or f"{result.missing} runs are missing"
+            else result.interval or statistics.missing_runs(result.missing)
         )
         cells = (result.claim, result.statement, result.effect, measured, result.verdict)
         rows.append("* - " + "\n  - ".join(str(cell).replace("\n", " ") for cell in cells))

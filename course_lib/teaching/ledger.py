@@ -2,8 +2,8 @@
 
 A **demonstration** shows what is so by definition or geometry: it needs no statistics, and a test holds it. An
 **experiment** runs from fixed seeds and ends in one of five verdicts (see `statistics`): supported, supported
-when …, equivalent, contradicted, undecided. A claim that was measured before these rules is undecided until
-its runs are made; its old numbers stay as a table, and its effect says that they are the first edition's.
+for …, equivalent, contradicted, undecided. A claim that was measured before these rules is undecided until
+its runs are made. Its old numbers stay in its table, and its effect says that they come from the first edition.
 """
 
 from __future__ import annotations
@@ -39,32 +39,32 @@ __all__ = [
 
 FOLDER = resources.DATA / "results"
 DEMONSTRATED = "demonstrated"
-FIRST_EDITION = "in the first edition, before the rules of this one: "
+FIRST_EDITION = "first edition, under its older rules: "
 NOT_YET: tuple[str, ...] = ()
-"""Claims whose experiment stands here but whose result is still to be made."""
+"""Claims whose experiment is written but whose result is still to be measured."""
 
 
 @dataclass(frozen=True)
 class Result:
-    """What an experiment found, or a demonstration showed.
+    """The result of an experiment or a demonstration.
 
     Attributes:
         claim: id in the list of claims, such as `"3.2"`.
         statement: the claim in the course's words.
-        effect: what was measured to decide it, with its unit.
-        interval: the effect's mean and 95 % interval in the setting that comes first; `None` for a demonstration.
-        verdict: `"demonstrated"`, or one of the five words of `statistics`.
-        teacher: the sentence a teacher would say; an experiment's is made from `comparisons`.
-        repetitions: how many independent runs; 1 for a demonstration.
-        table: the numbers behind it.
-        comparisons: setting → what `statistics.compare` found there, and its own verdict.
-        gate: setting → whether the networks have learned their task, as `statistics.Gate` says it.
-        reason: why a verdict is undecided.
-        missing: runs that are still to be made.
-        left_out: seeds whose networks are below the gate and were replaced by further ones.
-        recipe: digest of the recipe the runs vary, `""` where nothing was trained.
-        seconds: how long it took.
-        device: on what.
+        effect: the quantity that decides the claim, with its unit.
+        interval: mean and 95 % interval of the effect in the first setting; `None` for a demonstration.
+        verdict: `"demonstrated"`, or one of the five verdicts of `statistics`.
+        teacher: the result in a sentence; for an experiment it is made from `comparisons`.
+        repetitions: number of independent runs; 1 for a demonstration.
+        table: the numbers behind the result.
+        comparisons: setting → result of `statistics.compare`, with the setting's own verdict.
+        gate: setting → whether the networks have learned their task, as `statistics.Gate` describes it.
+        reason: why the verdict is undecided.
+        missing: number of runs still to be made.
+        left_out: seeds whose networks failed the gate and were replaced.
+        recipe: digest of the recipe that the runs vary; `""` where nothing was trained.
+        seconds: running time.
+        device: the device it ran on.
     """
 
     claim: str
@@ -90,10 +90,10 @@ class Result:
 
     @property
     def null(self) -> float:
-        """The effect that means none: 1 for a ratio."""
+        """The value that means no effect: 1 for a ratio, else 0."""
         if self.comparisons:
             return next(iter(self.comparisons.values()))["null"]
-        return 1.0 if "(1:" in self.effect else 0.0
+        return 1.0 if "(1 =" in self.effect else 0.0
 
 
 def demonstrated(claim: str, statement: str, effect: str, teacher: str, table: dict) -> Result:
@@ -111,10 +111,12 @@ def judged(
     missing: int = 0,
     left_out: list[int] | tuple[int, ...] = (),
 ) -> Result:
-    """The result of an experiment: the sentence and the interval are those of the verdict's comparisons."""
+    """The result of an experiment; sentence and interval come from the verdict's comparisons."""
     comparisons, reason = rounded(verdict.comparisons), verdict.reason
     if missing and verdict.word == statistics.UNDECIDED:
-        reason = f"{missing} runs are missing"  # those of the tuning too, which the verdict does not know of
+        reason = statistics.missing_runs(
+            missing
+        )  # those of the tuning too, which the verdict does not know of
     gates = gates if isinstance(gates, Mapping) else {} if gates is None else {"": gates}
     first = next(iter(comparisons.values()), None)
     return Result(
@@ -144,8 +146,8 @@ def waiting(
     reason: str,
     missing: int,
 ) -> Result:
-    """The result of a claim whose runs under the present rules are still to be made: undecided."""
-    reason = f"{reason}; {missing} runs are missing"
+    """The undecided result of a claim whose runs under the present rules have not been made yet."""
+    reason = f"{reason}; {statistics.missing_runs(missing)}"
     word = statistics.UNDECIDED
     return Result(
         claim,
@@ -162,7 +164,7 @@ def waiting(
 
 
 def experiments(claim: str) -> tuple[Experiment, ...]:
-    """The experiments whose runs a claim is judged by; none for what is measured in one go."""
+    """The experiments whose runs decide a claim; none where the claim is measured in one go."""
     return getattr(discovery.module_of(claim), "EXPERIMENTS", ())
 
 
@@ -173,13 +175,13 @@ def run(
     write: bool = False,
     folder: Path | None = None,
 ) -> Result:
-    """Make a claim's missing runs and judge it by all there are.
+    """Make a claim's missing runs, then judge the claim by all its runs.
 
     Args:
         claim: its id.
-        progress: told each line of what is measured in one go.
-        minutes: begin no run after this time; 0 judges by the runs that are there.
-        write: put the result into the ledger. Single runs are kept in any case.
+        progress: called with each line of progress of a claim that is measured in one go.
+        minutes: start no run after this time; 0 judges the claim by the existing runs.
+        write: write the result to the ledger. Single runs are always kept.
         folder: of the ledger, by default `data/results`.
 
     Raises:
@@ -197,7 +199,7 @@ def run(
         }
         path = (folder or FOLDER) / f"{claim}.json"
         if found.missing and path.is_file():
-            # Half an experiment has no table yet: readers keep the whole one of before, under an undecided verdict.
+            # Half an experiment has no table yet: keep the previous complete one, under an undecided verdict.
             content["table"] = json.loads(path.read_text(encoding="utf8"))["table"] | found.table
         write_json(path, content)
         return read(claim, folder)
@@ -205,7 +207,7 @@ def run(
 
 
 def run_all(minutes: float | None = None) -> int:
-    """Make missing runs of all experiments, the most valuable first; returns how many were made."""
+    """Make the missing runs of all experiments, the most valuable first; returns how many were made."""
     began, made = time.perf_counter(), 0
     for experiment in all_experiments():
         left = None if minutes is None else minutes - (time.perf_counter() - began) / 60
@@ -221,13 +223,13 @@ def all_experiments() -> list[Experiment]:
 
 
 def status() -> list[dict[str, Any]]:
-    """For each experiment its claims and how many runs are done, missing and stale, with the minutes still needed."""
+    """For each experiment: its claims, the numbers of runs done, missing and stale, and the minutes still needed."""
     claims = {one.name: [c for c in discovery.claims() if one in experiments(c)] for one in all_experiments()}
     return [one.status() | {"claims": claims[one.name]} for one in all_experiments()]
 
 
 class Report(NamedTuple):
-    """What `python -m course_lib claims` says: lines to print, and the same as plain values."""
+    """The output of `python -m course_lib claims`: lines to print, and the same as plain values."""
 
     lines: list[str]
     claims: list[dict]
@@ -237,7 +239,7 @@ class Report(NamedTuple):
 def command(
     wanted: Sequence[str] = (), minutes: float | None = None, write: bool = False, show_status: bool = False
 ) -> Report:
-    """Make and judge runs as asked, then report on all claims, or on the experiments.
+    """Make and judge the requested runs, then report on all claims, or on the experiments.
 
     Args:
         wanted: ids of claims whose missing runs are made first, or `"all"`.
@@ -245,7 +247,7 @@ def command(
         show_status: report on the experiments instead of the claims.
 
     Raises:
-        ValueError: for a claim that is not measured here.
+        ValueError: for an unknown claim.
     """
     known = discovery.claims()
     if unknown := [claim for claim in wanted if claim not in (*known, "all")]:
@@ -275,7 +277,7 @@ def _to_stderr(line: str) -> None:
 
 
 def status_line(row: Mapping[str, Any]) -> str:
-    """An experiment's state in a line."""
+    """The state of an experiment in one line."""
     time_left = "time unknown" if row["minutes"] is None else f"about {row['minutes']:g} minutes"
     return (
         f"{row['experiment']:<18} {row['done']} done, {row['missing']} missing, {row['stale']} of them stale; {time_left}; "
@@ -284,7 +286,7 @@ def status_line(row: Mapping[str, Any]) -> str:
 
 
 def lines_of(result: Result) -> list[str]:
-    """A claim's result as lines: verdict and sentence, the power, the gate."""
+    """The result of a claim as lines: verdict and sentence, detectable effects, gate."""
     lines = [f"{result.claim}  {result.statement}"]
     if result.is_demonstration:
         return [*lines, f"     {result.verdict}: {result.teacher}", f"     shown: {result.effect}"]
@@ -295,22 +297,23 @@ def lines_of(result: Result) -> list[str]:
         )
         lines.append(f"     detectable with 80 % power: {powers}")
     for name, gate in result.gate.items():
-        of = f" at {name}" if name else ""
+        of = f" ({name})" if name else ""
         lines.append(
             f"     gate{of}: {gate['score']} {gate['reached']:.2f}, {'passed' if gate['passed'] else 'not passed'} "
             f"(needed {gate['needed']:g}, constant prediction {gate['constant']:.2f})"
         )
     if result.left_out:
-        lines.append(f"     left out, below the gate: seeds {', '.join(map(str, result.left_out))}")
+        seeds = "seed" + "s" * (len(result.left_out) > 1)
+        lines.append(f"     left out because below the gate: {seeds} {', '.join(map(str, result.left_out))}")
     if not result.comparisons and result.interval:
         lines.append(f"     {result.effect}: {result.interval}, {result.repetitions} runs")
     return lines
 
 
 def short_lines(result: Result) -> list[str]:
-    """A claim's verdict in lines of at most 72 letters, as a slide holds them: the word, then a line for each setting.
+    """A claim's verdict in lines of at most 72 characters, to fit on a slide: the verdict, then a line for each setting.
 
-    The word is alone in its line unless there is one setting; without missing runs, `undecided` has its reason.
+    With a single setting everything is on one line. If no run is missing, `undecided` is followed by its reason.
     """
     word, settings = result.verdict, result.comparisons
     if word == statistics.UNDECIDED:
@@ -318,7 +321,7 @@ def short_lines(result: Result) -> list[str]:
         if result.missing:
             reason = f"{result.missing} run{'s' * (result.missing > 1)} missing"
         word += f": {reason}"
-    elif word not in (DEMONSTRATED, *statistics.WORDS):  # supported when …
+    elif word not in (DEMONSTRATED, *statistics.WORDS):  # supported for …
         supported = sum(one["verdict"] == statistics.SUPPORTED for one in settings.values())
         word = f"{statistics.SUPPORTED} in {supported} of {len(settings)} settings"
     lines = [f"{result.claim}  {word}"]
@@ -329,10 +332,10 @@ def short_lines(result: Result) -> list[str]:
 
 
 def read(claim: str, folder: Path | None = None) -> Result:
-    """The result that lies in `data/results`.
+    """A result from `data/results`.
 
     Raises:
-        FileNotFoundError: if the claim has not been measured; the message says how to.
+        FileNotFoundError: if the claim has not been measured; the message says how to do it.
     """
     path = (folder or FOLDER) / f"{claim}.json"
     if not path.is_file():

@@ -248,7 +248,7 @@ def measured(card: Card) -> str:
         found = ledger.read(card.result)
     except FileNotFoundError:
         return f"Claim {card.result} is not measured yet."
-    number = f" {found.interval}" if found.interval else ""
+    number = f"; {found.interval}" if found.interval else ""
     return f"Claim {card.result}, measured: {found.verdict}{number}."
 
 

@@ -6,8 +6,8 @@ follow from them:
 
 - **supported**: the effect has the claimed sign at a significance level of 5 % (two-sided, Holm over a claim's
   comparisons);
-- **supported when …**: so in some of the settings only;
-- **equivalent**: the 95 % interval lies within a margin fixed beforehand, and so says a TOST at 5 %, Holm-corrected;
+- **supported for …**: supported in some of the settings only;
+- **equivalent**: the 95 % interval lies within a margin fixed beforehand, and a TOST at 5 %, Holm-corrected, agrees;
 - **contradicted**: the effect has the opposite sign at that level;
 - **undecided**: none of these, or runs are missing, or the networks have not learned their task (the gate).
 """
@@ -249,7 +249,7 @@ class Verdict:
     """What follows from a claim's comparisons.
 
     Attributes:
-        word: one of the five, `"supported when …"` with its condition.
+        word: one of the five; `"supported for …"` names the settings.
         comparisons: setting → what `compare` found, with `"p_holm"` and a `"verdict"` of its own.
         reason: why it is undecided, else `""`.
     """
@@ -306,18 +306,18 @@ def judge(
     if words and all(word == SUPPORTED for word in words):
         return Verdict(SUPPORTED, found)
     if supported:
-        return Verdict(f"{SUPPORTED} when {_listed(supported)}", found)
+        return Verdict(f"{SUPPORTED} for {_listed(supported)}", found)
     if shut and len(shut) == len(settings):
-        return Verdict(UNDECIDED, found, "the networks have not learned")
+        return Verdict(UNDECIDED, found, "the networks have not learned their task")
     if short:
-        return Verdict(UNDECIDED, found, f"{sum(short.values())} runs are missing")
+        return Verdict(UNDECIDED, found, missing_runs(sum(short.values())))
     if CONTRADICTED in words and set(words) <= {CONTRADICTED, EQUIVALENT}:
         return Verdict(CONTRADICTED, found)
     if words and all(word == EQUIVALENT for word in words):
         return Verdict(EQUIVALENT, found)
     reason = "the interval is too wide"
     if shut:
-        reason = f"the networks have not learned ({_listed(shut)})"
+        reason = f"the networks have not learned their task ({_listed(shut)})"
     elif len(set(words)) > 1:
         reason = "the settings disagree"
     return Verdict(UNDECIDED, found, reason)
@@ -329,6 +329,11 @@ def _of_one(one: dict) -> str:
     if one["p_holm"] > LEVEL:
         return UNDECIDED
     return SUPPORTED if one["mean"] > one["null"] else CONTRADICTED
+
+
+def missing_runs(number: int) -> str:
+    """How many runs are missing, in words."""
+    return "1 run is missing" if number == 1 else f"{number} runs are missing"
 
 
 def _listed(names: Sequence[str]) -> str:

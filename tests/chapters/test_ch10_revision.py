@@ -68,7 +68,7 @@ def test_a_claim_without_a_result_says_so_and_how_to_get_one(tmp_path):
     ("verdict", "kind"),
     [
         *((kind, kind) for kind in ("demonstrated", "supported", "equivalent", "contradicted", "undecided")),
-        ("supported when it rains", "supported when"),
+        ("supported for rain", "supported for"),
     ],
 )
 def test_the_kind_of_a_verdict_is_told_from_its_condition(verdict, kind):
@@ -83,7 +83,7 @@ def test_a_verdict_of_no_kind_is_one_sentence(tmp_path):
 
 
 def test_no_effect_is_one_for_a_ratio_and_zero_for_a_difference():
-    ratio = entry(mean=1.2, low=0.9, high=1.5, effect="time of b over a (1: as long)")
+    ratio = entry(mean=1.2, low=0.9, high=1.5, effect="time of b divided by time of a (1 = equal)")
     assert ratio.neutral == 1 and entry().neutral == 0
     assert entry().settled and entry(mean=None, verdict="demonstrated").settled
     assert not entry(verdict="undecided").settled

@@ -89,7 +89,7 @@ class TestClaim:
 
     @pytest.mark.parametrize(
         ("gain", "verdict"),
-        [(0.2, "supported when fine-tuned, 8 images and frozen, 8 images"), (-0.2, "undecided")],
+        [(0.2, "supported for fine-tuned on 8 images and frozen on 8 images"), (-0.2, "undecided")],
     )
     def test_the_verdict(self, monkeypatch, gain, verdict):
         done = self.made_up(gain)
@@ -98,7 +98,7 @@ class TestClaim:
         )
         result = claim_8_1.claim_8_1()
         assert result.verdict == verdict and result.missing == 0
-        assert result.comparisons["frozen, 8 images"]["mean"] == pytest.approx(gain, abs=0.02)
+        assert result.comparisons["frozen on 8 images"]["mean"] == pytest.approx(gain, abs=0.02)
         assert all(gate["passed"] for gate in result.gate.values())
 
     def test_without_runs_it_waits(self, monkeypatch):

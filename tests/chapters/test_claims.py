@@ -177,7 +177,7 @@ class TestLedger:
         if result.is_demonstration:
             assert result.interval is None and result.repetitions == 1 and result.table
             return
-        assert result.verdict.split(" when ")[0] in self.WORDS
+        assert result.verdict.split(" for ")[0] in self.WORDS
         said = statistics.sentence(result.effect, result.verdict, result.comparisons, result.reason)
         assert result.teacher == said or not result.comparisons and result.reason in result.teacher
         if result.comparisons:
@@ -233,7 +233,7 @@ class TestLedger:
 
     def test_the_command_reports_claims_and_experiments(self):
         report = ledger.command(["4.1"], minutes=0)
-        assert any(line.startswith("     gate: lowest IoU of a class") for line in report.lines)
+        assert any(line.startswith("     gate: lowest class IoU") for line in report.lines)
         assert any("detectable with 80 % power" in line for line in report.lines)
         assert {one["claim"] for one in report.claims} == {path.stem for path in MEASURED}
         rows = ledger.command(show_status=True).experiments

@@ -112,7 +112,7 @@ class TestRules:
         assert judge({"": np.negative(self.sure)}).word == "contradicted"
         assert judge({"": self.none}).word == "equivalent"
         assert judge({"": self.wide}).word == "undecided"
-        assert judge({"1 %": self.sure, "10 %": self.none}).word == "supported when 1 %"
+        assert judge({"1 %": self.sure, "10 %": self.none}).word == "supported for 1 %"
         assert judge({"1 %": self.wide, "10 %": self.none}).reason == "the settings disagree"
 
     def test_a_significant_effect_that_is_too_small_to_matter_is_equivalence(self):
@@ -125,15 +125,15 @@ class TestRules:
     def test_no_verdict_from_networks_that_have_not_learned(self):
         shut, open_ = Gate("IoU", 0.5, 0.18, 0.1), Gate("IoU", 0.5, 0.7, 0.1)
         found = judge({"": self.sure}, shut)
-        assert (found.word, found.reason) == ("undecided", "the networks have not learned")
+        assert (found.word, found.reason) == ("undecided", "the networks have not learned their task")
         assert (
             judge({"1 %": self.sure, "10 %": self.sure}, {"1 %": shut, "10 %": open_}).word
-            == "supported when 10 %"
+            == "supported for 10 %"
         )
 
     def test_missing_runs_are_said(self):
         found = judge({"1 %": self.sure, "10 %": self.none[:2]})
-        assert found.word == "supported when 1 %"
+        assert found.word == "supported for 1 %"
         found = judge({"1 %": self.sure[:4], "10 %": self.none[:2]})
         assert (found.word, found.reason) == ("undecided", "4 runs are missing")
 
@@ -142,7 +142,7 @@ class TestRules:
         text = statistics.sentence("IoU of A minus B", found.word, found.comparisons, found.reason)
         for one in found.comparisons.values():
             assert f"{one['mean']:+.3f} [{one['low']:+.3f}, {one['high']:+.3f}]" in text
-        assert text.startswith("Supported when 1 %. IoU of A minus B: ")
+        assert text.startswith("Supported for 1 %. IoU of A minus B: ")
 
 
 @pytest.mark.slow

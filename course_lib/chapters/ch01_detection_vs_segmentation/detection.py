@@ -154,7 +154,7 @@ def must(shown: bool, what: str) -> None:
 
 
 def claim_1_1(progress: Callable[[str], None] = print) -> Result:
-    """Detection predicts a box and a class, segmentation a class per pixel: shapes and bytes for the cat."""
+    """Detection predicts a box and a class, segmentation a class per pixel: array shapes and bytes for the cat."""
     cat = photographs.cat()
     mask = cat.semantic == 1
     (box,) = cat.boxes
@@ -175,10 +175,10 @@ def claim_1_1(progress: Callable[[str], None] = print) -> Result:
     must(box_bytes < min(sizes.values()), "box and class take fewer bytes than any form of the mask")
     return demonstrated(
         "1.1",
-        "Detection predicts a class and a bounding box for each object, segmentation a class for each pixel.",
-        "shapes and bytes of both for one photograph, the cat",
-        "A few numbers for each object, or one for each pixel. The mask gives the box for free; the box does not give "
-        "the mask back.",
+        "Detection predicts a class and a bounding box for each object; segmentation predicts a class for each pixel.",
+        "array shapes and sizes in bytes of both outputs for one photograph, the cat",
+        "Detection stores a few numbers for each object, segmentation one for each pixel. A mask determines its box; a "
+        "box does not determine the mask.",
         {
             "image": {"name": "cat", "shape": list(cat.image.shape)},
             "detection": {
@@ -340,24 +340,24 @@ def street() -> dict:
 
 
 def claim_1_3(progress: Callable[[str], None] = print) -> Result:
-    """Detection serves faces and pedestrians, segmentation medicine and driving: a real picture for each use."""
+    """Detection serves faces and pedestrians, segmentation medicine and driving: a real image for each use."""
     table = {"faces": faces()}
     progress(f"face: IoU {table['faces']['iou']:.2f}")
     table["medicine"] = medicine()
     teacher = (
-        "Ask what the answer is for. Where and how many: a box will do. How large, what shape, which part: it takes a "
-        "mask. A car asks both."
+        "Ask what the output is needed for. Boxes are enough to locate and count objects. To measure size or shape, or to "
+        "separate parts, you need masks. A self-driving car needs both."
     )
     try:
         table |= street()
     except DataError as problem:
         progress(f"without street scenes: {problem}")
         table["not shown"] = {"pedestrians, driving": "CamVid is not here: python -m course_lib data camvid"}
-        teacher += " (Shown for faces and medicine alone: the street scenes were not here.)"
+        teacher += " (Shown for faces and medicine only: the street scenes are not installed.)"
     return demonstrated(
         "1.3",
-        "Detection serves faces and pedestrians, segmentation serves medicine and driving.",
-        "for each use, its question put to a box and to a mask in real pictures",
+        "Detection serves faces and pedestrians; segmentation serves medicine and driving.",
+        "for each use, the same question answered from a box and from a mask, in real images",
         teacher,
         table,
     )

@@ -299,9 +299,9 @@ def merging(table: dict) -> Result:
     )
     return judged(
         "2.1",
-        "Semantic segmentation gives every pixel a class, and merges objects that touch.",
-        "fraction of cells miscounted from a perfect label map, nearly all touching minus none touching; "
-        "of touching pairs of different classes, the fraction merged",
+        "Semantic segmentation gives every pixel a class and merges objects that touch.",
+        "fraction of cells miscounted in a perfect label map, almost all touching minus none touching (one class); "
+        "fraction of touching pairs that are merged (different classes)",
         judge(
             {
                 "objects of one class": table["components_full_minus_none"],

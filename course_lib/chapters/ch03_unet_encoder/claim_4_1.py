@@ -53,8 +53,9 @@ def claim_4_1(progress: Callable[[str], None] = print) -> Result:
     gate = networks.gate(runs)
     return judged(
         "4.1",
-        "Each step of the encoder halves the size and deepens the features; it captures what is in the image.",
-        "rise of a linear probe's balanced accuracy for the class, trained minus untrained network",
+        "Each step of the encoder halves the size and adds channels; it captures what is in the image.",
+        "gain in a linear probe's balanced accuracy for the class from one level to the next, trained minus untrained "
+        "network",
         judge(steps, gate, networks.NETWORKS),
         table,
         gate,

@@ -330,4 +330,4 @@ def gate(found: dict[int, dict]) -> Gate | None:
         min(min(run[name]) for run in found.values()) for name in ("class_iou", "class_iou_background_only")
     ]
     untrained = max(min(run["class_iou_untrained"]) for run in found.values())
-    return Gate("lowest IoU of a class, worst network", GATE, lowest[0], lowest[1], untrained)
+    return Gate("lowest class IoU of the worst network", GATE, lowest[0], lowest[1], untrained)

@@ -36,9 +36,13 @@ def claim_3_2(progress: Callable[[str], None] = print) -> Result:
     )
     return judged(
         "3.2",
-        "The skip connections, by concatenation, are what restores the detail.",
-        "boundary IoU (1 pixel) with concatenated skips minus that with the other kind, equal parameters",
-        judge({"over no skips": gain["none"], "over added skips": gain["add"]}, gate, networks.NETWORKS),
+        "Concatenated skip connections are what restores the detail.",
+        "boundary IoU (1 pixel) with concatenated skips minus boundary IoU of the other network, equal parameter counts",
+        judge(
+            {"concatenated vs. no skips": gain["none"], "concatenated vs. added skips": gain["add"]},
+            gate,
+            networks.NETWORKS,
+        ),
         table if not missing else {},
         gate,
         missing,

@@ -33,7 +33,8 @@ def claim_4_2(progress: Callable[[str], None] = print) -> Result:
     return judged(
         "4.2",
         "Each step of the decoder doubles the size; it refines where things are.",
-        "balanced accuracy of a linear probe for outline pixels, later minus earlier level, both interpolated to full size",
+        "balanced accuracy of a linear probe for outline pixels, later minus earlier level, both interpolated to full "
+        "resolution",
         judge(
             {"whole decoder": where["decoder_1"] - where["bottleneck"]} | table["steps"],
             gate,

@@ -37,8 +37,8 @@ def claim_4_3(progress: Callable[[str], None] = print) -> Result:
     gate = networks.gate(runs)
     return judged(
         "4.3",
-        "The skips carry edges, the deep path carries context.",
-        "fraction lost of the boundary IoU minus that of the class accuracy (its opposite where the bottleneck is cut)",
+        "The skips carry edges; the deep path carries context.",
+        "relative loss of boundary IoU minus relative loss of class accuracy (sign reversed where the bottleneck is cut)",
         judge(
             {
                 "finest skip cut": edge_minus_class("without_skip_1"),

@@ -291,8 +291,8 @@ def claim_3_3(progress: Callable[[str], None] = print) -> Result:
     """Elastic deformation besides flips and turns, at each number of crops; no changes at all stand in the table."""
     return result(
         "3.3",
-        "Elastic deformation is why few images suffice.",
-        "average precision of nuclei with elastic deformation besides flips and turns minus that without",
+        "Elastic deformation is why few training images suffice.",
+        "average precision of nuclei when elastic deformation is added to flips and rotations, minus without it",
         {f"{images} crops": ("elastic", "U-Net", images, "ap_mean") for images in IMAGES},
     )
 
@@ -302,10 +302,10 @@ def claim_3_4(progress: Callable[[str], None] = print) -> Result:
     return result(
         "3.4",
         "Border weights separate touching cells.",
-        "recall (IoU above 0.5) of nuclei that touch another, with the published border weights minus that without",
+        "recall (IoU above 0.5) of nuclei that touch another, with the published border weights minus without them",
         {
-            "over plain labels": ("border weights", "foreground", 64, "recall_touching"),
-            "over separated labels": ("border weights", "separated", 64, "recall_touching"),
+            "weights vs. plain labels": ("border weights", "foreground", 64, "recall_touching"),
+            "weights vs. separated labels": ("border weights", "separated", 64, "recall_touching"),
         },
     )
 
@@ -315,7 +315,7 @@ def claim_3_1(progress: Callable[[str], None] = print) -> Result:
     return result(
         "3.1",
         "U-Net localises precisely from few training images.",
-        "boundary F1 within 2 pixels on nuclei, U-Net minus FCN-8s, equal parameters",
+        "boundary F1 within 2 pixels on nuclei, U-Net minus FCN-8s, equal parameter counts",
         {f"{images} crops": ("U-Net", "FCN-8s", images, "boundary_f1_2") for images in IMAGES},
     )
 
@@ -325,9 +325,10 @@ def claim_5_2(progress: Callable[[str], None] = print) -> Result:
     return result(
         "5.2",
         "U-Net is stronger on small objects and medical images.",
-        "average precision of nuclei and recall of those of under 8 pixels, U-Net minus the other, equal parameters",
+        "average precision of all nuclei and recall of nuclei under 8 pixels, U-Net minus the other network, equal "
+        "parameter counts",
         {
-            f"{what} over {other}": ("U-Net", other, 64, score)
+            f"{what} vs. {other}": ("U-Net", other, 64, score)
             for what, score in (("all nuclei", "ap_mean"), ("small nuclei", "recall_under 8"))
             for other in ("FCN-8s", "DeepLabV3+")
         },

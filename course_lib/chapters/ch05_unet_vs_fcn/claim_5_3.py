@@ -27,7 +27,7 @@ def claim_5_3(progress: Callable[[str], None] = print) -> Result:
     return judged(
         "5.3",
         "The boundaries of an FCN are coarser.",
-        "boundary F1 of U-Net minus that of FCN-8s on scenes, equal parameters",
+        "boundary F1 on scenes, U-Net minus FCN-8s, equal parameter counts",
         judge(settings, gate, len(five_networks.SEEDS)),
         scores,
         gate,

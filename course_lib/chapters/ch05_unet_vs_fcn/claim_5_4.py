@@ -30,7 +30,7 @@ def claim_5_4(progress: Callable[[str], None] = print) -> Result:
     return judged(
         "5.4",
         "FCN and DeepLab are the more general-purpose networks.",
-        "mean IoU of the classes minus that of U-Net, equal parameters",
+        "mean IoU over the classes, the other network minus U-Net, equal parameter counts",
         judge(settings, gate, len(five_networks.SEEDS)),
         table,
         gate,

@@ -127,7 +127,7 @@ def results(network: str) -> dict[int, dict]:
 def gate() -> Gate | None:
     """Whether the best network has learned every class; None before the first reported run."""
     lowest = [min(run["class_iou"]) for name in NETWORKS for run in results(name).values()]
-    return Gate("lowest IoU of a class, best network", 0.5, max(lowest), 0.0) if lowest else None
+    return Gate("lowest class IoU of the best network", 0.5, max(lowest), 0.0) if lowest else None
 
 
 def missing() -> int:

@@ -382,15 +382,15 @@ def claim_5_1(progress: Callable[[str], None] = print) -> Result:
     must([one["stride"] for one in theirs["merges"]] == [16, 8], "FCN-8s merges at strides 16 and 8 alone")
     must({one["kind"] for one in theirs["merges"]} == {"add"}, "FCN-8s adds")
     must({one["skip_channels"] for one in theirs["merges"]} == {21}, "FCN-8s adds scores, one map per class")
-    share = {name: one["up"] / one["parameters"] for name, one in table.items()}
+    fraction = {name: one["up"] / one["parameters"] for name, one in table.items()}
     return demonstrated(
         "5.1",
         "U-Net is symmetric and concatenates; FCN interpolates and fuses few features.",
-        "where, how and with how many channels finer maps join the way up, read off the published networks",
-        f"U-Net's way up holds {_points(share['U-Net'])} of its parameters and takes in {len(ours['merges'])} skips of "
-        f"{ours['merges'][0]['skip_channels']} to {ours['merges'][-1]['skip_channels']} channels, down to stride 1; that "
-        f"of FCN-8s holds {100 * share['FCN-8s']:.1f} %, adds {len(theirs['merges'])} score maps and interpolates the last "
-        f"{theirs['merges'][-1]['stride']} pixels.",
+        "where, how and with how many channels finer feature maps enter the decoder of the published networks",
+        f"U-Net's decoder holds {_points(fraction['U-Net'])} of the parameters and concatenates {len(ours['merges'])} "
+        f"skips with {ours['merges'][0]['skip_channels']} to {ours['merges'][-1]['skip_channels']} channels, down to "
+        f"stride 1. The decoder of FCN-8s holds {100 * fraction['FCN-8s']:.1f} %, adds {len(theirs['merges'])} score "
+        f"maps and interpolates from stride {theirs['merges'][-1]['stride']}.",
         table,
     )
 

@@ -150,9 +150,9 @@ def claim_6_1(progress: Callable[[str], None] = print) -> Result:
     return demonstrated(
         "6.1",
         "Mask R-CNN is Faster R-CNN with a mask head.",
-        "demonstration: the detector is built, trained and scored without its mask head",
-        f"Take the mask head away, {more:,} parameters and one of five losses, and what is left still trains and "
-        f"finds boxes: AP {table['without']['scores']['box_ap']:.2f} without it, "
+        "the detector is built, trained and scored without its mask head",
+        f"Without its mask head ({more:,} parameters, one of five losses) the detector still trains and predicts boxes: "
+        f"box AP is {table['without']['scores']['box_ap']:.2f} without the head and "
         f"{table['with']['scores']['box_ap']:.2f} with it.",
         table,
     )
@@ -232,11 +232,10 @@ def claim_6_2(progress: Callable[[str], None] = print) -> Result:
     return waiting(
         "6.2",
         "RoI Align is better than RoI Pool.",
-        "mask AP at IoU 0.75 with RoI Align minus with RoI Pool, regions read from coarse maps (stride 8 for an object of "
-        "12 pixels)",
+        "mask AP at IoU 0.75, RoI Align minus RoI Pool, features from coarse maps (stride 8 for an object of 12 pixels)",
         interval(table["effect"]),
         len(SEEDS),
         table,
-        "three seeds of networks trained short, without a gate",
+        "three seeds, short trainings and no gate",
         20,
     )

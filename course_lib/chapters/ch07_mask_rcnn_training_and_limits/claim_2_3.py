@@ -135,8 +135,8 @@ def claim_2_3(progress: Callable[[str], None] = print) -> Result:
     }
     return judged(
         "2.3",
-        "Semantic segmentation is simpler, instance segmentation more complex.",
-        "processor time, Mask R-CNN over U-Net with a border class and four views (1: as long)",
+        "Semantic segmentation is simpler; instance segmentation is more complex.",
+        "processor time of Mask R-CNN divided by that of a U-Net with a border class and four views (1 = equal)",
         judge(settings, gate(), ROUNDS, null=1.0, margin=0.1, ratio=True),
         table,
         gate(),

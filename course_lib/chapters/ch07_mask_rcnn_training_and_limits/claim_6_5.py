@@ -213,7 +213,7 @@ def claim_6_5(progress: Callable[[str], None] = print) -> Result:
         name: Resampled(
             float(shortfall(mean["recall"], extreme)), shortfall(resampled["recall"], extreme), len(samples)
         )
-        for name, extreme in (("objects below 4 pixels", SMALL), ("objects from 64 pixels on", LARGE))
+        for name, extreme in (("objects below 4 pixels", SMALL), ("objects of 64 pixels or more", LARGE))
     }
     gate = Gate(
         "mask AP at IoU 0.5 on the validation images",
@@ -224,8 +224,8 @@ def claim_6_5(progress: Callable[[str], None] = print) -> Result:
     return judged(
         "6.5",
         "Mask R-CNN scales badly to very small or very large objects.",
-        "recall at IoU 0.5, classes alike, of objects of 8 to 64 pixels (square root of the area, images of 128 × 128) "
-        "minus that of very small and very large ones, one trained network",
+        "recall at IoU 0.5 (mean over the classes) of objects of 8 to 64 pixels (square root of the area, images of "
+        "128 × 128) minus recall of very small or very large objects, one trained network",
         judge(settings, gate, margin=MARGIN),
         table,
         gate,

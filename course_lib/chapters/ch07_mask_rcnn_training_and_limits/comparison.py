@@ -310,17 +310,17 @@ def claim_2_2(progress: Callable[[str], None] = print) -> Result:
         means = ", ".join(f"{score} {row[0]:.3f}" for score, row in table["methods"][name].items())
         progress(f"{name}: {means}, {table['seconds'][name]:.2f} s")
     effect = (
-        "recall (IoU above 0.5) of nuclei that touch another: Mask R-CNN minus U-Net with a border class and four views; "
+        "recall (IoU above 0.5) of nuclei that touch another, Mask R-CNN minus U-Net with a border class and four views; "
         "bootstrap over the images"
     )
     found_here = waiting(
         "2.2",
-        "Instance segmentation separates objects of one class.",
+        "Instance segmentation separates objects of the same class.",
         effect,
         Interval(*table["gain"]["border"]["recall_touching"]),
         table["images"],
         table,
-        "one training of each network, so the interval is that of a bootstrap over the images",
+        "each network was trained only once, so the interval is a bootstrap over the images",
         10,
     )
     return replace(found_here, effect=effect)

@@ -338,8 +338,8 @@ def claim_6_4(progress: Callable[[str], None] = print) -> Result:
         }
     found = demonstrated(
         "6.4",
-        "Its training pipeline is complex.",
-        "demonstration: one thing wrong at a time, what is raised and what is seen",
+        "The training pipeline of Mask R-CNN is complex.",
+        "one fault at a time: the error that it raises, and its symptoms",
         silence(table),
         table,
     )
@@ -358,6 +358,6 @@ def silence(table: Mapping) -> str:
         for one in faults.values()
     ]
     return (
-        f"Five losses, two samplers, {len(table['settings'])} settings. Of {len(faults)} faults, {sum(costly)} raise no "
-        "error and cost at least half of the AP: look at the batches, at the proposals and at each loss."
+        f"Five losses, two samplers, {len(table['settings'])} hyperparameters. Of {len(faults)} faults, {sum(costly)} "
+        "raise no error and cost at least half of the AP. Check the batches, the proposals and each loss."
     )

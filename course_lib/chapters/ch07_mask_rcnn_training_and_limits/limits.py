@@ -385,7 +385,8 @@ def claim_6_3(progress: Callable[[str], None] = print) -> Result:
     return judged(
         "6.3",
         "Mask R-CNN is computationally expensive and slow at inference.",
-        "time of a prediction, small Mask R-CNN over small U-Net with four views, geometric mean (1: as long)",
+        "prediction time of a small Mask R-CNN divided by that of a small U-Net with four views, geometric mean "
+        "(1 = equal)",
         judge(settings, gate(), ROUNDS, null=1.0, margin=0.1, ratio=True),
         table,
         gate(),

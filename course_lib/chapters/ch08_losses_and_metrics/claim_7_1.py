@@ -58,9 +58,9 @@ def claim_7_1(progress: Callable[[str], None] = print) -> Result:
         raise AssertionError(f"the library's scores are off from those counted by hand by {apart:g}.")
     return demonstrated(
         "7.1",
-        "IoU is overlap over union, Dice twice the overlap over the sum of areas, pixel accuracy the fraction of "
-        "correct pixels, mean IoU the average over the classes.",
-        "largest difference between the scores counted by hand on 8 × 8 pixels and the library's",
-        "All four come from four counts: right and wrong, inside and outside.",
+        "IoU is the overlap over the union, Dice is twice the overlap over the sum of the areas, pixel accuracy is the "
+        "fraction of correct pixels, and mean IoU is the average over the classes.",
+        "largest difference between the scores counted by hand on 8 × 8 pixels and those of the library",
+        "All four follow from four counts: true and false positives, true and false negatives.",
         {"counts": counts, "by_hand": by_hand, "library": library, "largest_difference": apart},
     )

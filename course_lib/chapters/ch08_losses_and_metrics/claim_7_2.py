@@ -43,7 +43,7 @@ def claim_7_2(progress: Callable[[str], None] = print) -> Result:
     return table.result(
         "7.2",
         "IoU and Dice rank two masks alike; their means over images can rank two models differently.",
-        f"fraction of pairs of networks that mean IoU and mean Dice rank differently; to be above {OFTEN}",
+        f"fraction of pairs of networks that mean IoU and mean Dice rank differently; the claim needs more than {OFTEN}",
         settings,
         dict.fromkeys(settings, gates[0]) if gates else {},
         lacking,

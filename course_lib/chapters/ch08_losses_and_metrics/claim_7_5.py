@@ -14,7 +14,7 @@ def claim_7_5(progress: Callable[[str], None] = print) -> Result:
     return table.result(
         "7.5",
         "Dice and IoU losses suit sparse objects.",
-        "mean IoU of Dice, Jaccard and Lovász minus the IoU of cross-entropy",
+        "IoU with Dice, Jaccard and Lovász (mean of the three) minus IoU with cross-entropy",
         {table.name_of(fraction): table.difference(losses, "ce", fraction) for fraction in rare},
         table.gates(rare),
         table.missing(("ce", *losses), rare),

@@ -14,7 +14,7 @@ def claim_7_6(progress: Callable[[str], None] = print) -> Result:
     return table.result(
         "7.6",
         "Focal loss suits data that is highly imbalanced.",
-        "IoU of focal loss minus that of cross-entropy",
+        "IoU with focal loss minus IoU with cross-entropy",
         {table.name_of(fraction): table.difference("focal", "ce", fraction) for fraction in rare},
         table.gates(rare),
         table.missing(("ce", "focal"), rare),

@@ -12,8 +12,8 @@ def claim_7_7(progress: Callable[[str], None] = print) -> Result:
     """Not worse than cross-entropy at any fraction by the margin, and better at 1 and 0.3 %."""
     settings, gates, null, margin = {}, {}, {}, {}
     parts = (
-        (table.FRACTIONS, "not worse at ", -table.MARGIN, None),
-        ((0.003, 0.01), "better at ", 0.0, table.MARGIN),
+        (table.FRACTIONS, "no harm at ", -table.MARGIN, None),
+        ((0.003, 0.01), "a gain at ", 0.0, table.MARGIN),
     )
     for fractions, prefix, least, equal in parts:
         gates |= table.gates(fractions, prefix)
@@ -24,7 +24,7 @@ def claim_7_7(progress: Callable[[str], None] = print) -> Result:
     return table.result(
         "7.7",
         "Cross-entropy + Dice is never worse than cross-entropy, and better where foreground is rare.",
-        "IoU of cross-entropy + Dice minus that of cross-entropy",
+        "IoU with cross-entropy + Dice minus IoU with cross-entropy",
         settings,
         gates,
         table.missing(("ce", "ce_dice")),

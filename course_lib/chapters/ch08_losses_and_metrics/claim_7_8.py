@@ -17,7 +17,8 @@ def claim_7_8(progress: Callable[[str], None] = print) -> Result:
     return table.result(
         "7.8",
         "Dice balances false positives and false negatives.",
-        "|false positives - false negatives| over the true area at probability 0.5, cross-entropy minus Dice",
+        "|false positives - false negatives| divided by the ground-truth area, at probability 0.5, cross-entropy minus "
+        "Dice",
         {table.name_of(f): table.difference("ce", "dice", f, imbalance) for f in table.FRACTIONS},
         table.gates(),
         table.missing(("ce", "dice")),

@@ -42,7 +42,7 @@ from course_lib import datasets, losses
 from course_lib.models.unet import unet
 from course_lib.teaching.experiments import Experiment, Trainee, fingerprint, key, search
 from course_lib.teaching.ledger import Result, judged
-from course_lib.teaching.statistics import CONTRADICTED, SUPPORTED, Gate, judge
+from course_lib.teaching.statistics import CONTRADICTED, SUPPORTED, Gate, judge, missing_runs
 
 STEPS = {0.01: 500, 0.1: 500, 0.003: 1000}
 FRACTIONS = tuple(STEPS)
@@ -379,7 +379,7 @@ class Against(NamedTuple):
     def verdict(self) -> str:
         """Better, worse, equivalent or undecided, in words."""
         if self.missing:
-            return f"undecided: {self.missing} runs are missing"
+            return f"undecided: {missing_runs(self.missing)}"
         words = {SUPPORTED: "better", CONTRADICTED: "worse"}
         return words.get(self.found["verdict"], self.found["verdict"])
 

@@ -20,14 +20,14 @@ from typing import NamedTuple
 from urllib.parse import quote
 
 from course_lib.plot import COLOURS
-from course_lib.teaching import course_map, glossary, ledger, questions
+from course_lib.teaching import course_map, glossary, ledger, questions, statistics
 from course_lib.teaching.ledger import Result
 from course_lib.teaching.tables import Table, html_table
 
 MARKS = {
     "demonstrated": "✓",
     "supported": "●",
-    "supported when": "◐",
+    "supported for": "◐",
     "equivalent": "=",
     "contradicted": "○",
     "undecided": "?",
@@ -88,9 +88,9 @@ class Entry:
             return f"measure it: python -m course_lib claims --run {self.claim}"
         if self.result.is_demonstration:
             return "shown"
-        return (
-            str(self.result.interval) if self.result.interval else f"{self.result.missing} runs are missing"
-        )
+        if self.result.interval:
+            return str(self.result.interval)
+        return statistics.missing_runs(self.result.missing)
 
     @property
     def neutral(self) -> float:

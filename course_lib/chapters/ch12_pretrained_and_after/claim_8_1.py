@@ -176,7 +176,7 @@ def claim_8_1(progress: Callable[[str], None] = print) -> Result:
     for images in sorted(IMAGES):
         for name in ("fine-tuned", "frozen"):
             pretrained, scratch = of[name, images], of["scratch", images]
-            settings[f"{name}, {images} images"] = [
+            settings[f"{name} on {images} images"] = [
                 pretrained[seed]["reported"]["ap_mean"] - scratch[seed]["reported"]["ap_mean"]
                 for seed in SEEDS
                 if seed in pretrained and seed in scratch
@@ -191,7 +191,7 @@ def claim_8_1(progress: Callable[[str], None] = print) -> Result:
         if best:
             untrained = max(run["untrained"] for name in CONTESTANTS for run in of[name, images].values())
             gate = Gate("AP at IoU 0.5 of the best contestant", GATE, float(max(best)), 0.0, untrained)
-            gates |= {name: gate for name in settings if name.endswith(f", {images} images")}
+            gates |= {name: gate for name in settings if name.endswith(f" on {images} images")}
     table = {
         f"{name}, {images}": [
             run["reported"] | {"curve": run.get("curve", []), "nuclei": run.get("nuclei", 0)}
@@ -202,7 +202,7 @@ def claim_8_1(progress: Callable[[str], None] = print) -> Result:
     return judged(
         "8.1",
         "A pretrained encoder replaces many labelled images.",
-        "average precision (mean over IoU 0.5 to 0.9) with a pretrained encoder minus that from scratch",
+        "average precision (mean over IoU 0.5 to 0.9) with a pretrained encoder minus training from scratch",
         judge(settings, gates, len(SEEDS)),
         table,
         gates,
