@@ -8,6 +8,7 @@ import numpy as np
 
 from course_lib import datasets, recipes
 from course_lib.datasets.augmentation import Augmentation
+from course_lib.datasets.folder import files_below, roots_of
 from course_lib.datasets.reading import read_image, read_labels
 from course_lib.recipes import Recipe
 from course_lib.tasks import Borders, Semantic
@@ -71,8 +72,14 @@ def of_folder(folder: Path, classes: Sequence[str] = (), objects: bool = False) 
         ValueError: if the labels cannot be read, or don't fit `classes`.
     """
     folder = folder.resolve()
-    files = sorted(file for file in (folder / "labels").rglob("*") if file.suffix.lower() in LABELS)
-    if not (folder / "images").is_dir() or not files:
+    try:
+        images, files = (
+            _files(folder, "images"),
+            [file for file in _files(folder, "labels") if file.suffix.lower() in LABELS],
+        )
+    except ValueError:  # one of the two is nowhere
+        files = []
+    if not files:
         raise ValueError(
             f"{folder} is no folder of data; put the images in its images/ and the label files in its labels/."
         )
@@ -90,7 +97,17 @@ def of_folder(folder: Path, classes: Sequence[str] = (), objects: bool = False) 
                     "--objects; where they are classes, write a recipe of your own in Python."
                 )
         known = sorted(ids)
-        if 255 in ids and len(ids) > 2:
+        if (
+            255 in ids
+            and len(ids) > 2
+            and known[:-1] != list(range(len(known) - 1))
+            and len(classes) != len(known)
+        ):
+            raise ValueError(
+                f"{folder}: the labels hold {known}, and 255 may be a class or mark what shall not count. If it is one of "
+                f"{len(known)} classes, name all of them, --classes …; else write a recipe of your own in Python."
+            )
+        if 255 in ids and len(ids) > 2 and known[:-1] == list(range(len(known) - 1)):
             data["ignore"] = 255
             known.remove(255)
         if known != list(range(len(known))):
@@ -100,7 +117,7 @@ def of_folder(folder: Path, classes: Sequence[str] = (), objects: bool = False) 
         if len(names) < len(known):
             raise ValueError(f"--classes names {len(names)} classes; the labels hold {len(known)}: {known}.")
         data["class_names"] = names
-    data["channels"] = 1 if _grey(folder) else 3
+    data["channels"] = 1 if _grey(images) else 3
     first = datasets.folder("all", **data)
     smallest = min(min(sample.image.shape[:2]) for sample in first)
     side = max(16, min(128, smallest // 16 * 16))
@@ -126,9 +143,13 @@ def of_folder(folder: Path, classes: Sequence[str] = (), objects: bool = False) 
     )
 
 
-def _grey(folder: Path) -> bool:
+def _files(folder: Path, part: str) -> list[Path]:
+    return [file for root in roots_of(folder, part, part).values() for file in files_below(root)]
+
+
+def _grey(files: Sequence[Path]) -> bool:
     """Whether the first image that can be read has no colours."""
-    for file in sorted(file for file in (folder / "images").rglob("*") if file.is_file()):
+    for file in files:
         try:
             image = read_image(file, 3)
         except ValueError:

@@ -14,6 +14,7 @@ import math
 import re
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from functools import cache
 from itertools import islice
 from numbers import Real
 from pathlib import Path, PurePosixPath
@@ -36,6 +37,7 @@ from course_lib.datasets.checked import (
     checked_class_names,
     composed,
     existing_folder,
+    numbered,
     options_of,
 )
 from course_lib.datasets.reading import ENDINGS, Unusable
@@ -60,6 +62,11 @@ def coco_source(
 ) -> Source:
     """What a JSON file lists; the arguments are those of `coco`."""
     file = Path(path).expanduser()
+    if file.is_dir():
+        there = ", ".join(sorted(one.name for one in file.rglob("*.json"))[:4])
+        raise ValueError(
+            f"path is {str(path)!r}, a folder; give the JSON file in it ({there or 'it holds none'})."
+        )
     if not file.is_file():
         raise ValueError(f"path is {str(path)!r}; it must be the JSON file, and there is no such file.")
     beside, above = (
@@ -93,11 +100,17 @@ def coco_source(
             raise ValueError(
                 f"class_names has {missing[0]!r}; it must be a category of {file.name}, which has {there}."
             )
+        if names[0] in ids.values() and names[0] != BACKGROUND:
+            raise ValueError(
+                f"class_names begins with {names[0]!r}, a category of {file.name}, whose objects would become background; "
+                f"the first name is the background's: ('background', {names[0]!r}, …)."
+            )
 
     listed, refused = _images(content["images"], _finder(roots), roots, fault, problems)
     objects, left_out = _annotations(content["annotations"], listed, refused, ids, names, fault)
     notes += [
-        f"{count} objects of {name}, which class_names does not name" for name, count in left_out.items()
+        f"{numbered(count, 'object')} of {name}, which class_names does not name"
+        for name, count in left_out.items()
     ]
     entries = []
     for number, (name, image, shown, size) in listed.items():
@@ -125,7 +138,8 @@ def coco(
 
     Where two objects claim a pixel, the smaller one keeps it, as for `nuclei`. A region that is marked as a crowd
     (`iscrowd`) is one whose objects nobody has told apart: its pixels become -1 in the semantic map, so that they count
-    neither in a loss nor in a score, and belong to no object. The report says how many there are.
+    neither in a loss nor in a score, and belong to no object. The report says how many there are. The same goes for an
+    object with `"ignore": 1`, a mark that some tools set.
 
     Args:
         split: `"train"`, `"val"`, `"test"`, or `"all"`.
@@ -174,12 +188,19 @@ def _parsed(file: Path) -> dict[str, list]:
         told = (file.name, f"is not JSON ({type(error).__name__}: {error})", AGAIN)
         if raw.lstrip()[:1] == b"<":
             told = (file.name, "is XML (Pascal VOC, or CVAT for images), not JSON", EXPORT)
+        elif isinstance(error, UnicodeDecodeError):
+            told = (*told[:2], "Save it in the encoding UTF-8")
+        elif file.suffix.lower() == ".csv":
+            told = (file.name, "is a table, not JSON", EXPORT)
         raise FolderProblems(_unreadable(file, [Problem(*told)])) from None
     problems = []
-    of_tasks = isinstance(content, list) and content and isinstance(content[0], dict) and "data" in content[0]
-    if of_tasks or (isinstance(content, dict) and ("shapes" in content or _of_via(content))):
-        tool = "Label Studio" if of_tasks else "labelme" if "shapes" in content else "VIA"
-        fix = "Convert it with labelme2coco" if tool == "labelme" else f"In {tool}, export in COCO format"
+    if tool := _own_format(content):
+        fixes = {
+            "labelme": "Convert it with labelme2coco",
+            "QuPath": "Export label images, which datasets.folder reads",
+            "Cityscapes": "Take its label images, which datasets.folder reads",
+        }
+        fix = fixes.get(tool, f"In {tool}, export in COCO format")
         problems.append(Problem(file.name, f"is {tool}'s own format", fix))
     elif not isinstance(content, dict):
         what = f"holds {_kind(content)}, where an object with {', '.join(wanted)} should be"
@@ -195,11 +216,22 @@ def _parsed(file: Path) -> dict[str, list]:
     return {key: content[key] for key in wanted}
 
 
-def _of_via(content: dict) -> bool:
-    return any(
-        key.startswith("_via") or (isinstance(value, dict) and "regions" in value)
-        for key, value in content.items()
-    )
+def _own_format(content: Any) -> str:
+    """The tool whose own format this is, or `""`."""
+    first = content[0] if isinstance(content, list) and content and isinstance(content[0], dict) else {}
+    if "data" in first or "label" in first or "annotations" in first:
+        return "Label Studio"
+    if not isinstance(content, dict) or "images" in content:
+        return ""
+    regions = any(isinstance(value, dict) and "regions" in value for value in content.values())
+    if (
+        regions
+        or any(key.startswith("_via") for key in content)
+        or {"project", "metadata", "view"} <= {*content}
+    ):
+        return "VIA"
+    keys = {"shapes": "labelme", "imgHeight": "Cityscapes", "objects": "Supervisely", "features": "QuPath"}
+    return next((tool for key, tool in keys.items() if key in content), "")
 
 
 def _id(value: Any) -> int | str | None:
@@ -298,6 +330,7 @@ def _images(
     found: dict[int | str, tuple[str, Path, str, tuple[int, int] | None]] = {}
     refused: set = set()
     names: dict[str, int | str] = {}
+    near = _namesakes(roots)
     for position, image in enumerate(listed):
         where = f"images[{position}]"
         number, file_name = (
@@ -322,6 +355,8 @@ def _images(
             continue
         if path is None:
             fix = f"Put the file there (looked in {roots[0].name}/), or pass images= with the folder that holds it"
+            if other := near(file_name):
+                fix = f"{other} has nearly this name: if it is the image, name one as the other"
             problems.append(Problem(file_name[:200], "there is no such file", fix))
             continue
         root = next((root for root in roots if path.is_relative_to(root)), path.parent)
@@ -339,6 +374,27 @@ def _images(
         refused.remove(number)
         found[number] = (name, path, path.relative_to(root).as_posix(), size)
     return found, refused
+
+
+def _namesakes(roots: Sequence[Path]) -> Callable[[str], str]:
+    """A function from the name of a file that is not there to one that may be meant, or `""`: it differs in the ending, in
+    capital letters, spaces, or in the eight letters that Label Studio puts before the name of what is uploaded."""
+
+    def plain(name: str) -> str:
+        stem = unquote(composed(name)).replace("\\", "/").split("/")[-1].rpartition(".")[0]
+        return "".join(filter(str.isalnum, stem.casefold()))
+
+    @cache
+    def known() -> dict[str, str]:
+        files = (path for root in roots for path in islice(root.rglob("*"), 200_000))
+        return {plain(path.name): path.name for path in files if path.suffix.lower() in ENDINGS}
+
+    def near(file_name: str) -> str:
+        wanted = plain(file_name)
+        found = known().get(wanted) or known().get(wanted[8:] or wanted, "")
+        return "" if found == PurePosixPath(file_name).name else found
+
+    return near
 
 
 def _annotations(
@@ -409,7 +465,8 @@ def _ground_truth(
         fix = "Take the images that were annotated, in the size in which they were"
         if size == actual[::-1]:
             fix = (
-                "It was annotated before it was turned as its EXIF data says: take that mark out of the image"
+                "It was annotated before it was turned as its EXIF data says: take that mark out of the image; or height "
+                "and width are exchanged in the file"
             )
         what = f"the file says {size[0]} × {size[1]} pixels (height × width), the image has {actual[0]} × {actual[1]}"
         raise Unusable(what, fix)
@@ -417,7 +474,7 @@ def _ground_truth(
     for where, annotation, number in found:
         try:
             mask = _mask(annotation, actual)
-            is_crowd = _is_crowd(annotation.get("iscrowd"))
+            is_crowd = any([_is_marked(annotation, "iscrowd"), _is_marked(annotation, "ignore")])
         except Unusable as bad:
             faults += [(f"{where} {what}", fix) for what, fix in bad.faults]
             continue
@@ -438,8 +495,9 @@ def _ground_truth(
     return GroundTruth(semantic, instances, classes, len(crowds), note)
 
 
-def _is_crowd(value: Any) -> bool:
-    """COCO's mark, which tools write as 0 or 1, as true or false, or in words."""
+def _is_marked(annotation: Mapping, mark: str) -> bool:
+    """A mark, which tools write as 0 or 1, as true or false, or in words."""
+    value = annotation.get(mark)
     words = {
         "1": True,
         "true": True,
@@ -452,7 +510,7 @@ def _is_crowd(value: Any) -> bool:
     }
     key = str(int(value) if isinstance(value, float) and value.is_integer() else value).strip().lower()
     if key not in words:
-        raise Unusable(f"has iscrowd {value!r}", "It must be 0 or 1")
+        raise Unusable(f"has {mark} {value!r}", "It must be 0 or 1")
     return words[key]
 
 
@@ -482,6 +540,11 @@ def _mask(annotation: Mapping, size: tuple[int, int]) -> np.ndarray:
                 f"{what} (width × height)", "Check whether the image was resized after it was annotated"
             )
         # Polygons run along the edges of pixels, and a pixel belongs to one if its centre does.
+        if points.max() <= 1 < min(size):
+            raise Unusable(
+                "has a polygon with all numbers from 0 to 1, as fractions of the image",
+                "Give x and y in pixels",
+            )
         rows, columns = pixels_of_polygon(points[:, 1] - 0.5, points[:, 0] - 0.5, size)
         mask[rows, columns] = True
     return mask

@@ -12,13 +12,14 @@ said at once, file by file. COCO's JSON is read by `course_lib.datasets.coco_jso
 from __future__ import annotations
 
 import os
+import unicodedata
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
 
-from course_lib._checks import one_of
+from course_lib._checks import one_of, whole_number
 from course_lib.datasets import reading
 from course_lib.datasets.checked import (
     Entry,
@@ -41,6 +42,11 @@ from course_lib.datasets.sample import IGNORE
 KINDS = ("semantic", "instances")
 OUTLINES = (".json", ".xml", ".txt")
 """Endings of files in which annotation tools keep outlines."""
+OF_SYSTEMS = {
+    *("__macosx", "thumbs.db", "ehthumbs.db", "desktop.ini", "@eadir", "#recycle", "$recycle.bin"),
+    *("system volume information", "lost+found"),
+}
+"""What systems and network disks leave behind, besides names that begin with a dot; in small letters."""
 
 
 # A folder of images and labels --------------------------------------------------------------------------------
@@ -74,19 +80,26 @@ def folder_source(
         raise ValueError(f"suffix is {suffix!r}; it must be left out where label_names is given.")
     label_names = label_names.replace("{}", "{}" + suffix, 1)
     for argument, pattern in (("image_names", image_names), ("label_names", label_names)):
-        if pattern.count("{}") != 1 or "/" in pattern:
+        if pattern.count("{}") != 1:
             raise ValueError(
                 f"{argument} is {pattern!r}; it must hold {{}} once, for the name, such as 'mask_{{}}'."
             )
+    ignore = None if ignore is None else _checked_ignore(ignore)
+    values = None if values is None else _checked_values(values)
     place = existing_folder(path)
-    for argument, part in (("images", images), ("labels", labels)):
-        if not (place / part).is_dir():
-            _no_folder(place, argument, part)
+    image_roots, label_roots = roots_of(place, "images", images), roots_of(place, "labels", labels)
+    if image_roots == label_roots and image_names == label_names:
+        raise ValueError(
+            f"images and labels are both {images!r}; then every image would be its own label. Say how labels are called, "
+            "such as label_names='{}_mask'."
+        )
     problems, notes = [], []
-    found, other = _files(place, images, labels, image_names, label_names, problems)
-    masks, other_labels = _files(place, labels, images, label_names, image_names, problems)
-    for part, left in ((images, other), (labels, other_labels)):
-        if left:
+    found, other = _files(place, image_roots, label_roots, image_names, label_names, problems)
+    masks, other_labels = _files(place, label_roots, image_roots, label_names, image_names, problems)
+    used = {*found.values(), *masks.values()}
+    lefts = {images: other, labels: other_labels}  # one list where both lie in one folder
+    for part, left in lefts.items():
+        if left := [file for file in left if file not in used]:
             more = f" and {len(left) - 3} more" if len(left) > 3 else ""
             reason = "no image of that name" if any(map(_looks_like_an_image, left)) else "no image"
             notes.append(f"{part}/: not read, {reason}: {', '.join(file.name for file in left[:3])}{more}")
@@ -98,29 +111,43 @@ def folder_source(
     hint = _pattern_hint(
         [name.split("/")[-1] for name in missing], [name.split("/")[-1] for name in candidates]
     )
-    drawn = {composed(file.stem): file for file in (*other_labels, *other) if file.suffix.lower() in OUTLINES}
+    nearly = {_folded(name): _shown(masks[name], place) for name in unused}
+    in_folder = Counter(name.rpartition("/")[0] for name in unused)
+    drawn = _drawn(other, other_labels)
     entries = []
     for name, file in found.items():
-        shown = file.relative_to(place).as_posix()
+        shown = _shown(file, place)
         if name not in masks:
             *parent, last = name.split("/")
-            wanted = "/".join([labels, *parent, label_names.replace("{}", last) + ".png"])
+            if len(label_roots) > 1 or "" not in label_roots:  # labels/ lies in the first folder, train/
+                parent.insert(1, labels)
+            else:
+                parent.insert(0, labels)
+            wanted = "/".join([*parent, label_names.replace("{}", last) + ".png"])
             fix = (
                 hint or "Draw it, or move the image elsewhere; an image without objects has a label of zeros"
             )
+            above = name.rpartition("/")[0]
             if not hint and last in drawn:
-                fix = f"Export the outlines of {drawn[last].name} as PNG masks, or as COCO's JSON for datasets.coco"
+                fix = drawn[last]
+            elif not hint and _folded(name) in nearly:
+                fix = (
+                    f"{nearly[_folded(name)]} has nearly this name: both need the same folders below {images}/ and "
+                    f"{labels}/, and the same small and capital letters"
+                )
+            elif not hint and above and in_folder[above] > 1:  # as in the Data Science Bowl of 2018
+                fix = "If each object has a file of its own, number them in one label map; kind='instances' reads it"
             problems.append(Problem(shown, f"has no label: there is no {wanted}", fix, (name,)))
             continue
 
         def read(size, label=masks[name]):
             return read_ground_truth(label, size, len(classes), kind, ignore, values)
 
-        entries.append(Entry(name, file, shown, masks[name].relative_to(place).as_posix(), read))
+        entries.append(Entry(name, file, shown, _shown(masks[name], place), read))
     for name in unused:
         what = f"belongs to no image: there is no {image_names.replace('{}', name)!r} in {images}/"
         fix = hint or "Name both alike, or move the label elsewhere"
-        problems.append(Problem(masks[name].relative_to(place).as_posix(), what, fix))
+        problems.append(Problem(_shown(masks[name], place), what, fix))
     chosen, wrong = assign([entry.name for entry in entries], splits, group)
     problems += wrong
     return Source(
@@ -159,11 +186,13 @@ def folder(
         channels: 1 (colours become brightness) or 3 (grey is repeated).
         ignore: the value of pixels that shall count neither in a loss nor in a score, such as 255.
         values: value in the file → class id (or, for instances, object), where the two are not the same:
-            `{0: 0, 255: 1}` for masks in black and white.
+            `{0: 0, 255: 1}` for masks in black and white; or → -1, for further values that shall not count.
         suffix: what label files have at the end of their stem, such as `"_mask"`; short for `label_names="{}_mask"`.
-        images, labels: the two folders; they may be one.
+        images, labels: the two folders; they may be one. They may also lie in folders of `path`: `train/images`,
+            `train/labels`, `valid/images`, …
         image_names, label_names: how the files are called, without ending; `{}` is what an image and its label have in
-            common: `"{}_leftImg8bit"` and `"{}_gtFine_labelIds"` for Cityscapes.
+            common: `"{}_leftImg8bit"` and `"{}_gtFine_labelIds"` for Cityscapes; `"{}/img"` and `"{}/label"` where each
+            image has a folder of its own.
         splits: lists of names for each split. By default folders called train, val and test decide, if all images lie in
             such, and else the checksum of the name.
         group: from a name to what must stay together in one split (the slices of a patient, the frames of a drive):
@@ -195,53 +224,134 @@ def check_folder(path: str | Path, class_names: Sequence[str], **options) -> Rep
     return folder_source(path, class_names, **options).report()
 
 
-def _no_folder(place: Path, argument: str, part: str) -> None:
-    """A `ValueError` that says which folders there are."""
-    below = sorted(entry for entry in place.iterdir() if entry.is_dir())
-    inside = next((entry.name for entry in below if (entry / part).is_dir()), None)
-    advice = (
-        f"it is in {inside}/: pass path for that folder" if inside else f"name the right one, {argument}=…"
+def _checked_ignore(ignore: int) -> int:
+    if isinstance(ignore, (list, tuple, set, np.ndarray)):
+        raise TypeError(
+            f"ignore is {ignore!r}; it must be one number. Map further values to -1: values={{…: -1}}."
+        )
+    return whole_number("ignore", ignore)
+
+
+def _checked_values(values: Mapping[int, int]) -> dict[int, int]:
+    if not isinstance(values, Mapping):
+        raise TypeError(
+            f"values is {values!r}; it must map values in the file to ids, such as {{0: 0, 255: 1}}."
+        )
+    return {
+        whole_number("values: a value in the file", value): whole_number(f"values[{value!r}]", number)
+        for value, number in values.items()
+    }
+
+
+def roots_of(place: Path, argument: str, part: str) -> dict[str, Path]:
+    """Where a part lies: `{"": place/part}`, or what lies in folders of `place`, such as `{"train/": place/train/part}`; a
+    `ValueError` with the folders that there are, if it is nowhere."""
+
+    def folders(path: Path) -> list[Path]:
+        return sorted(entry for entry in path.iterdir() if entry.is_dir() and not _of_a_system(entry.name))
+
+    if (place / part).is_dir():
+        return {"": place / part}
+    below = folders(place)
+    for entry in below:  # the disk may have the name in another Unicode form
+        if composed(entry.name) == composed(part):
+            return {"": entry}
+    if inside := {f"{entry.name}/": entry / part for entry in below if (entry / part).is_dir()}:
+        return inside
+    there = ", ".join(f"{entry.name}/" for entry in below[:5]) or "none"
+    if deeper := folders(below[0]) if below else []:
+        there += f"; in {below[0].name}/: {', '.join(f'{entry.name}/' for entry in deeper[:5])}"
+    raise ValueError(
+        f"{argument} is {part!r}; {place.name} has no such folder (it has: {there}); name the right one, {argument}=…. "
+        "Where images and labels lie in one folder: images='.', labels='.', label_names='{}_mask'."
     )
-    there = ", ".join(f"{entry.name}/" for entry in below) or "none"
-    raise ValueError(f"{argument} is {part!r}; {place.name} has no such folder (it has: {there}); {advice}.")
+
+
+def _of_a_system(name: str) -> bool:
+    return name.startswith((".", "~$")) or name.lower() in OF_SYSTEMS
 
 
 def _looks_like_an_image(file: Path) -> bool:
     return file.suffix.lower() in ENDINGS
 
 
+def _shown(file: Path, place: Path) -> str:
+    return (file.relative_to(place) if file.is_relative_to(place) else file).as_posix()
+
+
+def _folded(name: str) -> str:
+    """The last part of a name, without what the eye does not tell apart."""
+    return unicodedata.normalize("NFKC", name.split("/")[-1]).casefold().strip()
+
+
+def files_below(root: Path, above: tuple[Path, ...] = ()) -> list[Path]:
+    """All files below a folder, in order; links to folders are gone into, but for those that lead back to one `above`."""
+    real, files = root.resolve(), []
+    for entry in root.iterdir() if real not in above else ():
+        if entry.is_dir() and not _of_a_system(entry.name):
+            files += files_below(entry, (*above, real))
+        elif not _of_a_system(entry.name):
+            files.append(entry)
+    return sorted(files)
+
+
 def _files(
-    place: Path, part: str, other: str, pattern: str, other_pattern: str, problems: list[Problem]
+    place: Path,
+    roots: Mapping[str, Path],
+    other_roots: Mapping[str, Path],
+    pattern: str,
+    other_pattern: str,
+    problems: list[Problem],
 ) -> tuple[dict[str, Path], list[Path]]:
-    """name → file of the images below a folder, in order, and the files that are none; two of one name are told of."""
-    root, beside = place / part, place / other
+    """name → file of the images below folders, in order, and the files that are none; two of one name are told of."""
     found: dict[str, Path] = {}
     left = []
     before, after = (composed(affix) for affix in pattern.split("{}"))
+    others = set(other_roots.values())
     # Small and capital letters are told apart: on some systems a.png and A.png are two files.
-    for file in sorted(root.rglob("*")):
-        inside = file.relative_to(root)
-        if any(name.startswith((".", "__MACOSX")) or name == "Thumbs.db" for name in inside.parts):
-            continue  # what systems leave behind
-        if file.is_dir() or (beside != root and root in beside.parents and beside in file.parents):
+    for prefix, root, file in ((*pair, file) for pair in roots.items() for file in files_below(pair[1])):
+        if any(other != root and root in other.parents and other in file.parents for other in others):
             continue
-        stem = composed(file.stem)
+        whole = composed(prefix + file.relative_to(root).with_suffix("").as_posix())
+        # A pattern with a slash is one of folders too.
+        parent = "" if "/" in pattern else whole[: whole.rfind("/") + 1]
+        stem = whole[len(parent) :]
         fits = stem.startswith(before) and stem.endswith(after) and len(stem) > len(before) + len(after)
-        if beside == root and pattern == "{}" and other_pattern != "{}":  # images and labels in one folder
+        if root in others and pattern == "{}" and other_pattern != "{}":  # images and labels in one folder
             first, last = map(composed, other_pattern.split("{}"))
             if stem.startswith(first) and stem.endswith(last):
                 continue
-        if not file.is_file() or not _looks_like_an_image(file) or not fits:
+        if not _looks_like_an_image(file) or not fits:
             left.append(file)
             continue
-        name = composed(inside.with_name(stem[len(before) : len(stem) - len(after)]).as_posix())
-        if name in found:
+        name = parent + stem[len(before) : len(stem) - len(after)]
+        if not file.is_file():
+            what = "is a link to a file that is not there" if file.is_symlink() else "is no ordinary file"
+            problems.append(Problem(_shown(file, place), what, "Put the file there, or remove it", (name,)))
+        elif name in found:
             what = f"has the same name as {found[name].name}"
             fix = "Rename or remove one; files belong together by their names without ending"
-            problems.append(Problem(file.relative_to(place).as_posix(), what, fix, (name,)))
+            problems.append(Problem(_shown(file, place), what, fix, (name,)))
         else:
             found[name] = file
     return found, left
+
+
+def _drawn(beside_images: Sequence[Path], beside_labels: Sequence[Path]) -> dict[str, str]:
+    """The last part of a name → what to do with the file of that name that is no image."""
+    fixes = {}
+    for file in (*beside_images, *beside_labels):
+        if _looks_like_an_image(file):
+            continue
+        stem = Path(composed(file.stem))
+        name = stem.stem if stem.suffix.lower() in ENDINGS else stem.name  # Supervisely: a.png.json
+        if file.suffix.lower() in OUTLINES:
+            fixes[name] = (
+                f"Export the outlines of {file.name} as PNG masks, or as COCO's JSON for datasets.coco"
+            )
+        elif file in beside_labels:
+            fixes[name] = f"Save {file.name} as a PNG or TIFF of ids"
+    return fixes
 
 
 def _pattern_hint(images: Sequence[str], labels: Sequence[str]) -> str:
@@ -249,13 +359,21 @@ def _pattern_hint(images: Sequence[str], labels: Sequence[str]) -> str:
     images = images[:20]
     votes: Counter = Counter()
     for image in images:
-        votes.update({_patterns(image, label) for label in labels[:2000]})
-    for (image_names, label_names), count in votes.most_common():
-        # What two names have in common by accident is no pattern; that one holds the other whole is.
-        if 2 * count >= len(images) and (image_names == "{}" != label_names or count > 1):
-            first = f"image_names={image_names!r}, " if image_names != "{}" else ""
-            return f"Pass {first}label_names={label_names!r}"
-    return ""
+        votes.update({_patterns(image, label) for label in labels[:2000]} - {("{}", "{}")})
+    # What two names have in common by accident is no pattern; that one holds the other whole is.
+    found = [
+        patterns
+        for patterns, count in votes.items()
+        if count == max(votes.values())
+        and 2 * count >= len(images)
+        and (patterns[0] == "{}" != patterns[1] or count > 1)
+    ]
+    if not found:
+        return ""
+    (image_names, label_names), *others = sorted(found)
+    first = f"image_names={image_names!r}, " if image_names != "{}" else ""
+    also = ", ".join(repr(other) for names, other in others[:3] if names == image_names)
+    return f"Pass {first}label_names={label_names!r}" + (f" (or {also})" if also else "")
 
 
 def _patterns(image: str, label: str) -> tuple[str, str]:
@@ -304,6 +422,7 @@ def read_ground_truth(
         mapped = np.zeros_like(ids)
         for value, number in values.items():
             mapped[ids == value] = number
+        ignored |= mapped == IGNORE
         ids = mapped
     outside = (ids < 0) & ~ignored
     if kind == "semantic":
@@ -327,7 +446,10 @@ def _advice(ids: np.ndarray, outside: np.ndarray) -> str:
         return "If it is a mask in black and white, pass values={0: 0, 255: 1}"
     if np.unique(ids[outside]).tolist() == [255]:
         return "If 255 marks pixels that should not count, pass ignore=255"
-    return "Name the missing class, or correct the label; pixels that should not count get one value, given as ignore"
+    return (
+        "Name the missing class, or correct the label; pixels that should not count get one value, given as ignore "
+        "(or -1 in values)"
+    )
 
 
 def _listed(values: np.ndarray, most: int = 3) -> str:

@@ -1,6 +1,7 @@
 """What people bring: layouts of tools, marks that must hold, names in two Unicode forms, photographs turned by EXIF."""
 
 import json
+import re
 import shutil
 import tracemalloc
 import unicodedata
@@ -10,7 +11,7 @@ import pytest
 import tifffile
 from PIL import Image
 
-from course_lib import tasks
+from course_lib import own_recipes, tasks
 from course_lib.datasets import FolderProblems, check_coco, check_folder, coco, folder
 from course_lib.datasets.augmentation import Augmentation
 from course_lib.datasets.loading import Batches
@@ -135,12 +136,214 @@ def test_outlines_beside_the_images_are_named(tmp_path):
     )
 
 
-def test_a_folder_deeper_is_named(tmp_path):
-    pairs(tmp_path / "train", "a")
+def test_images_and_labels_may_lie_in_the_folders_of_the_splits(tmp_path):
+    """As Roboflow and Ultralytics write them: train/images, train/labels, valid/images, …"""
+    for split in ("train", "valid", "test"):
+        pairs(tmp_path / split, f"{split}1", "deep/2")
+    for number, file in enumerate(sorted(tmp_path.glob("*/images/**/*.png"))):
+        save(file, LIGHT + np.uint8(number))
+    report = sound(folder("all", tmp_path, CELL), "test/deep/2", "test/test1", "train/deep/2", "train/train1",
+                   "valid/deep/2", "valid/valid1").report  # fmt: skip
+    assert report.splits["val"] == ("valid/deep/2", "valid/valid1")
+    (tmp_path / "valid/labels/valid1.png").unlink()
+    (problem,) = check_folder(tmp_path, CELL).problems
+    assert (problem.file, problem.what) == (
+        "valid/images/valid1.png",
+        "has no label: there is no valid/labels/valid1.png",
+    )
+    # Labels in one place fit too.
+    pairs(tmp_path / "other" / "train", "a")
+    (tmp_path / "other/labels").mkdir()
+    (tmp_path / "other/train/labels").rename(tmp_path / "other/labels/train")
+    sound(folder("all", tmp_path / "other", CELL), "train/a")
+
+
+def test_each_image_may_have_a_folder_of_its_own(tmp_path):
+    """As labelme_json_to_dataset writes them."""
+    pairs(tmp_path, "a_json", "deep/b_json", image="{}/img.png", label="{}/label.png")
+    names = {"images": ".", "labels": ".", "image_names": "{}/img", "label_names": "{}/label"}
+    sound(folder("all", tmp_path, CELL, **names), "a_json", "deep/b_json")
+    save(tmp_path / "c_json" / "img.png", LIGHT + np.uint8(9))
+    (problem,) = check_folder(tmp_path, CELL, **names).problems
+    assert problem.what == "has no label: there is no ./c_json/label.png"
+
+
+def test_a_folder_that_is_nowhere_is_told_with_those_that_are_there(tmp_path):
+    pairs(tmp_path, "a", image="Pictures/x/{}.png")
     with pytest.raises(
-        ValueError, match=r"images is 'images'; .* no such folder \(it has: train/\); it is in train/"
-    ):
+        ValueError,
+        match=r"images is 'images'; .* no such folder \(it has: Pictures/, labels/; in Pictures/: x/\)",
+    ) as error:
         folder("all", tmp_path, CELL)
+    assert "in one folder: images='.', labels='.'" in str(error.value)
+    # One file for each object: the Data Science Bowl of 2018.
+    for name in "ab":
+        save(tmp_path / "dsb" / name / "images" / f"{name}.png", LIGHT)
+        for number in (1, 2):
+            save(tmp_path / "dsb" / name / "masks" / f"{number}.png", SQUARE)
+    with pytest.raises(ValueError, match=r"it has: a/, b/; in a/: images/, masks/"):
+        folder("all", tmp_path / "dsb", CELL)
+    fix = check_folder(tmp_path / "dsb", CELL, labels="masks").problems[0].fix
+    assert (
+        fix == "If each object has a file of its own, number them in one label map; kind='instances' reads it"
+    )
+
+
+@pytest.mark.parametrize("part", ["images", "labels"])
+def test_a_folder_that_is_a_link_is_read(tmp_path, part):
+    """Once it was passed over without a word, and its images with it."""
+    pairs(tmp_path / "mine", "train/a", "val/b")
+    for split in ("train", "val"):
+        (tmp_path / "store" / split).parent.mkdir(exist_ok=True)
+        (tmp_path / "mine" / part / split).rename(tmp_path / "store" / split)
+        (tmp_path / "mine" / part / split).symlink_to(tmp_path / "store" / split)
+    (tmp_path / "mine" / part / "train" / "round").symlink_to(tmp_path / "mine" / part)  # leads back
+    report = sound(folder("all", tmp_path / "mine", CELL), "train/a", "val/b").report
+    assert report.splits["train"] == ("train/a",)
+
+
+def test_a_link_to_nothing_is_told(tmp_path):
+    pairs(tmp_path, "a", "b")
+    for part in ("images", "labels"):
+        (tmp_path / part / "gone.png").symlink_to(tmp_path / "nowhere.png")
+    report = check_folder(tmp_path, CELL)
+    assert [problem.what for problem in report.problems] == ["is a link to a file that is not there"] * 2
+    assert report.sound == 2
+
+
+def test_what_systems_leave_behind_is_no_image(tmp_path):
+    pairs(tmp_path, "a")
+    for name in (".DS_Store", "._a.png", "Thumbs.db", "thumbs.db", "desktop.ini", ".ipynb_checkpoints/a.png", "~$a.png",
+                 "@eaDir/a.png/THUMB.png", "#recycle/b.png", "$RECYCLE.BIN/b.png", "__MACOSX/b.png"):  # fmt: skip
+        for part in ("images", "labels"):
+            path = tmp_path / part / name
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_bytes(b"no image")
+    assert sound(folder("all", tmp_path, CELL), "a").report.notes == ()
+    assert own_recipes.find(str(tmp_path)).train_data["class_names"] == ("background", "class 1")
+
+
+def test_an_image_is_never_its_own_label(tmp_path):
+    save(tmp_path / "a.png", SQUARE)
+    for arguments in ({"images": ".", "labels": "."}, {"images": ".", "labels": ".", "label_names": "{}"}):
+        with pytest.raises(
+            ValueError, match=r"images and labels are both '\.'; then every image would be its own"
+        ):
+            folder("all", tmp_path, CELL, **arguments)
+
+
+def test_nothing_is_said_of_images_and_labels_in_one_folder(tmp_path):
+    pairs(tmp_path, "a", "b", image="./{}.png", label="./{}_mask.png")
+    (tmp_path / "_classes.csv").write_text("0, background")
+    report = check_folder(tmp_path, CELL, images=".", labels=".", label_names="{}_mask")
+    assert report.problems == () and report.notes == ("./: not read, no image: _classes.csv",)
+
+
+@pytest.mark.parametrize(
+    ("image", "label", "said"),
+    [
+        (
+            "x/a",
+            "a",
+            "labels/a.png has nearly this name: both need the same folders below images/ and labels/",
+        ),
+        ("a", "x/a", "labels/x/a.png has nearly this name"),
+        (
+            "IMG_1",
+            "img_1",
+            "labels/img_1.png has nearly this name: .* and the same small and capital letters",
+        ),
+        ("ﬁsh", "fish", "labels/fish.png has nearly this name"),
+        ("a ", "a", "labels/a.png has nearly this name"),
+    ],
+)
+def test_a_name_that_is_nearly_the_same_is_told(tmp_path, image, label, said):
+    save(tmp_path / "images" / f"{image}.png", LIGHT)
+    save(tmp_path / "labels" / f"{label}.png", SQUARE)
+    assert re.match(said, check_folder(tmp_path, CELL).problems[0].fix)
+
+
+def test_the_hint_names_every_pattern_that_fits_and_never_the_same_name(tmp_path):
+    kinds = ("color", "instanceIds", "labelIds", "labelTrainIds")
+    for name in ("aachen_0", "ulm_1", "jena_2"):
+        save(tmp_path / "leftImg8bit" / "train" / f"{name}_leftImg8bit.png", LIGHT)
+        for kind in kinds:
+            save(tmp_path / "gtFine" / "train" / f"{name}_gtFine_{kind}.png", SQUARE)
+    fix = check_folder(tmp_path, CELL, images="leftImg8bit", labels="gtFine").problems[0].fix
+    assert fix == (
+        "Pass image_names='{}leftImg8bit', label_names='{}gtFine_color' (or '{}gtFine_instanceIds', "
+        "'{}gtFine_labelIds', '{}gtFine_labelTrainIds')"
+    )
+    pairs(tmp_path, "1", "2", image="images/x/{}.png")
+    assert "Pass" not in check_folder(tmp_path, CELL).problems[0].fix
+
+
+@pytest.mark.parametrize(
+    ("file", "fix"),
+    [
+        ("labels/a.npy", "Save a.npy as a PNG or TIFF of ids"),
+        ("labels/a.png.json", "Export the outlines of a.png.json as PNG masks"),  # Supervisely
+        ("labels/a.txt", "Export the outlines of a.txt"),  # YOLO
+        ("images/a.json", "Export the outlines of a.json"),  # labelme
+        ("labels/a.xml", "Export the outlines of a.xml"),
+    ],
+)
+def test_labels_that_are_no_images_are_named(tmp_path, file, fix):
+    save(tmp_path / "images" / "a.png", LIGHT)
+    (tmp_path / "labels").mkdir()
+    (tmp_path / file).write_text("{}")
+    assert check_folder(tmp_path, CELL).problems[0].fix.startswith(fix)
+
+
+@pytest.mark.parametrize("kind", ["semantic", "instances"])
+def test_values_may_say_that_several_do_not_count(tmp_path, kind):
+    """Cityscapes has eight numbers for what is void."""
+    label = SQUARE.copy()
+    label[0], label[1], label[2] = 7, 255, 200
+    pairs(tmp_path, "a", values=label)
+    values = {0: 0, 1: 1, 7: -1, 200: -1}
+    (sample,) = data = folder("all", tmp_path, CELL, kind=kind, values=values, ignore=255)
+    assert data.report.ignored == 3 * 32 and sample.ignored[:3].all() and not sample.ignored[3:].any()
+    np.testing.assert_array_equal(sample.semantic[3:], SQUARE[3:])
+    assert len(sample.classes) == (kind == "instances")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"ignore": [0, 255]}, r"ignore is \[0, 255\]; it must be one number. Map further values to -1"),
+        ({"ignore": "255"}, "ignore is '255'; it must be a whole number"),
+        ({"values": {"0": 0, "255": 1}}, "values: a value in the file is '0'; it must be a whole number"),
+        ({"values": {0: "background"}}, r"values\[0\] is 'background'; it must be a whole number"),
+        ({"values": [0, 255]}, r"values is \[0, 255\]; it must map values in the file to ids"),
+    ],
+)
+def test_marks_that_would_mark_nothing_are_refused(tmp_path, arguments, message):
+    pairs(tmp_path, "a")
+    with pytest.raises(TypeError, match=message):
+        folder("all", tmp_path, CELL, **arguments)
+    given = {"ignore": np.uint8(255), "values": {np.uint8(0): np.int64(0), np.uint8(1): np.int64(1)}}
+    sound(folder("all", tmp_path, CELL, **given), "a")
+
+
+def test_the_command_line_asks_what_255_means(tmp_path):
+    label = SQUARE.copy()
+    label[:2] = 255
+    pairs(tmp_path, "a", "b", "c", values=label)
+    assert own_recipes.find(str(tmp_path)).train_data["ignore"] == 255
+    label[SQUARE == 1] = 128
+    pairs(tmp_path, "a", "b", "c", values=label)
+    with pytest.raises(
+        ValueError, match=r"hold \[0, 128, 255\], and 255 may be a class or mark what shall not count"
+    ):
+        own_recipes.find(str(tmp_path))
+    data = own_recipes.find(str(tmp_path), ("sky", "tree", "sea")).train_data
+    assert data["values"] == {0: 0, 128: 1, 255: 2} and "ignore" not in data
+    # Folders of the splits, and a link, are found here too.
+    for part in ("images", "labels"):
+        (tmp_path / "mine" / "train").mkdir(parents=True, exist_ok=True)
+        (tmp_path / "mine" / "train" / part).symlink_to(tmp_path / part)
+    assert own_recipes.find(str(tmp_path / "mine"), ("sky", "tree", "sea")).train_data["channels"] == 1
 
 
 @pytest.mark.parametrize(
@@ -149,6 +352,7 @@ def test_a_folder_deeper_is_named(tmp_path):
         ({"suffix": "_mask", "label_names": "{}_mask"}, "suffix is '_mask'; it must be left out"),
         ({"label_names": "mask"}, "label_names is 'mask'; it must hold {} once"),
         ({"image_names": "{}/{}"}, "image_names is '{}/{}'; it must hold"),
+        ({"label_names": "x/y"}, "label_names is 'x/y'; it must hold"),
     ],
 )
 def test_bad_patterns(tmp_path, arguments, message):
@@ -326,9 +530,88 @@ def test_formats_that_are_not_coco_are_named(tmp_path):
             r"is XML \(Pascal VOC, or CVAT for images\), not JSON. Export it as COCO",
         ),
         ("[]", "holds a list"),
+        ('[{"image": "/data/a.png", "id": 1, "label": []}]', "is Label Studio's own format"),
+        ('[{"id": 1, "annotations": [], "data": {"image": "a.png"}}]', "is Label Studio's own format"),
+        ('{"project": {}, "config": {}, "metadata": {}, "view": {}}', "is VIA's own format"),
+        (
+            '{"size": {"height": 1}, "tags": [], "objects": []}',
+            "is Supervisely's own format. In Supervisely, export",
+        ),
+        ('{"imgHeight": 1, "objects": []}', "is Cityscapes's own format. Take its label images"),
+        ('{"type": "FeatureCollection", "features": []}', "is QuPath's own format. Export label images"),
+        ("filename, regions", "is not JSON"),
     ):
         with pytest.raises(FolderProblems, match=message):
             coco("all", described(tmp_path, text))
+
+
+@pytest.mark.parametrize(
+    ("file_name", "there"),
+    [
+        ("a.png", "A.PNG"),
+        ("a.png", "a.jpg"),
+        ("images/3f2a1b7c-a.png", "a.png"),  # Label Studio, of an upload
+        ("a_b.png", "a b.png"),
+        (" a.png", "a.png"),
+        ("a_png.rf.0f1e.jpg", "a.png.rf.0f1e.jpg"),
+    ],
+)
+def test_an_image_of_nearly_that_name_is_told(tmp_path, file_name, there):
+    save(tmp_path / "images" / "z.png", LIGHT)
+    Image.fromarray(LIGHT).save(tmp_path / "images" / there)
+    path = described(tmp_path, images=[image(file_name="z.png"), image(id=2, file_name=file_name)])
+    (problem,) = check_coco(path).problems
+    assert problem.what == "there is no such file"
+    assert problem.fix == f"{there} has nearly this name: if it is the image, name one as the other"
+
+
+def test_a_folder_is_answered_with_the_file_in_it(tmp_path):
+    save(tmp_path / "train" / "a.png", LIGHT)
+    described(tmp_path, name="train/_annotations.coco.json")
+    with pytest.raises(ValueError, match=r"a folder; give the JSON file in it \(_annotations.coco.json\)"):
+        coco("all", tmp_path / "train")
+    (tmp_path / "train" / "_annotations.coco.json").unlink()
+    with pytest.raises(ValueError, match="it holds none"):
+        check_coco(tmp_path / "train")
+
+
+def test_a_table_and_another_encoding_are_named(tmp_path):
+    for name, data, message in (
+        ("via.csv", b"filename,regions\n", "is a table, not JSON. Export it as COCO"),
+        (
+            "own.json",
+            json.dumps(content(), ensure_ascii=False).encode() + "ä".encode("latin-1"),
+            "Save it in the encoding UTF-8",
+        ),
+    ):
+        (tmp_path / name).write_bytes(data)
+        with pytest.raises(FolderProblems, match=message):
+            coco("all", tmp_path / name)
+
+
+def test_fractions_are_no_pixels(tmp_path):
+    """YOLO's and Label Studio's numbers: as pixels, all objects would lie in the first one, and be left out."""
+    save(tmp_path / "images" / "a.png", LIGHT)
+    fractions = [[0.1, 0.1, 0.9, 0.1, 0.9, 1.0]]
+    (problem,) = check_coco(described(tmp_path, annotations=[annotation(segmentation=fractions)])).problems
+    assert "all numbers from 0 to 1, as fractions of the image" in problem.what and problem.drops == ("a",)
+
+
+def test_the_first_class_is_the_background_even_if_it_is_forgotten(tmp_path):
+    """Objects of the first name would have become background, with a note at most."""
+    save(tmp_path / "images" / "a.png", LIGHT)
+    categories = [{"id": 1, "name": "cell"}, {"id": 2, "name": "dirt"}]
+    path = described(tmp_path, categories=categories)
+    with pytest.raises(
+        ValueError, match="class_names begins with 'cell', a category .* whose objects would become"
+    ):
+        coco("all", path, ("cell", "dirt"))
+    assert (
+        coco("all", path, ("background", "dirt")).report.notes[0]
+        == "1 object of cell, which class_names does not name"
+    )
+    categories[0]["name"] = "Background"  # a category that is one
+    coco("all", described(tmp_path, categories=categories), ("background", "dirt"))
 
 
 def test_a_polygon_without_a_list_around_it_is_one(tmp_path):
@@ -370,6 +653,15 @@ def test_crowds_are_counted_and_belong_to_no_object(tmp_path, mark):
 def test_what_is_no_crowd_is_an_object(tmp_path, mark):
     save(tmp_path / "images" / "a.png", LIGHT)
     sound(coco("all", described(tmp_path, annotations=[annotation(iscrowd=mark)])), "a")
+
+
+@pytest.mark.parametrize("mark", [1, True, "yes"])
+def test_an_object_to_be_ignored_is_a_crowd(tmp_path, mark):
+    save(tmp_path / "images" / "a.png", LIGHT)
+    ignored = annotation(id=2, segmentation=RUNS, ignore=mark, iscrowd=0)
+    path = described(tmp_path, annotations=[annotation(ignore=0), ignored])
+    report = check_coco(path)
+    assert (report.ignored, report.crowds, report.objects) == (96, 1, 1)
 
 
 def test_a_mark_that_says_neither_is_named(tmp_path):
