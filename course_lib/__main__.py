@@ -39,7 +39,10 @@ def _parser() -> argparse.ArgumentParser:
         "all runs",
     )
     claims.add_argument(
-        "--minutes", type=float, metavar="M", help="with --run: start no new run after M minutes"
+        "--minutes",
+        type=lambda text: cli.positive(text, "minutes", zero=True),
+        metavar="M",
+        help="with --run: start no new run after M minutes",
     )
     claims.add_argument(
         "--write", action="store_true", help="with --run: write the verdicts to data/results/"
@@ -134,6 +137,10 @@ def run_claims(options: argparse.Namespace) -> int:
     detected, and the gate that its networks passed. Runs are stored one by one: --run resumes where it stopped."""
     from course_lib.teaching import ledger
 
+    if not options.claims and (options.write or options.minutes is not None):
+        raise ValueError(
+            "--write and --minutes belong to --run; name a claim, such as --run 4.1, or --run all."
+        )
     found = ledger.command(options.claims or (), options.minutes, options.write, options.status)
     for line in found.lines:
         print(line)
@@ -201,6 +208,10 @@ def run_slides(options: argparse.Namespace) -> int:
     # All are read before the first is written: a notebook that cannot become slides is named before anything changes.
     decks = [(path, slides.of_chapter(path, options.reading)) for path in slides.chapters(options.notebooks)]
     written = []
+    for path, _ in decks:
+        for target in (options.out / f"{path.stem}.html", options.out / f"{path.stem}.pdf"):
+            if target.exists() and target.samefile(path):
+                raise ValueError(f"{path} would be overwritten by its slides; give another --out.")
     for path, deck in decks:
         target = options.out / f"{path.stem}.html"
         slides.write(deck, target)

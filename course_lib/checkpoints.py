@@ -30,6 +30,7 @@ FOLDER = resources.DATA / "checkpoints"
 OWN = resources.RUNS / "checkpoints"
 """The weights of your own recipes."""
 CARD = {"recipe": str, "digest": str, "thresholds": dict, "weights": str}
+CARD |= {"epochs": int, "seconds": (int, float), "backend": str, "device": str}
 """What a card must hold, and of which kind."""
 
 
@@ -172,8 +173,16 @@ def folder(recipe: Recipe, root: Path | None = None) -> Path:
 
     if root is not None:
         return Path(root) / recipe.name
-    course_s = recipe.name in RECIPES | FOR_A_GPU and (resources.CHECKOUT or not (OWN / recipe.name).is_dir())
+    named = (RECIPES | FOR_A_GPU).get(recipe.name)
+    # By its content too: a folder or a changed copy that has the name of one must not take its place.
+    course_s = named is not None and named.digest == recipe.digest
+    course_s = course_s and (resources.CHECKOUT or not (OWN / recipe.name).is_dir())
     return (FOLDER if course_s else OWN) / recipe.name
+
+
+def target(recipe: Recipe, root: Path | None = None) -> Path:
+    """Where `save` writes the checkpoint of a recipe; never into an installed package."""
+    return folder(recipe, root if root or resources.CHECKOUT else OWN)
 
 
 def card(recipe: Recipe, root: Path | None = None) -> dict[str, Any]:
@@ -272,7 +281,7 @@ def provenance(content: dict[str, Any]) -> str:
 
 def save(recipe: Recipe, model: keras.Model, content: dict[str, Any], root: Path | None = None) -> Path:
     """Write the weights and then the card, each atomically. Returns the folder."""
-    place = folder(recipe, root if root or resources.CHECKOUT else OWN)
+    place = target(recipe, root)
     sha256 = save_weights(model, place / "weights.npz")
     facts = {"recipe": recipe.name, "digest": recipe.digest, "weights": sha256, **content}
     write_json(place / "card.json", facts)

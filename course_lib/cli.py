@@ -3,16 +3,20 @@
 import argparse
 import json
 import os
+import signal
 import sys
+import threading
 import time
-import unicodedata
-from collections.abc import Iterable, Sequence
+import traceback
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from course_lib import resources
+from course_lib.files import disk_name, in_words
 
 PACKAGES = {"torch": "PyTorch", "jax": "JAX", "tensorflow": "TensorFlow"}
 
@@ -28,24 +32,76 @@ def run(parser: argparse.ArgumentParser, arguments: Sequence[str] | None = None)
         options.images += map(Path, left_over + arguments[end + 1 :])
     elif left_over:
         parser.error(f"unrecognized arguments: {' '.join(left_over)}")
+    for stream in (sys.stdout, sys.stderr):
+        if hasattr(stream, "reconfigure"):  # a name that a terminal cannot show must not end the command
+            stream.reconfigure(errors="backslashreplace")
     try:
-        return options.run(options)
+        with _ended_by_signals():
+            status = options.run(options)
+            if sys.stdout is not None:
+                sys.stdout.flush()  # here, where an error can still be told
+        return status
+    except BrokenPipeError:  # whoever read the output has seen enough, such as head
+        _drop_output()
+        return 1
     except ImportError as error:
         said = _without_backend(error) or str(error)
     except MemoryError as error:
         said = f"not enough memory ({str(error) or 'none left'}); give smaller images, or fewer at a time."
-    except (TypeError, ValueError, RuntimeError, OSError) as error:
+    except OSError as error:
+        said = in_words(error)
+        try:
+            sys.stdout.flush()
+        except (OSError, ValueError, AttributeError):
+            _drop_output()
+    except (TypeError, ValueError, RuntimeError) as error:
         said = str(error) or type(error).__name__
-    except KeyboardInterrupt:
+    except KeyboardInterrupt as stop:
         print(f"course_lib {options.command}: stopped. {options.stopped}".rstrip(), file=sys.stderr)
-        return 130
+        return 128 + int(*stop.args or (signal.SIGINT,))
+    except Exception as error:
+        if os.environ.get("COURSE_DEBUG"):
+            raise
+        where = traceback.extract_tb(error.__traceback__)[-1]
+        said = (
+            f"{type(error).__name__}: {error} ({where.filename}, line {where.lineno}). Run it again with COURSE_DEBUG=1 to "
+            "see how it came to that."
+        )
     print(f"course_lib {options.command}: {said}", file=sys.stderr)
     return 1
 
 
+@contextmanager
+def _ended_by_signals() -> Iterator[None]:
+    """Let SIGTERM end a command as Ctrl-C does: what is unfinished is removed, child processes end too."""
+
+    def stop(number, frame):
+        raise KeyboardInterrupt(number)
+
+    main = threading.current_thread() is threading.main_thread()
+    if not main or signal.getsignal(signal.SIGTERM) is not signal.SIG_DFL:
+        yield
+        return
+    signal.signal(signal.SIGTERM, stop)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)
+
+
+def _drop_output() -> None:
+    """Keep Python from writing once more, at its end, to an output that cannot be written."""
+    with suppress(OSError, ValueError, AttributeError):
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
 def _without_backend(error: ImportError) -> str:
     backend = os.environ.get("KERAS_BACKEND", "")
-    if (error.name or "").partition(".")[0] != backend or backend not in PACKAGES:
+    if (error.name or "").partition(".")[0] not in ("", backend) or not backend:
+        return ""
+    if backend not in PACKAGES:
+        return f"KERAS_BACKEND is {backend!r}; it must be {', '.join(PACKAGES)}, or be left unset."
+    if not error.name:
         return ""
     extra = "cpu" if backend == "tensorflow" else f"cpu,{backend}"
     return (
@@ -291,7 +347,7 @@ def run_predict(options: argparse.Namespace) -> int:
         dataset = recipe.data(options.split)
         stems = [dataset[index].name.replace("/", "-") for index in range(len(dataset))]
         images: Any = (dataset[index].image for index in range(len(dataset)))
-        _check_targets(options.out, stems, [])
+        _check_targets(options.out, stems, getattr(dataset, "files", ()))
     else:
         stems = [path.stem for path in options.images]
 
@@ -339,14 +395,15 @@ def _check_images(paths: Iterable[Path]) -> None:
             raise ValueError(f"{path} is a folder; name the image files in it, such as {path}/*.png.")
         if not path.exists():
             raise ValueError(f"{path}: there is no such file.")
+        if not path.is_file():
+            raise ValueError(f"{path} is no plain file; name an image file.")
 
 
 def _check_targets(out: Path, stems: Sequence[str], images: Sequence[Path]) -> None:
     """Refuse to write two label maps to one file, over an image that is read, or through a link."""
     seen: dict[str, str] = {}
     for stem in stems:
-        # Some disks take x and X, or two ways to write ü, for one name.
-        key = unicodedata.normalize("NFC", stem).casefold()
+        key = disk_name(stem)
         if key in seen:
             raise ValueError(
                 f"two images are called {stem!r}; their label maps would overwrite each other. Rename one."
@@ -470,10 +527,17 @@ def _devices(text: str) -> int | str:
 
 
 def _minutes(text: str) -> float:
+    return positive(text, "minutes")
+
+
+def positive(text: str, what: str, kind: type = float, zero: bool = False) -> Any:
+    """A number of the command line above 0, or from 0 on."""
     try:
-        value = float(text)
-    except ValueError:
-        value = -1.0
-    if not 0 < value < float("inf"):
-        raise argparse.ArgumentTypeError(f"{text} is not a positive number of minutes")
+        value = kind(text)
+    except (ValueError, OverflowError):
+        value = -1
+    if not 0 <= value < float("inf") or (value == 0 and not zero):
+        raise argparse.ArgumentTypeError(
+            f"{text} is not a {'number of' if zero else 'positive number of'} {what}{' from 0 on' if zero else ''}"
+        )
     return value

@@ -1,12 +1,54 @@
-"""Write all of a file or nothing of it."""
+"""Write all of a file or nothing of it, and say in words what a disk refuses."""
 
+import errno
 import json
 import os
+import tempfile
+import unicodedata
 import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
+
+ADVICE = {
+    errno.ENOSPC: "free some space, or name a place on another disk",
+    errno.EDQUOT: "free some space, or name a place on another disk",
+    errno.EACCES: "change its permissions, or name another place",
+    errno.EPERM: "change its permissions, or name another place",
+    errno.EROFS: "name a place on a disk that can be written",
+    errno.EEXIST: "a file lies where a folder is needed; name another place",
+    errno.ENOTDIR: "a file lies where a folder is needed; name another place",
+    errno.EISDIR: "a folder lies where a file is needed; name another place",
+    errno.ENAMETOOLONG: "give a shorter name",
+}
+"""What to do about what the system refuses."""
+
+
+def in_words(error: OSError) -> str:
+    """A system's error as a sentence: the file, the reason, what to do."""
+    if error.errno is None or not error.strerror:
+        return str(error)
+    name = error.filename2 or error.filename
+    named = "" if name is None or isinstance(name, int) else f"{os.fsdecode(name)}: "
+    advice = ADVICE.get(error.errno)
+    return f"{named}{error.strerror}{f'; {advice}' if advice else ''}."
+
+
+def disk_name(name: str) -> str:
+    """What two names have in common that some disks take for one: x and X, two ways to write ü."""
+    return unicodedata.normalize("NFC", name).casefold()
+
+
+def check_writable(folder: Path) -> None:
+    """Raise an `OSError` if `folder`, or the folder in which it would be made, cannot be written; nothing is left there."""
+    folder = Path(folder)
+    nearest = next(place for place in (folder, *folder.absolute().parents) if place.exists())
+    try:
+        with tempfile.TemporaryFile(dir=nearest):
+            pass
+    except OSError as error:
+        raise OSError(error.errno, error.strerror, str(folder)) from None
 
 
 @contextmanager
@@ -15,13 +57,17 @@ def replacing(path: Path) -> Iterator[Path]:
     error nothing of it is left, and what was there before stays. A link of that name is replaced, not written through."""
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    # The ending stays: many writers go by it.
-    unfinished = path.with_name(f".{uuid.uuid4().hex[:8]}{''.join(path.suffixes)}")
+    # The ending stays: many writers go by it. A stem may hold points too, and a name has at most 255 letters.
+    unfinished = path.with_name(f".{uuid.uuid4().hex[:8]}{''.join(path.suffixes)[-16:]}")
     try:
         yield unfinished
         with open(unfinished, "rb+") as file:
             os.fsync(file.fileno())
         os.replace(unfinished, path)
+    except OSError as error:
+        if error.errno is not None and error.filename in (None, str(unfinished)):
+            raise OSError(error.errno, error.strerror, str(path)) from error
+        raise
     finally:
         unfinished.unlink(missing_ok=True)
 

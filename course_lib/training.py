@@ -16,7 +16,7 @@ import keras
 from course_lib import checkpoints, hardware, resources
 from course_lib.datasets.disk import locked
 from course_lib.datasets.sample import fingerprint
-from course_lib.files import replacing, write_json
+from course_lib.files import check_writable, replacing, write_json
 from course_lib.models.mask_rcnn.optimizer import FiniteMean, finite_steps
 from course_lib.recipes import Recipe
 from course_lib.segmenter import Segmenter
@@ -331,7 +331,7 @@ def fit(
     lock = (
         nullcontext()
         if folder is None or _process()
-        else locked(folder.with_name(f"{folder.name}.lock"), name)
+        else locked(folder.with_name(f"{folder.name}.lock"), name, "name another folder for the runs")
     )
     with lock:
         resume = Resume(folder, batches, minutes, data)
@@ -396,11 +396,15 @@ def train(
 
     Raises:
         ValueError: if the devices cannot be used.
+        OSError: if the state or the checkpoint could not be written; before any training.
         Interrupted: if `minutes` were over before the last epoch.
         Diverged: if the loss was not finite.
         DamagedState: if the state of an unfinished run cannot be read.
         DataUnavailable: if the data is not here.
     """
+    folder = Path(runs or RUNS) / f"{recipe.name}-{recipe.digest}"
+    for place in (folder, checkpoints.target(recipe, root)):
+        check_writable(place)  # now, and not after hours
     data, val = recipe.data("train"), recipe.data("val")
     # A list of samples will do as a data set; it is read once more.
     content = data.fingerprint() if hasattr(data, "fingerprint") else fingerprint(data)
@@ -417,7 +421,7 @@ def train(
             model,
             batches,
             recipe.epochs,
-            Path(runs or RUNS) / f"{recipe.name}-{recipe.digest}",
+            folder,
             validation_data=validation,
             callbacks=callbacks,
             minutes=minutes,

@@ -2,6 +2,7 @@
 
 import json
 import os
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -10,6 +11,7 @@ import imageio.v3 as imageio
 import numpy as np
 import pytest
 
+import course_lib
 from course_lib import checkpoints, cli, files, own_recipes, recipes
 from course_lib.__main__ import main
 from course_lib.datasets import cells
@@ -101,6 +103,17 @@ def test_predict_on_a_split(tmp_path, capsys):
         (["evaluate", "unet-cells", "--checkpoints", "nowhere"], "has no trained weights here; train it"),
         (["export", "unet-cells", "--out", "net.txt"], "ends in .onnx"),
         (["train", "no-such-recipe"], "recipe is 'no-such-recipe'"),
+        (["predict", "unet-cells", "--out", "x", os.devnull], "null is no plain file; name an image file"),
+        (["claims", "--write"], "belong to --run; name a claim"),
+        (["claims", "--minutes", "3"], "belong to --run; name a claim"),
+        (["exam", "--questions", "0", "--out", "x"], "it must be a whole number from 1 to"),
+        (["exam", "--out", "x" * 300], "File name too long; give a shorter name."),
+        (["cards", "--out", "x.zip"], "files that end in .apkg"),
+        (["quiz", "--out", "x.html"], "it must end in .xml"),
+        (["posters", "--out", "x", "vit"], "there are posters of unet"),
+        (["slides", "99"], "there is no notebook '99'"),
+        (["grade", "nowhere", "x"], "it must hold notebooks"),
+        (["data", "cats"], "choose one of nuclei"),
     ],
 )
 def test_what_goes_wrong_is_one_sentence_and_leaves_nothing(
@@ -111,6 +124,107 @@ def test_what_goes_wrong_is_one_sentence_and_leaves_nothing(
     said = capsys.readouterr().err
     assert message in said and "Traceback" not in said and said.count("\n") == 1
     assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["exam", "--questions", "1", "--out", "file"],
+        ["exam", "--questions", "1", "--out", "file/x"],
+        ["cards", "--out", "file/x.apkg"],
+        ["train", "unet-cells", "--runs", "file"],
+        ["train", "unet-cells", "--runs", "runs", "--checkpoints", "file/x"],
+        ["predict", "unet-cells", "g.png", "--out", "file"],
+        ["release", "file"],
+        ["grade", "hand-ins", "out", "--hidden", "file"],
+    ],
+)
+def test_a_file_where_a_folder_must_be_is_told_before_any_work(arguments, capsys, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "file").write_text("mine")
+    (tmp_path / "hand-ins").mkdir()
+    (tmp_path / "hand-ins" / "a.ipynb").write_text("{}")
+    imageio.imwrite("g.png", np.zeros((8, 8), np.uint8))
+    monkeypatch.setattr("course_lib.training.fit", None)
+    before = sorted(tmp_path.rglob("*"))
+    assert main(arguments) == 1
+    said = capsys.readouterr().err
+    assert "file" in said and "[Errno" not in said and "COURSE_CACHE" not in said
+    assert sorted(tmp_path.rglob("*")) == before and (tmp_path / "file").read_text() == "mine"
+
+
+def ending(monkeypatch, function) -> int:
+    monkeypatch.setattr(cli, "run_data", function)
+    return main(["data"])
+
+
+def test_an_error_that_nobody_thought_of_is_a_sentence_too(monkeypatch, capsys):
+    def fail(options):
+        return {}["x"]
+
+    assert ending(monkeypatch, fail) == 1
+    said = capsys.readouterr().err
+    assert "KeyError: 'x'" in said and "test_cli.py, line" in said and said.count("\n") == 1
+    monkeypatch.setenv("COURSE_DEBUG", "1")
+    with pytest.raises(KeyError):
+        ending(monkeypatch, fail)
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="no SIGTERM there")
+def test_sigterm_ends_a_command_as_ctrl_c_does(monkeypatch, capsys, tmp_path):
+    def wait(options):
+        with files.replacing(tmp_path / "x.png") as unfinished:
+            unfinished.write_text("half")
+            os.kill(os.getpid(), signal.SIGTERM)
+
+    assert ending(monkeypatch, wait) == 128 + signal.SIGTERM
+    assert "data: stopped." in capsys.readouterr().err and not list(tmp_path.iterdir())
+    assert signal.getsignal(signal.SIGTERM) is signal.SIG_DFL
+
+
+class TestOutputs:
+    """What a terminal or a pipe does to a command's output."""
+
+    def run(self, code, **options):
+        source = (
+            "import sys; from course_lib import cli; from course_lib.__main__ import main\n"
+            f"{code}\nsys.exit(main(['data']))"
+        )
+        environment = os.environ | options.pop("env", {})
+        return subprocess.run(
+            [sys.executable, "-c", source], cwd=Path(cli.__file__).parents[1], env=environment,
+            stderr=subprocess.PIPE, text=True, timeout=120, **options,
+        )  # fmt: skip
+
+    def test_whoever_reads_it_may_stop(self):
+        ours, theirs = os.pipe()
+        os.close(ours)
+        done = self.run("", stdout=theirs)
+        os.close(theirs)
+        assert (done.returncode, done.stderr) == (1, "")
+
+    @pytest.mark.skipif(not Path("/dev/full").exists(), reason="no /dev/full here")
+    def test_a_full_disk(self):
+        with open("/dev/full", "wb") as full:
+            done = self.run("", stdout=full)
+        assert done.returncode == 1
+        assert done.stderr == (
+            "course_lib data: No space left on device; free some space, or name a place on another disk.\n"
+        )
+
+    def test_names_that_a_terminal_cannot_show(self):
+        code = "cli.run_data = lambda options: print('\\u00fc \\udcff') or 0"
+        done = self.run(code, stdout=subprocess.PIPE, env={"PYTHONIOENCODING": "ascii"})
+        assert (done.returncode, done.stderr, done.stdout) == (0, "", "\\xfc \\udcff\n")
+
+
+@pytest.mark.parametrize("content", ['{"backend": 5}', "[]", '{"backend": ""}', '{"backend": "a.b"}', "x"])
+def test_settings_of_keras_that_name_no_backend(content, monkeypatch, tmp_path):
+    (tmp_path / "keras.json").write_text(content)
+    monkeypatch.setenv("KERAS_HOME", str(tmp_path))
+    monkeypatch.delenv("KERAS_BACKEND", raising=False)
+    course_lib._choose_backend()
+    assert os.environ.get("KERAS_BACKEND", "tensorflow") in ("tensorflow", "jax", "torch")
 
 
 def test_data_lists_the_sets(capsys):
@@ -247,6 +361,15 @@ def test_ctrl_c_says_what_is_true(monkeypatch, capsys):
     assert "starts again from the beginning" in capsys.readouterr().err
 
 
+def test_a_backend_that_there_is_none_of(monkeypatch, capsys):
+    def fail(options):
+        raise ImportError("Unable to import backend : TensorFlow")
+
+    monkeypatch.setenv("KERAS_BACKEND", "TensorFlow")
+    assert ending(monkeypatch, fail) == 1
+    assert "KERAS_BACKEND is 'TensorFlow'; it must be torch, jax, tensorflow" in capsys.readouterr().err
+
+
 def test_a_backend_without_its_package_is_one_sentence(tmp_path):
     done = subprocess.run(
         [sys.executable, "-c", "import sys; sys.modules['torch'] = None; "
@@ -263,6 +386,33 @@ def test_minutes_that_are_none(minutes, capsys):
     with pytest.raises(SystemExit):
         main(["train", "unet-cells", f"--minutes={minutes}"])
     assert f"{minutes} is not a positive number of minutes" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["claims", "--run", "4.1", "--minutes=nan"],
+        ["claims", "--run", "4.1", "--minutes=-1"],
+        ["grade", "x", "y", "--seconds=nan"],
+        ["grade", "x", "y", "--seconds=0"],
+        ["grade", "x", "y", "--memory=-4"],
+        ["grade", "x", "y", "--jobs=0"],
+        ["grade", "x", "y", "--jobs=1.5"],
+        ["exam", "--out", "x", "--questions=ten"],
+        ["export", "unet-cells", "--out", "x.onnx", "--size", "64"],
+        ["export", "unet-cells", "--out", "x.onnx", "--format", "tflite"],
+        ["train", "unet-cells", "--no-such-option"],
+        ["predict", "unet-cells", "x.png", "--outt", "x"],
+        ["nonsense"],
+        [],
+    ],
+)
+def test_an_invalid_command_line_is_told_by_the_parser(arguments, capsys, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(SystemExit) as stop:
+        main(arguments)
+    assert stop.value.code == 2 and "error: " in capsys.readouterr().err
+    assert not list(tmp_path.iterdir())
 
 
 @pytest.mark.parametrize("devices", ["0", "-2", "many", "2.5"])
@@ -315,6 +465,21 @@ class TestOwnRecipes:
         assert own_recipes.find(str(folder), ("nothing", "cell")).class_names() == ("nothing", "cell")
         with pytest.raises(ValueError, match="--classes names 1 classes; the labels hold 2"):
             own_recipes.find(str(folder), ("cell",))
+
+    @pytest.mark.parametrize("part", ["images", "labels"])
+    def test_predictions_of_a_split_do_not_take_the_place_of_its_files(self, folder, part, capsys):
+        before = {path: path.read_bytes() for path in folder.rglob("*.png")}
+        assert main(["predict", str(folder), "--split", "val", "--out", str(folder / part)]) == 1
+        assert "would be overwritten by its label map" in capsys.readouterr().err
+        assert {path: path.read_bytes() for path in folder.rglob("*.png")} == before
+
+    def test_a_folder_with_the_name_of_a_shipped_recipe(self, folder):
+        mine = folder.rename(folder.with_name("unet-cells"))
+        recipe = own_recipes.find(str(mine))
+        assert recipe.name == "unet-cells"
+        assert (
+            checkpoints.target(recipe) == checkpoints.OWN / "unet-cells" != checkpoints.folder(recipes.CELLS)
+        )
 
     def test_a_folder_that_is_none(self, tmp_path):
         with pytest.raises(ValueError, match="is no folder of data; put the images in its images/"):

@@ -476,7 +476,7 @@ class TestWeights:
                 use(TINY, tmp_path)
         assert checkpoints.is_missing(TINY, tmp_path)
 
-    @pytest.mark.parametrize("lacking", ["digest", "thresholds", "weights", "recipe"])
+    @pytest.mark.parametrize("lacking", ["digest", "thresholds", "weights", "recipe", "seconds", "device"])
     def test_a_card_that_lacks_something(self, trained, tmp_path, lacking):
         shutil.copytree(trained[0] / "tiny", tmp_path / "tiny")
         card = json.loads((tmp_path / "tiny" / "card.json").read_text())

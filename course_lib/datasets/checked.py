@@ -153,6 +153,7 @@ class Entry:
         image: its image file.
         image_shown, labels_shown: how messages call the image, and what holds its labels.
         read: `(height, width) -> GroundTruth`; raises `Unusable` where the labels do not fit an image of that size.
+        labels: the label file, where each image has its own.
     """
 
     name: str
@@ -160,6 +161,7 @@ class Entry:
     image_shown: str
     labels_shown: str
     read: Callable[[tuple[int, int]], GroundTruth]
+    labels: Path | None = None
 
     def load(self, channels: int, notes: list[str] | None = None) -> tuple[np.ndarray, GroundTruth]:
         """The image and its ground truth, or `Faulty` with all that is wrong."""
@@ -344,12 +346,16 @@ class FolderDataset(Dataset):
 
     Attributes:
         report: what the check has found, a `Report`.
+        files: the image and label files of all splits.
     """
 
     def __init__(self, source: Source, split: str, entries: Sequence[Entry], report: Report):
         self.name, self.split, self.report = source.title, split, report
         self.class_names, self.channels = source.class_names, source.channels
         self._entries = tuple(entries)
+        self.files = tuple(
+            file for entry in source.entries for file in (entry.image, entry.labels) if file is not None
+        )
 
     @property
     def names(self) -> tuple[str, ...]:

@@ -59,8 +59,12 @@ def replacing(folder: Path) -> Iterator[Path]:
 
 
 @contextmanager
-def disk_errors(folder: Path) -> Iterator[None]:
+def disk_errors(folder: Path, instead: str = "set COURSE_CACHE to a folder of your own") -> Iterator[None]:
     """Say in one sentence what a disk refuses, and what to do about it.
+
+    Args:
+        folder: what is written to.
+        instead: what to do where it cannot be.
 
     Raises:
         DataError: if the disk is full or may not be written.
@@ -71,18 +75,19 @@ def disk_errors(folder: Path) -> Iterator[None]:
         if error.errno in FULL:
             raise DataError(
                 f"The disk that holds {folder} is full; what was begun there has been removed. "
-                "Free some space, or set COURSE_CACHE to a folder on another disk."
+                f"Free some space, or {instead}, on another disk."
             ) from None
         if error.errno in FORBIDDEN:
             raise DataError(
-                f"The folder {folder} cannot be written ({error.strerror}). "
-                "Set COURSE_CACHE to a folder of your own."
+                f"The folder {folder} cannot be written ({error.strerror}). {instead[:1].upper()}{instead[1:]}."
             ) from None
         raise
 
 
 @contextmanager
-def locked(path: Path, label: str) -> Iterator[None]:
+def locked(
+    path: Path, label: str, instead: str = "set COURSE_CACHE to a folder of your own"
+) -> Iterator[None]:
     """Let one process at a time into the block; the system drops the lock when its process ends, however it
     ends.
 
@@ -90,8 +95,9 @@ def locked(path: Path, label: str) -> Iterator[None]:
         path: the lock's file. It stays, empty: to remove it would let two processes hold two locks of one
             name.
         label: what is being prepared, for the line that a waiting process prints.
+        instead: what to do where the folder cannot be written.
     """
-    with disk_errors(path.parent):
+    with disk_errors(path.parent, instead):
         path.parent.mkdir(parents=True, exist_ok=True)
         file = open(path, "a+b")
     with file:

@@ -143,7 +143,7 @@ def folder_source(
         def read(size, label=masks[name]):
             return read_ground_truth(label, size, len(classes), kind, ignore, values)
 
-        entries.append(Entry(name, file, shown, _shown(masks[name], place), read))
+        entries.append(Entry(name, file, shown, _shown(masks[name], place), read, masks[name]))
     for name in unused:
         what = f"belongs to no image: there is no {image_names.replace('{}', name)!r} in {images}/"
         fix = hint or "Name both alike, or move the label elsewhere"

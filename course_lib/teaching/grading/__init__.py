@@ -30,10 +30,12 @@ from contextlib import suppress
 from pathlib import Path
 
 from course_lib import resources
+from course_lib.cli import positive
+from course_lib.files import write_atomically
 from course_lib.teaching import checker
 from course_lib.teaching.grading.for_students import release
-from course_lib.teaching.grading.judging import Verdict
-from course_lib.teaching.grading.pages import HandIn, feedback, file_name, line_of, tables, write
+from course_lib.teaching.grading.judging import Verdict, hidden_cases
+from course_lib.teaching.grading.pages import HandIn, feedback, file_name, line_of, tables
 from course_lib.teaching.grading.selection import read_cells
 
 __all__ = ["HandIn", "Verdict", "add_options", "grade", "grade_one", "release", "run", "run_release"]
@@ -42,6 +44,18 @@ SECONDS = 60.0
 """How long an exercise may take, the learner's imports included."""
 MEMORY_GB = 4.0
 """How much memory the learner's code may ask for (Linux)."""
+
+
+class Judges(set):
+    """The processes that judge at the moment; none is started any more once this is closed."""
+
+    closed = False
+
+    def close(self) -> None:
+        """End them; they are in sessions of their own, which a Ctrl-C does not reach."""
+        self.closed = True
+        for process in list(self):
+            process.terminate()
 
 
 def grade(
@@ -64,7 +78,7 @@ def grade(
         jobs: how many hand-ins at a time; half of the processors unless given.
 
     Raises:
-        ValueError: if `folder` holds no notebook, or if `out` is in it.
+        ValueError: if `folder` holds no notebook, if `out` is in it, or if the file `hidden` holds no cases.
     """
     folder, out = Path(folder).resolve(), Path(out).resolve()
     for target in (out, (out / "feedback").resolve()):
@@ -76,24 +90,34 @@ def grade(
     paths = [path for path in sorted(folder.rglob("*.ipynb")) if ".ipynb_checkpoints" not in path.parts]
     if not paths:
         raise ValueError(f"folder is {folder}; it must hold notebooks (*.ipynb).")
+    if hidden:
+        hidden_cases(str(hidden))
     (out / "feedback").mkdir(parents=True, exist_ok=True)
     limits = {"seconds": seconds, "memory_gb": memory_gb}
     hidden_path = str(Path(hidden).resolve()) if hidden else ""
-    graded, files = [], set()
+    graded, files, judges = [], set(), Judges()
     with ThreadPoolExecutor(jobs or max(1, (os.cpu_count() or 1) // 2)) as pool:
         names = [path.relative_to(folder).with_suffix("").as_posix() for path in paths]
-        for hand_in in pool.map(lambda path, name: grade_one(path, name, limits, hidden_path), paths, names):
-            graded.append(hand_in)
-            print(line_of(hand_in), flush=True)
-            write(out / "feedback" / f"{file_name(hand_in.name, files)}.html", feedback(hand_in))
-            for name, table in tables(graded).items():
-                write(out / name, table)
+
+        def one(path: Path, name: str) -> HandIn:
+            return grade_one(path, name, limits, hidden_path, judges)
+
+        try:
+            for hand_in in pool.map(one, paths, names):
+                graded.append(hand_in)
+                print(line_of(hand_in), flush=True)
+                page = out / "feedback" / f"{file_name(hand_in.name, files)}.html"
+                write_atomically(page, feedback(hand_in))
+                for name, table in tables(graded).items():
+                    write_atomically(out / name, table)
+        finally:
+            judges.close()
     return graded
 
 
-def grade_one(path: Path, name: str, limits: dict, hidden: str = "") -> HandIn:
+def grade_one(path: Path, name: str, limits: dict, hidden: str = "", judges: Judges | None = None) -> HandIn:
     """Grade one notebook with a process that judges; begun again after the exercise with which it was ended."""
-    hand_in = HandIn(name)
+    hand_in, judges = HandIn(name), Judges() if judges is None else judges
     try:
         read_cells(path)
     except (OSError, ValueError) as error:
@@ -103,7 +127,7 @@ def grade_one(path: Path, name: str, limits: dict, hidden: str = "") -> HandIn:
         done = [(verdict.number, verdict.state) for verdict in hand_in.verdicts]
         request = {"path": str(path), "limits": limits, "hidden": hidden, "done": done}
         begun = None
-        for message in asked_to_judge(request, patience=2 * limits["seconds"] + 60):
+        for message in asked_to_judge(request, 2 * limits["seconds"] + 60, judges):
             if "chapter" in message:
                 hand_in.chapter = message["chapter"]
                 hand_in.imports = message["imports"]
@@ -124,8 +148,10 @@ def grade_one(path: Path, name: str, limits: dict, hidden: str = "") -> HandIn:
     return hand_in
 
 
-def asked_to_judge(request: dict, patience: float) -> Iterator[dict]:
+def asked_to_judge(request: dict, patience: float, judges: Judges) -> Iterator[dict]:
     """What the process that judges says, until it ends or has said nothing for `patience` seconds."""
+    if judges.closed:
+        return
     process = subprocess.Popen(
         [
             sys.executable,
@@ -140,6 +166,7 @@ def asked_to_judge(request: dict, patience: float) -> Iterator[dict]:
         stderr=subprocess.DEVNULL,
         start_new_session=True,
     )
+    judges.add(process)
     watchdog = threading.Timer(patience, process.kill)
     with process:
         try:
@@ -155,7 +182,9 @@ def asked_to_judge(request: dict, patience: float) -> Iterator[dict]:
                 watchdog.start()
         finally:
             watchdog.cancel()
-            process.kill()
+            if not judges.closed:  # that one is already removing its folders
+                process.kill()
+            judges.discard(process)
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:
@@ -165,27 +194,33 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("out", type=Path, metavar="OUT", help="where the tables and feedback/ go")
     parser.add_argument(
-        "--seconds", type=float, default=SECONDS, help="time for an exercise (default: %(default)g)"
+        "--seconds",
+        type=lambda text: positive(text, "seconds"),
+        default=SECONDS,
+        help="time for an exercise (default: %(default)g)",
     )
     parser.add_argument(
-        "--memory", type=float, default=MEMORY_GB, help="GB for an exercise (default: %(default)g; Linux)"
+        "--memory",
+        type=lambda text: positive(text, "gigabytes"),
+        default=MEMORY_GB,
+        help="GB for an exercise (default: %(default)g; Linux)",
     )
     parser.add_argument(
         "--hidden", type=Path, help='further inputs in a file of yours: CASES = {"01.2": [Case(...)]}'
     )
-    parser.add_argument("--jobs", type=int, help="notebooks at a time (default: half of the processors)")
+    parser.add_argument(
+        "--jobs",
+        type=lambda text: positive(text, "notebooks", int),
+        help="notebooks at a time (default: half of the processors)",
+    )
 
 
 def run(options: argparse.Namespace) -> int:
     """Grade exercise notebooks, each exercise in a process of its own: grades.csv, tables for Moodle and Canvas, and a
     page of feedback for each. What was handed in runs with your rights: docs/teaching.md says how to shut it in."""
     limits = {"seconds": options.seconds, "memory_gb": options.memory}
-    try:
-        graded = grade(options.folder, options.out, **limits, hidden=options.hidden, jobs=options.jobs)
-    except (ValueError, OSError) as error:
-        print(f"course_lib grade: {error}", file=sys.stderr)
-        return 1
-    if getattr(options, "json", False):
+    graded = grade(options.folder, options.out, **limits, hidden=options.hidden, jobs=options.jobs)
+    if options.json:
         print(json.dumps({"graded": [dataclasses.asdict(hand_in) for hand_in in graded]}))
     return 0
 

@@ -11,6 +11,7 @@ import re
 import runpy
 import secrets
 import shutil
+import signal
 import sys
 import tempfile
 from collections.abc import Iterator
@@ -224,11 +225,25 @@ def with_cases(exercise: Exercise, more: list) -> Exercise:
 
 def hidden_cases(path: str) -> dict[str, list]:
     """Number of an exercise → further inputs, from a lecturer's own file: `CASES = {"01.2": [Case(...)]}`."""
-    return runpy.run_path(path)["CASES"] if path else {}
+    if not path:
+        return {}
+    try:
+        cases = runpy.run_path(path)["CASES"]
+        return {number: list(more) for number, more in cases.items()}
+    except Exception as error:
+        raise ValueError(
+            f"hidden is {path}; it must be a Python file that sets CASES, number of an exercise → list of Case "
+            f"({type(error).__name__}: {error})."
+        ) from error
 
 
 def judge_for_parent() -> None:
     """The main function of the process that judges."""
+
+    def end(*_):  # with the learner's process and its folder
+        raise SystemExit(143)
+
+    signal.signal(signal.SIGTERM, end)
     request = json.load(sys.stdin)
     answers = os.fdopen(os.dup(1), "wb")
     os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # what a check prints is no verdict

@@ -5,12 +5,9 @@ from __future__ import annotations
 import csv
 import html
 import io
-import os
 import re
-import tempfile
 from collections.abc import Iterable
 from dataclasses import dataclass, field
-from pathlib import Path
 
 from course_lib.teaching.grading.judging import Verdict
 
@@ -77,16 +74,6 @@ def file_name(name: str, taken: set[str]) -> str:
         plain = f"{base}-{count}"
     taken.add(plain.lower())
     return plain
-
-
-def write(path: Path, text: str) -> None:
-    """Write whole or not at all, and never through a link that lies there."""
-    with tempfile.NamedTemporaryFile(
-        "w", dir=path.parent, encoding="utf-8", newline="", delete=False
-    ) as file:
-        file.write(text)
-    os.chmod(file.name, 0o644)
-    os.replace(file.name, path)
 
 
 def student_of(name: str) -> dict[str, str]:

@@ -27,7 +27,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from xml.etree import ElementTree
 
-from course_lib.files import write_atomically
+from course_lib.files import disk_name, replacing, write_atomically
 from course_lib.teaching.course_map import FOLDER
 
 HERE = Path(__file__).resolve().parent
@@ -133,7 +133,7 @@ def chapters(names: Iterable[str] = (), folder: Path = FOLDER) -> list[Path]:
                 f"{', '.join(p.stem.partition('_')[0] for p in known)}."
             )
         paths += [path for path in found if path not in paths]
-    stems = [path.stem for path in paths]
+    stems = [disk_name(path.stem) for path in paths]
     if twice := sorted({stem for stem in stems if stems.count(stem) > 1}):
         raise SlidesError(f"two notebooks are called {twice[0]!r}; their slides would overwrite each other.")
     return paths
@@ -190,12 +190,19 @@ def print_pdf(path: Path) -> Path:
     if browser is None:
         raise SlidesError(f"--pdf needs a browser, and there is none of {', '.join(BROWSERS)} here.")
     target = path.with_suffix(".pdf")
-    with tempfile.TemporaryDirectory() as profile:
+    with tempfile.TemporaryDirectory() as profile, replacing(target) as unfinished:
         command = [browser, "--headless", "--no-sandbox", "--disable-gpu", f"--user-data-dir={profile}"]
-        command += ["--no-pdf-header-footer", f"--print-to-pdf={target.resolve()}", path.resolve().as_uri()]
-        done = subprocess.run(command, capture_output=True, text=True, timeout=300)
-    if done.returncode or not target.is_file():
-        raise SlidesError(f"{path}: {browser} could not print it: {done.stderr.strip()[-200:]}")
+        command += [
+            "--no-pdf-header-footer",
+            f"--print-to-pdf={unfinished.resolve()}",
+            path.resolve().as_uri(),
+        ]
+        try:
+            done = subprocess.run(command, capture_output=True, text=True, errors="replace", timeout=300)
+        except subprocess.TimeoutExpired:
+            raise SlidesError(f"{path}: {browser} did not print it within 5 minutes.") from None
+        if done.returncode or not unfinished.is_file():
+            raise SlidesError(f"{path}: {browser} could not print it: {done.stderr.strip()[-200:]}")
     return target
 
 
