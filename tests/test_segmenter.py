@@ -97,9 +97,9 @@ def test_what_there_is_not():
 @pytest.mark.parametrize("tta", AVERAGES)
 def test_views_go_through_together_and_mean_the_same(segmenter, monkeypatch, tta):
     passes = []
-    whole = predict.logits_of
+    whole = predict.probabilities_of
     monkeypatch.setattr(
-        predict, "logits_of", lambda model, images: passes.append(len(images)) or whole(model, images)
+        predict, "probabilities_of", lambda model, images: passes.append(len(images)) or whole(model, images)
     )
     together = predict_probabilities(segmenter.model, as_image(VALUES[:, :20], 1), tta)
     assert passes == [len(AVERAGES[tta])]
@@ -112,10 +112,11 @@ def test_what_is_compiled_follows_the_weights_and_goes_with_the_model():
     inputs = keras.Input((None, None, 1))
     model = keras.Model(inputs, keras.layers.Conv2D(2, 1, kernel_initializer="zeros")(inputs))
     for size in ((4, 6), (8, 4), (2, 10)):
-        assert not predict.logits_of(model, np.ones((1, *size, 1), np.float32)).any()
+        assert (predict.probabilities_of(model, np.ones((1, *size, 1), np.float32)) == 0.5).all()
     model.set_weights([np.ones((1, 1, 1, 2), np.float32), np.array([0, 1], np.float32)])
-    found = predict.logits_of(model, np.ones((2, 4, 6, 1), np.float32))
-    assert found.shape == (2, 4, 6, 2) and (found == [1, 2]).all()
+    found = predict.probabilities_of(model, np.ones((2, 4, 6, 1), np.float32))
+    assert found.shape == (2, 4, 6, 2)
+    np.testing.assert_allclose(found, np.broadcast_to(predict.softmax([1.0, 2.0]), found.shape), rtol=1e-6)
     assert not model.compiled
     before = len(predict._COMPILED)
     del model

@@ -9,6 +9,7 @@ import keras
 import numpy as np
 
 from course_lib._checks import one_of
+from course_lib.models.folding import folded
 from course_lib.ops.tiles import overlap_tile, reflect
 
 AVERAGES = {
@@ -38,24 +39,31 @@ _COMPILED: weakref.WeakKeyDictionary[keras.Model, keras.Model] = weakref.WeakKey
 def compiled(model: keras.Model, build: Callable[[keras.Model], keras.Model]) -> keras.Model:
     """A network of the model's own layers, and so of its weights of the moment, that `predict_on_batch` runs compiled.
 
-    The model itself keeps the optimizer and the losses that it was compiled with, if any. TensorFlow makes a graph of the
-    network: one for the first size of images, and one more that serves all others. XLA would compile one for each size,
-    which takes longer than most predictions; JAX has no other way.
+    Its batch normalization is folded (see `folding`). The model itself keeps the optimizer and the losses that it was
+    compiled with, if any. TensorFlow makes a graph of the network: one for the first size of images, and one more that
+    serves all others. XLA would compile one for each size, which takes longer than most predictions; JAX has no other way.
 
     Args:
         model: whose network is made once, and forgotten with it.
         build: makes the network from the model's layers; it must not contain the model.
     """
     if model not in _COMPILED:
-        network = build(model)
+        network = folded(build(model))
         network.compile(jit_compile=False if keras.backend.backend() == "tensorflow" else "auto")
         _COMPILED[model] = network
     return _COMPILED[model]
 
 
-def logits_of(model: keras.Model, images: np.ndarray) -> np.ndarray:
-    """The output of a model for a batch `(batch, height, width, channels)`, whatever its size."""
-    return compiled(model, lambda model: keras.Model(model.inputs, model.outputs[0])).predict_on_batch(images)
+def probabilities_of(model: keras.Model, images: np.ndarray) -> np.ndarray:
+    """`softmax` of a model's output for a batch `(batch, height, width, channels)`, whatever its size."""
+
+    def build(model):
+        logits = keras.ops.cast(model.outputs[0], "float32")
+        if logits.shape[-1] == 1:
+            logits = keras.ops.concatenate([keras.ops.zeros_like(logits), logits], axis=-1)
+        return keras.Model(model.inputs, keras.ops.softmax(logits))
+
+    return compiled(model, build).predict_on_batch(images)
 
 
 def predict_probabilities(
@@ -94,7 +102,7 @@ def predict_probabilities(
         raise ValueError(f"image has shape {image.shape}; this model takes (height, width, {channels}).")
 
     def predict(windows: np.ndarray) -> np.ndarray:
-        return softmax(logits_of(model, windows))
+        return probabilities_of(model, windows)
 
     def whole(views: np.ndarray) -> np.ndarray:
         height, width = views.shape[1:3]
@@ -179,7 +187,7 @@ def predict_classes_tiled(
         for turns, flip in AVERAGES[tta]:
             view = np.rot90(windows, turns, axes=(1, 2))
             view = np.ascontiguousarray(view[:, :, ::-1] if flip else view)
-            probabilities = softmax(logits_of(model, view))
+            probabilities = probabilities_of(model, view)
             total = total + np.rot90(
                 probabilities[:, :, ::-1] if flip else probabilities, -turns, axes=(1, 2)
             )

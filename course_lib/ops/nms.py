@@ -17,10 +17,14 @@ of a matrix with a vector, with shapes that are known before: it compiles, for a
 The matrix of 4,000 boxes has 16 million entries, most of them for nothing: what the answer needs are the first
 `max_output` boxes that are kept. So the list is taken in blocks, highest scores first. A block is compared with what has
 been kept so far, then with itself, by the equation above; and as soon as every list's places are full, it ends.
+
+Outside a compiled function the boxes are at hand, and most of the matrix need not be computed: sorted from left to right,
+a box can only overlap those that begin before it ends. Few pairs are left, and the equation is solved for those.
 """
 
 from __future__ import annotations
 
+import numpy as np
 from keras import ops
 
 from course_lib.ops.box_coding import float32_boxes
@@ -75,14 +79,17 @@ def nms(boxes, scores, iou_threshold: float, max_output: int, valid=None, groups
     )
     if valid is not None:
         usable = ops.logical_and(usable, ops.cast(valid, "bool"))
+    # Usable boxes stand in front: what comes after the longest list of them need not be looked at.
+    longest = ops.max(ops.sum(ops.cast(usable, "int32"), axis=-1))
+    if known(longest):
+        return _of_arrays(boxes, scores, usable, iou_threshold, max_output, groups)
+
     order = ops.argsort(ops.where(usable, -scores, float("inf")), axis=-1)
     listed = {"boxes": take_rows(boxes, order), "usable": take_rows(usable, order), "rows": order}
     if groups is not None:
         listed["groups"] = take_rows(ops.cast(ops.convert_to_tensor(groups), "int32"), order)
     listed = {name: _in_blocks(value, len(scores.shape) - 1, BLOCK) for name, value in listed.items()}
     blocks, size = listed["rows"].shape[0], listed["rows"].shape[-1]
-    # Usable boxes stand in front: what comes after the longest list of them need not be looked at.
-    longest = ops.max(ops.sum(ops.cast(usable, "int32"), axis=-1))
 
     # The places of the answer, all free at first. They are made of the input, so that they have its leading axes.
     free = ops.zeros_like(scores[..., :1]) + ops.zeros((max_output,))
@@ -99,8 +106,7 @@ def nms(boxes, scores, iou_threshold: float, max_output: int, valid=None, groups
 
     def next_block(number, places):
         block = {name: ops.take(value, number, axis=0) for name, value in listed.items()}
-        filled = _filled(places)
-        over = ops.logical_and(filled["kept"][..., None], _overlapping(filled, block, iou_threshold))
+        over = ops.logical_and(places["kept"][..., None], _overlapping(places, block, iou_threshold))
         candidates = ops.logical_and(block["usable"], ops.logical_not(ops.any(over, axis=-2)))
         block["kept"] = _greedy(candidates, _overlapping(block, block, iou_threshold))
         return number + 1, _first_kept(places, block)
@@ -108,8 +114,65 @@ def nms(boxes, scores, iou_threshold: float, max_output: int, valid=None, groups
     if blocks == 1:
         _, places = next_block(0, places)
     else:
-        _, places = _while(unfinished, next_block, (ops.convert_to_tensor(0), places))
+        _, places = ops.while_loop(unfinished, next_block, (ops.convert_to_tensor(0), places))
     return ops.where(places["kept"], places["rows"], 0), places["kept"]
+
+
+def known(tensor) -> bool:
+    """Whether a tensor's values are at hand, that is, outside a compiled function."""
+    try:
+        return bool(ops.any(tensor)) or True
+    except TypeError:  # so JAX and TensorFlow say that they are not known yet
+        return False
+
+
+def _of_arrays(boxes, scores, usable, iou_threshold: float, max_output: int, groups):
+    """`nms` of what is at hand, list by list, in NumPy."""
+    leading = tuple(scores.shape[:-1])
+    boxes, scores, usable = (ops.convert_to_numpy(value) for value in (boxes, scores, usable))
+    groups = (
+        np.zeros_like(scores)
+        if groups is None
+        else np.broadcast_to(ops.convert_to_numpy(groups), scores.shape)
+    )
+    indices = np.zeros((*leading, max_output), np.int32)
+    kept = np.zeros(indices.shape, bool)
+    for one in np.ndindex(leading):
+        rows = np.flatnonzero(usable[one])
+        rows = rows[np.argsort(-scores[one][rows], kind="stable")]
+        above, below = _removing(boxes[one][rows], groups[one][rows], iou_threshold)
+        keep, before = np.ones(len(rows), bool), None
+        while before is None or (keep != before).any():
+            keep, before = np.ones(len(rows), bool), keep
+            keep[below[before[above]]] = False
+        rows = rows[keep][:max_output]
+        indices[one][: len(rows)], kept[one][: len(rows)] = rows, True
+    return ops.convert_to_tensor(indices), ops.convert_to_tensor(kept)
+
+
+def _removing(boxes: np.ndarray, groups: np.ndarray, iou_threshold: float) -> tuple[np.ndarray, np.ndarray]:
+    """The rows of all pairs that overlap too much, the first `(pairs,)` above the second, of boxes `(n, 4)`."""
+    order = np.argsort(boxes[:, 0], kind="stable")
+    x1, y1, x2, y2 = boxes[order].T
+    area = np.maximum(x2 - x1, 0) * np.maximum(y2 - y1, 0)
+    ends = np.searchsorted(x1, x2)  # of each box, the first that begins where it ends
+    found = []
+    for start in range(0, len(order), BLOCK):
+        few = np.arange(start, min(start + BLOCK, len(order)))
+        counts = np.maximum(ends[few] - few - 1, 0)
+        a = np.repeat(few, counts)
+        b = a + 1 + np.arange(len(a)) - np.repeat(np.cumsum(counts) - counts, counts)
+        near = (np.minimum(y2[a], y2[b]) > np.maximum(y1[a], y1[b])) & (groups[order[a]] == groups[order[b]])
+        a, b = a[near], b[near]
+        # As `box_iou`, step by step, so that the same boxes are removed, to the last bit.
+        shared = (np.minimum(x2[a], x2[b]) - np.maximum(x1[a], x1[b])).clip(0) * (
+            np.minimum(y2[a], y2[b]) - np.maximum(y1[a], y1[b])
+        )
+        union = area[a] + area[b] - shared
+        over = shared / np.where(union > 0, union, 1) > np.float32(iou_threshold)
+        found.append(order[np.stack([a[over], b[over]])])
+    pairs = np.concatenate(found, axis=1) if found else np.zeros((2, 0), int)
+    return pairs.min(axis=0), pairs.max(axis=0)
 
 
 def _in_blocks(values, axis: int, size: int):
@@ -145,32 +208,10 @@ def _greedy(candidates, overlapping):
         removed = ops.any(ops.logical_and(keep[..., :, None], removes), axis=-2)
         return ops.logical_and(candidates, ops.logical_not(removed)), keep
 
-    keep, _ = _while(
+    keep, _ = ops.while_loop(
         lambda keep, before: ops.any(keep != before), next_round, (candidates, ops.logical_not(candidates))
     )
     return keep
-
-
-def _while(unfinished, step, values):
-    """`ops.while_loop`; outside a compiled function a plain loop, of which JAX would compile a new one at every call."""
-    try:
-        going_on = bool(unfinished(*values))
-    except TypeError:  # so JAX and TensorFlow say that in a compiled function this is not known yet
-        return ops.while_loop(unfinished, step, values)
-    while going_on:
-        values = step(*values)
-        going_on = bool(unfinished(*values))
-    return values
-
-
-def _filled(places):
-    """The first places, all that are filled among them; outside a compiled function no more than those, rounded up."""
-    try:
-        most = int(ops.max(ops.sum(ops.cast(places["kept"], "int32"), axis=-1)))
-    except TypeError:  # as in `_while`
-        return places
-    axis, most = len(places["kept"].shape) - 1, -(-most // 128) * 128
-    return {name: value[(slice(None),) * axis + (slice(most),)] for name, value in places.items()}
 
 
 def _first_kept(places, block):

@@ -24,9 +24,12 @@ from keras import ops
 
 from course_lib.ops.box_coding import float32_boxes
 from course_lib.ops.boxes import box_area
+from course_lib.ops.nms import known
 
 MOST_TAPS = 3
 """Points of a bin, along one axis, up to which they are read one by one."""
+MOST_VALUES = 2**25
+"""Features that stand in memory at once outside a compiled function: 128 MB."""
 
 
 def roi_levels(
@@ -152,17 +155,39 @@ def multilevel_roi_align(
 
     start, width = (start + image)[..., None, None], width[..., None, None]
     taps_y, taps_x = (_taps(found, bins) for found, bins in zip(neighbours, (bins_y, bins_x), strict=True))
-    read = 0.0
-    for row, weight_y in taps_y:
-        for column, weight_x in taps_x:
-            place = start + row[..., :, None] * width + column[..., None, :]
-            weight = weight_y[..., :, None] * weight_x[..., None, :]
-            read = read + ops.cast(ops.take(pyramid, place, axis=0), "float32") * weight[..., None]
+    if known(start):
+        read = _read_at_once(pyramid, start, width, taps_y, taps_x)
+    else:
+        read = 0.0
+        for row, weight_y in taps_y:
+            for column, weight_x in taps_x:
+                place = start + row[..., :, None] * width + column[..., None, :]
+                weight = weight_y[..., :, None] * weight_x[..., None, :]
+                read = read + ops.cast(ops.take(pyramid, place, axis=0), "float32") * weight[..., None]
     each_y, each_x = read.shape[2] // bins_y, read.shape[3] // bins_x
     if each_y * each_x > 1:
         read = ops.reshape(read, (-1, count, bins_y, each_y, bins_x, each_x, channels))
         read = ops.sum(read, axis=(3, 5))
     return ops.cast(read, kind)
+
+
+def _read_at_once(pyramid, start, width, taps_y, taps_x):
+    """What the taps of each bin read, weighted and summed, by one product of matrices: half the time of one tap after the
+    other where nothing is compiled."""
+    taps = [(*y, *x) for y in taps_y for x in taps_x]
+    places = ops.stack(
+        [start + row[..., :, None] * width + column[..., None, :] for row, _, column, _ in taps], -1
+    )
+    weights = ops.stack([y[..., :, None] * x[..., None, :] for _, y, _, x in taps], -1)[..., None, :]
+    values = places.shape[0] * int(np.prod(places.shape[2:])) * pyramid.shape[-1]
+    step = max(1, MOST_VALUES // values)
+    read = [
+        ops.matmul(few, ops.cast(ops.take(pyramid, at, axis=0), "float32"))[..., 0, :]
+        for at, few in (
+            (places[:, k : k + step], weights[:, k : k + step]) for k in range(0, places.shape[1], step)
+        )
+    ]
+    return ops.concatenate(read, axis=1)
 
 
 def _taps(neighbours, bins: int):

@@ -1,5 +1,7 @@
 """Non-maximum suppression: the matrix form against the loop, ties, padding, groups, batches."""
 
+import importlib
+
 import keras
 import numpy as np
 import pytest
@@ -30,6 +32,13 @@ def crowded(seed):
     return boxes, rng.integers(0, 8, ROWS).astype(np.float32) / 8, rng.integers(0, 3, ROWS)
 
 
+@pytest.fixture(params=[True, False], ids=["arrays", "as compiled"])
+def both_ways(request, monkeypatch):
+    """Outside a compiled function, and what is compiled, run as if it were."""
+    monkeypatch.setattr(importlib.import_module("course_lib.ops.nms"), "known", lambda tensor: request.param)
+
+
+@pytest.mark.usefixtures("both_ways")
 class TestAgainstTheLoop:
     @pytest.mark.parametrize("threshold", [0.0, 0.25, 0.5, 0.75])
     @pytest.mark.parametrize("per_class", [False, True])
@@ -59,6 +68,7 @@ class TestAgainstTheLoop:
             assert indices[k // 3, k % 3][: len(expected)].tolist() == expected
 
 
+@pytest.mark.usefixtures("both_ways")
 class TestInBlocks:
     """Lists longer than the block that is taken at once."""
 
@@ -103,6 +113,7 @@ def test_outside_a_compiled_function_there_is_no_loop_to_compile(monkeypatch):
     assert len(many) > BLOCK and kept_rows(many, high, 0.5, len(many)) == expected
 
 
+@pytest.mark.usefixtures("both_ways")
 class TestRules:
     def test_what_is_removed_removes_nothing(self):
         # The first removes the second, which alone overlaps the third.
