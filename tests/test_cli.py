@@ -84,6 +84,46 @@ def test_predict_writes_a_16_bit_label_map_of_each_pictures_own_size(tmp_path, c
 
 
 @needs_weights
+def test_one_image_in_many_encodings_gives_the_same_objects(tmp_path, monkeypatch, capsys):
+    import tifffile
+    from PIL import Image
+
+    monkeypatch.chdir(tmp_path)
+    grey = np.rint(cells("val", length=1, size=64, seed=4)[0].image[..., 0] * 255).astype(np.uint8)
+    deep, image, exif = grey.astype(np.uint16) * 257, Image.fromarray(grey), Image.Exif()
+    exif[274] = 6
+    Image.fromarray(np.ascontiguousarray(np.rot90(grey))).save("turned.png", exif=exif)
+    for name, one, options in (
+        ("plain.png", image, {}), ("deep.png", Image.fromarray(deep), {}), ("palette.png", image.convert("P"), {}),
+        ("colours.png", image.convert("RGB"), {}), ("alpha.png", image.convert("LA"), {}),
+        ("reduced.png", image.quantize(), {}),
+        ("a.gif", image, {}), ("a.webp", image, {"lossless": True}), ("a.bmp", image, {}), ("a.jp2", image, {}),
+        ("a.jpg", image, {"format": "PNG"}), ("lzw.tif", image, {"compression": "tiff_lzw"}),
+        ("inks.tif", Image.merge("CMYK", [Image.new("L", image.size)] * 3 + [Image.fromarray(255 - grey)]), {}),
+    ):  # fmt: skip
+        one.save(name, **options)
+    for name, array, options in (
+        ("white.tif", 255 - grey, {"photometric": "miniswhite"}), ("floats.tif", (grey / 255).astype(np.float32), {}),
+        ("big.tif", deep, {"byteorder": ">", "bigtiff": True, "tile": (16, 16)}), ("imagej.tif", grey, {"imagej": True}),
+        ("planes.tif", np.stack([grey] * 3), {"photometric": "rgb", "planarconfig": "separate"}),
+    ):  # fmt: skip
+        tifffile.imwrite(name, array, **options)
+    names = sorted(
+        path.name for path in Path().iterdir() if path.name not in ("a.gif", "a.webp", "a.bmp", "a.jp2")
+    )
+    for number, name in enumerate(
+        ["a.gif", "a.webp", "a.bmp", "a.jp2"]
+    ):  # one label map would overwrite the other
+        names.append(Path(name).rename(f"{number}{name}").name)
+    assert main(["predict", "unet-cells", *names, "--out", "out"]) == 0
+    maps = [imageio.imread(f"out/{Path(name).stem}.png") for name in names]
+    assert len(maps) == 19 and maps[0].max() > 1
+    for name, labels in zip(names, maps, strict=True):
+        # A palette that was made anew may round by a level.
+        assert (labels == maps[0]).mean() >= (0.99 if name == "reduced.png" else 1), name
+
+
+@needs_weights
 def test_predict_on_a_split(tmp_path, capsys):
     assert main(["predict", "unet-cells", "--split", "val", "--out", str(tmp_path)]) == 0
     assert len(list(tmp_path.glob("*.png"))) == 32 == len(capsys.readouterr().out.splitlines())

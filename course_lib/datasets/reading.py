@@ -250,7 +250,10 @@ FOREIGN = {
     b"%PDF": "a PDF", b"\x93NUMPY": "a NumPy array", b"PK\3\4": "a zip archive", b"\x89HDF": "an HDF5 file",
     b"ZISRAWFILE": "a CZI file of ZEN", b"8BPS": "a Photoshop file", b"SIMPLE  =": "a FITS file", b"{": "a text in JSON",
     b"\xff\xd8\xff": "a damaged JPEG, or one of a rare kind (12 bits, lossless, JPEG-LS)",
-    b"v/1\1": "an OpenEXR file", b"\xff\n": "a JPEG XL", b"\0\0\0\x0cJXL ": "a JPEG XL", b"<": "a text in XML, HTML or SVG",
+    b"v/1\1": "an OpenEXR file", b"\x1f\x8b": "a gzip archive", b"NRRD": "an NRRD file", b"MATLAB": "a MATLAB file",
+    b"gimp xcf": "a GIMP file", b"%!PS": "a PostScript file",
+    b"\xda\xce\xbe\n": "an ND2 file", b"#?RADIANCE": "an HDR file",
+    b"\xff\n": "a JPEG XL", b"\0\0\0\x0cJXL ": "a JPEG XL", b"<": "a text in XML, HTML or SVG",
 }  # fmt: skip
 """First bytes of files that people take for images."""
 
@@ -431,7 +434,7 @@ def _open_other(path: Path, head: bytes) -> _Opened:
         what = "is a CMYK JPEG without Adobe's mark, so it is open whether 0 is full ink or none"
         raise Unusable(what, "Save it as RGB")
     if kind in LOSSY:
-        no_labels = _lossy(f"a {LOSSY[kind]}")
+        no_labels = _lossy(f"{'an' if kind == 'AVIF' else 'a'} {LOSSY[kind]}")
     elif kind == "PPM":
         no_labels = (
             "is a PNM file, of which not all programs read the same numbers",
@@ -494,6 +497,8 @@ def _not_read(path: Path, head: bytes) -> Unusable:
     if head[4:8] == b"ftyp":
         photograph = head[8:12] in (b"heic", b"heix", b"mif1", b"avif")
         name = "an HEIC or AVIF photograph" if photograph else "a film"
+        if head[8:12] == b"avif" and "AVIF" in Image.OPEN:
+            name = "a damaged AVIF"
     elif head[128:132] == b"DICM":
         name = "a DICOM file"
     if not name:
@@ -527,8 +532,15 @@ def _turned(samples: np.ndarray, orientation: int) -> np.ndarray:
 
 def _whole_page(file: tifffile.TiffFile) -> tuple[int, Any]:
     """The one image in a TIFF, besides smaller copies (subfile type 1) and masks (4), and where it stands."""
-    whole = [k for k, page in enumerate(file.pages) if not page.subfiletype & 5]
-    if len(whole) != 1:
+    count = len(file.pages)
+    whole = [k for k in range(count) if not file.pages[k].subfiletype & 5]
+    if not count:
+        raise Unusable("is cut short: the list of what it holds is not there", COPY_AGAIN)
+    if count == 1 and 330 not in file.pages[0].tags:  # a copy, but of nothing that is here
+        whole = [0]
+    if not whole:
+        raise Unusable("holds small copies of an image alone, as raw files of cameras do", GIVE)
+    if len(whole) > 1:
         raise _several(len(whole))
     page = file.pages[whole[0]]
     stack = file.series[0].size // max(page.size, 1) if file.is_imagej else 1
@@ -538,7 +550,9 @@ def _whole_page(file: tifffile.TiffFile) -> tuple[int, Any]:
         [start + count for start, count in zip(page.dataoffsets, page.databytecounts, strict=False)],
         default=0,
     )
-    if not 0 < end <= file.filehandle.size:
+    if not end:
+        raise Unusable("holds no pixels", COPY_AGAIN)
+    if end > file.filehandle.size:
         raise Unusable(f"is cut short: {file.filehandle.size} of {end} bytes are there", COPY_AGAIN)
     return whole[0], page
 
@@ -593,7 +607,9 @@ def _open_tiff(path: Path) -> _Opened:
             inverted=photometric == 0,
             boolean=boolean,
             premultiplied=more > 0 and extras[0] == 1,
-            no_labels=None if page.compression in LOSSLESS else _lossy(f"a TIFF with {compression} compression"),
+            no_labels=None
+            if page.compression in LOSSLESS or compression.isdecimal()
+            else _lossy(f"a TIFF with {compression} compression"),
             notes=notes,
         )  # fmt: skip
 

@@ -339,6 +339,24 @@ def rare(codec, array, **options):
     return write
 
 
+def tail_cut(write):
+    return lambda path: (write(path), os.truncate(path, path.stat().st_size * 3 // 5))
+
+
+def changed(write, tag, value):
+    """A TIFF with another value in one of its tags."""
+
+    def changed_file(path):
+        write(path)
+        with tifffile.TiffFile(path) as file:
+            place = file.pages[0].tags[tag].valueoffset
+        data = bytearray(path.read_bytes())
+        data[place : place + 2] = struct.pack("<H", value)
+        path.write_bytes(data)
+
+    return changed_file
+
+
 def several(kind, **options):
     first = Image.fromarray(RGB)
     return lambda path: first.save(path, kind, save_all=True, append_images=[first.rotate(90)], **options)
@@ -354,6 +372,13 @@ def pyramid(path):
     with tifffile.TiffWriter(path) as file:
         file.write(IDS, photometric="minisblack", metadata=None)
         file.write(IDS[::2, ::2], subfiletype=1, photometric="minisblack", metadata=None)
+
+
+def raw_of_a_camera(path):
+    """A preview, and below it an image of another kind."""
+    with tifffile.TiffWriter(path) as file:
+        file.write(IDS[::2, ::2], subfiletype=1, subifds=1, photometric="minisblack", metadata=None)
+        file.write(IDS.astype(np.uint16), photometric="cfa", metadata=None)
 
 
 def zeros_of(side):
@@ -601,6 +626,12 @@ def test_tables_of_imagej_are_told_of(tmp_path):
             np.testing.assert_array_equal(read_labels(path), array)
 
 
+def test_the_only_image_of_a_file_is_read_even_if_it_is_called_a_copy(tmp_path):
+    path = save(tmp_path, tiff(IDS, subfiletype=1))
+    np.testing.assert_array_equal(read_labels(path), IDS)
+    assert read_image(path, 1).shape == (24, 20, 1)
+
+
 def test_whole_numbers_come_out_whatever_their_type(tmp_path):
     for kind in ("<i8", ">i8", "<u4", ">u4", "i1", "u8"):
         order = kind[0] if kind[0] in "<>" else None
@@ -636,6 +667,18 @@ def test_words_say_what_a_file_is(tmp_path):
             coded(without_adobe(COLOUR.convert("CMYK"))),
             "is a CMYK JPEG without Adobe's mark, so it is open .* Save it as RGB",
         ),
+        (coded(b"\x1f\x8b" + bytes(30)), "is a gzip archive, which is not read here"),
+        (coded(b"gimp xcf v011"), "is a GIMP file, which is not read here"),
+        (
+            tail_cut(pillow(COLOUR, "TIFF", compression="tiff_lzw")),
+            "is cut short: the list of what it holds is not there",
+        ),
+        (
+            raw_of_a_camera,
+            "holds small copies of an image alone, as raw files of cameras do",
+        ),
+        (changed(tiff(IDS), 259, 9999), "cannot be decoded as a TIFF with 9999 compression"),
+        (pillow(COLOUR, "AVIF"), "is an AVIF, which changes values"),
         (coded(b""), r"is empty \(0 bytes\)"),
         (
             lambda path: (tiff(RGB)(path), os.truncate(path, 900)),
