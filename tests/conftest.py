@@ -1,5 +1,6 @@
 """What all tests share: where the real data lies, and the backend that Keras runs on."""
 
+import gc
 import os
 from pathlib import Path
 
@@ -8,6 +9,14 @@ import pytest
 PROJECT = Path(__file__).resolve().parents[1]
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")  # TensorFlow's start-up notes would drown the test report
 os.environ["COURSE_PROGRESS"] = ""  # what tests solve is nobody's progress
+gc.disable()  # until everything is imported, see below
+
+
+def pytest_collection_finish():
+    """What has been imported stays: no garbage collection has to walk over those million objects again."""
+    gc.freeze()
+    gc.enable()
+    gc.set_threshold(10_000)
 
 
 @pytest.fixture(scope="session")

@@ -166,7 +166,7 @@ def test_a_call_with_a_size_that_does_not_fit_says_which_do(padding, shape, mess
 
 def test_a_batch_that_is_not_finite_leaves_the_statistics_of_normalization_as_they_were():
     model = unet((8, 8, 1), 2, base_filters=2, depth=1, normalization="batch")
-    model.compile(finite_steps("sgd", False), "mse")
+    model.compile(finite_steps("sgd", False), "mse", jit_compile=False)
     before = [keras.ops.convert_to_numpy(weight).copy() for weight in model.weights]
     image, targets = np.zeros((2, 8, 8, 1), "float32"), np.zeros((2, 8, 8, 2), "float32")
     image[0, 3, 4] = np.nan
@@ -235,15 +235,6 @@ class TestOverlapTile:
 
 def test_skip_margin_of_the_paper():
     assert [skip_margin(level, 4) for level in (1, 2, 3, 4)] == [88, 40, 16, 4]
-
-
-def test_saved_and_loaded_again(tmp_path):
-    keras.utils.set_random_seed(3)
-    model = unet((32, 32, 1), 3, base_filters=4, depth=2, normalization="group", dropout=0.2)
-    model.save(tmp_path / "unet.keras")
-    image = np.random.default_rng(3).random((1, 32, 32, 1), np.float32)
-    again = keras.models.load_model(tmp_path / "unet.keras")
-    np.testing.assert_allclose(model.predict_on_batch(image), again.predict_on_batch(image), atol=1e-6)
 
 
 def test_filters_of_each_level_make_networks_with_different_skips_equally_large():

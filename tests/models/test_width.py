@@ -1,5 +1,7 @@
 """The width with which a model has about as many parameters as another."""
 
+from functools import cache
+
 import numpy as np
 import pytest
 
@@ -10,12 +12,14 @@ from course_lib.models.width import nearest_width
 pytestmark = pytest.mark.backend
 
 
+@cache
 def fcn_parameters(width):
     widths = [width * factor for factor in (1, 2, 4, 8, 8)]
-    model = fcn((96, 96, 1), 4, 16, "small", widths=widths, head_filters=8 * width)
+    model = fcn((96, 96, 1), 4, 16, "small", widths=widths, convolutions=(1,) * 5, head_filters=8 * width)
     return sum(int(np.prod(weight.shape)) for weight in model.trainable_weights)
 
 
+@cache
 def unet_parameters(filters):
     return unet((None, None, 1), base_filters=filters, depth=2, skip="add").count_params()
 

@@ -17,6 +17,10 @@ BACKEND = keras.backend.backend()
 if BACKEND not in ("tensorflow", "jax"):
     pytest.skip("compiles by tf.function or jax.jit", allow_module_level=True)
 
+# XLA on TensorFlow takes seconds to compile these. JAX, where every step is compiled, does not leave them out.
+SLOW = pytest.mark.slow if BACKEND == "tensorflow" else pytest.mark.backend
+LONG = ("roi_pool", "nms of a long list")
+
 RNG = np.random.default_rng(0)
 NEAR = RNG.uniform(-10, 90, (2, 30, 2))
 BOXES = np.concatenate([NEAR, NEAR + RNG.uniform(0, 60, (2, 30, 2))], axis=-1).astype(np.float32)
@@ -85,12 +89,11 @@ def compiled(function):
     return jax.jit(function)
 
 
-def gradient(function, *at):
-    """Gradients of a scalar function, compiled."""
+def gradient(function, *at, jit=True):
+    """Gradients of a scalar function, on TensorFlow compiled only if asked."""
     if BACKEND == "tensorflow":
         import tensorflow as tf
 
-        @tf.function(jit_compile=True)
         def found(*values):
             with tf.GradientTape() as tape:
                 tape.watch(values)
@@ -98,6 +101,7 @@ def gradient(function, *at):
             gradients = tape.gradient(result, values, unconnected_gradients="zero")
             return [tf.convert_to_tensor(one) for one in gradients]
 
+        found = tf.function(found, jit_compile=True) if jit else found
         return [one.numpy() for one in found(*map(tf.constant, at))]
     import jax
 
@@ -110,7 +114,7 @@ def flat(found):
     ]
 
 
-@pytest.mark.parametrize("name", PARTS)
+@pytest.mark.parametrize("name", [pytest.param(name, marks=SLOW if name in LONG else []) for name in PARTS])
 def test_compiled_gives_the_same(name):
     function, inputs = PARTS[name]
     inputs = [keras.ops.convert_to_tensor(one) for one in inputs]
@@ -124,7 +128,7 @@ def test_compiled_gives_the_same(name):
 
 
 @pytest.mark.parametrize("read", [align, pool])
-@pytest.mark.slow
+@SLOW
 def test_gradients_of_the_features(read):
     """What is read doubles when the features do, so it is the sum of the features, each times its gradient."""
     weights = RNG.normal(size=(2, 30, 3, 3, 3)).astype(np.float32)
@@ -171,7 +175,7 @@ def test_choosing_has_no_gradient():
         pooled = roi_align(features, chosen, 2, 1 / 4)
         return keras.ops.sum(keras.ops.where(kept[..., None, None, None], pooled, 0.0) ** 2)
 
-    boxes, scores, features = gradient(score, BOXES, SCORES, PYRAMID[0])
+    boxes, scores, features = gradient(score, BOXES, SCORES, PYRAMID[0], jit=False)
     assert not boxes.any() and not scores.any()
     assert np.isfinite(features).all() and features.any()
 
@@ -202,6 +206,7 @@ class Walk(keras.layers.Layer):
         return boxes, is_positive, targets, pooled
 
 
+@SLOW
 def test_in_a_model_of_any_batch_size():
     arrays = [DELTAS, BOXES, SCORES, OBJECTS, MASKS, PYRAMID]
     inputs = keras.tree.map_structure(lambda one: keras.Input(one.shape[1:], dtype=one.dtype.name), arrays)
