@@ -1,7 +1,5 @@
 """What the timings share: taking turns, the machine in words, the raw numbers as a file, a table."""
 
-from __future__ import annotations
-
 import argparse
 import os
 import platform

@@ -8,8 +8,6 @@ clones the project into an empty folder, sets it up there as `make lab` does, an
 stands; it needs a network, or pip's cache. `--tests` times `make test`, which takes half an hour.
 """
 
-from __future__ import annotations
-
 import importlib.util
 import json
 import os

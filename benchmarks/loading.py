@@ -7,8 +7,6 @@ memory, and then a real epoch, in which the time that `fit` spends inside the lo
 waiting over the whole epoch: 0 means that data was always there. Recipes whose data is not here are left out with a reason.
 """
 
-from __future__ import annotations
-
 import os
 import time
 

@@ -10,8 +10,6 @@ The stages are timed one after the other, uncompiled, as `predict_detections` ca
 (`predict_on_batch`) stands beside. KERAS_BACKEND decides what Keras runs on.
 """
 
-from __future__ import annotations
-
 import importlib.util
 import os
 

@@ -5,8 +5,6 @@
 Prints the seconds of each round and their median. The limit that the course sets itself is 2 seconds.
 """
 
-from __future__ import annotations
-
 import argparse
 import os
 import statistics

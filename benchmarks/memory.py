@@ -8,8 +8,6 @@ pages of memory-mapped files too, which the system may drop whenever it needs th
 Raw numbers: data/results/bench-memory.json.
 """
 
-from __future__ import annotations
-
 import argparse
 import json
 import os

@@ -9,8 +9,6 @@ compared first: where they differ, the times mean nothing and the run stops. Bot
 they are TensorFlow's, as they would within a network. Where torchvision's operations load, theirs are timed as well.
 """
 
-from __future__ import annotations
-
 import os
 
 os.environ["KERAS_BACKEND"] = "tensorflow"

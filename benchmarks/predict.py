@@ -8,8 +8,6 @@ same image with an untrained network of its default configuration, and of one th
 Keras runs on. On one core (`taskset -c 0 …`) processor time is measured, which does not depend on what else is running.
 """
 
-from __future__ import annotations
-
 import importlib.util
 import os
 import tempfile

@@ -12,8 +12,6 @@ share of the speed that one large float32 matrix product reaches in the same pro
 On a GPU every contestant runs in float32 and in mixed precision.
 """
 
-from __future__ import annotations
-
 import importlib.util
 import json
 import os

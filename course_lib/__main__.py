@@ -1,7 +1,5 @@
 """The command line: `python -m course_lib COMMAND`. The library's commands are in `course_lib.cli`, the course's here."""
 
-from __future__ import annotations
-
 import argparse
 import json
 import os

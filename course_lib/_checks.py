@@ -6,8 +6,6 @@ Each returns the checked value in its plain form, so that a function's first lin
     classes = whole_number("classes", classes, 2)
 """
 
-from __future__ import annotations
-
 import operator
 from collections.abc import Iterable, Sequence
 from typing import Any

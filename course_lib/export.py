@@ -9,8 +9,6 @@ and a program that goes through a large picture in windows would stretch each of
 do in a sentence and two numbers.
 """
 
-from __future__ import annotations
-
 import importlib.util
 import json
 import os

@@ -3,8 +3,6 @@
 `hardware.train_here()` is true with a GPU, or where `COURSE_TRAIN=1` says so; `COURSE_TRAIN=0` says no.
 """
 
-from __future__ import annotations
-
 import os
 import platform
 

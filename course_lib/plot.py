@@ -1,7 +1,5 @@
 """The figures that several notebooks share: large, few colours, safe for colour-blind eyes."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from pathlib import Path
 

@@ -5,8 +5,6 @@ scale, and U-Net's elastic deformation are composed first and the image is sampl
 the image, nothing is interpolated twice, and the crop comes for free.
 """
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from dataclasses import dataclass
 

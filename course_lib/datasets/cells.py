@@ -5,8 +5,6 @@ each other, each of its own brightness; the blur of the optics and the haze of w
 illumination; the noise of photons and camera. The ground truth is exact, because the outlines come first.
 """
 
-from __future__ import annotations
-
 from functools import lru_cache
 from math import pi, sqrt
 

@@ -7,8 +7,6 @@ believed: types, ids, file names, numbers of pixels are checked, and each fault 
 write in different ways (ids as text, images beside or below or above the JSON, a byte order mark) is read all the same.
 """
 
-from __future__ import annotations
-
 import json
 import math
 import re

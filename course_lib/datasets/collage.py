@@ -13,8 +13,6 @@ Ghiasi, Cui, Srinivas, Qian, Lin, Cubuk, Le, Zoph 2021, Simple Copy-Paste is a S
 Segmentation, CVPR.
 """
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 
 import numpy as np

@@ -1,7 +1,5 @@
 """What a detector learns from: the objects of each image, padded to a fixed number."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 
 import numpy as np

@@ -1,8 +1,6 @@
 """Write all of a thing or nothing of it: folders built beside their place, a lock, and plain words for a full
 disk."""
 
-from __future__ import annotations
-
 import errno
 import os
 import shutil

@@ -1,7 +1,5 @@
 """Download one zip file over HTTP with pooch, which retries; a download that breaks off begins anew."""
 
-from __future__ import annotations
-
 import os
 import shutil
 import urllib.parse

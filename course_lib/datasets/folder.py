@@ -9,8 +9,6 @@ trains without an error and shows weeks later as a poor score. So all files are 
 said at once, file by file. COCO's JSON is read by `course_lib.datasets.coco_json`, with the same checks and report.
 """
 
-from __future__ import annotations
-
 import os
 import unicodedata
 from collections import Counter

@@ -1,7 +1,5 @@
 """From samples to the batches that `fit` eats."""
 
-from __future__ import annotations
-
 import math
 import threading
 from collections.abc import Callable

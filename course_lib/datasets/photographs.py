@@ -5,8 +5,6 @@ and its corners `[x, y]` in pixels (the centre of the first pixel is at 0.5, 0.5
 stand before it in the list.
 """
 
-from __future__ import annotations
-
 import json
 
 import numpy as np

@@ -9,8 +9,6 @@ The same sample is the same array on every machine. Three things see to that:
   away.
 """
 
-from __future__ import annotations
-
 from abc import abstractmethod
 from collections.abc import Mapping
 from functools import lru_cache

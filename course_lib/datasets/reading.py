@@ -8,8 +8,6 @@ Pillow reads everything but TIFF. A TIFF is described by tifffile and decoded by
 `pip install imagecodecs` helps.
 """
 
-from __future__ import annotations
-
 import threading
 from collections.abc import Callable, Container, Iterator
 from contextlib import contextmanager

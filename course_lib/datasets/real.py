@@ -5,8 +5,6 @@ or the public archive. Anyone who reports a number on them uses these splits; th
 and never drawn anew.
 """
 
-from __future__ import annotations
-
 import json
 import math
 from collections.abc import Callable, Iterator, Sequence

@@ -1,7 +1,5 @@
 """What every data set of the course hands out: one image with everything that is known about it."""
 
-from __future__ import annotations
-
 import hashlib
 from abc import abstractmethod
 from collections.abc import Iterable, Sequence

@@ -3,8 +3,6 @@
 Colour and texture are drawn alike for all classes: a network can tell them apart by their shape alone.
 """
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from functools import lru_cache
 from math import exp, log

@@ -1,7 +1,5 @@
 """Which split an image of the real sets belongs to: fixed by its name, the same for everyone."""
 
-from __future__ import annotations
-
 import re
 import zlib
 

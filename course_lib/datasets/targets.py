@@ -5,8 +5,6 @@ the border weights of the U-Net paper make the thin gap between cells expensive 
 border between touching cells a class of its own, so that what is left of each cell stands alone.
 """
 
-from __future__ import annotations
-
 import numpy as np
 from scipy import ndimage
 from skimage.segmentation import relabel_sequential, watershed

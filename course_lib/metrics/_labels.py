@@ -1,7 +1,5 @@
 """What every label metric does first: check the maps, number the labels, count which ones meet."""
 
-from __future__ import annotations
-
 from collections.abc import Iterable
 
 import numpy as np

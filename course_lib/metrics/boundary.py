@@ -11,8 +11,6 @@ a distance of 0. One empty mask: 0, or a distance of infinity, since no outline 
 NaN.
 """
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 
 import numpy as np

@@ -29,8 +29,6 @@ References:
     the ten IoUs, size ranges and crowds: https://cocodataset.org/#detection-eval.
 """
 
-from __future__ import annotations
-
 import contextlib
 import io
 from collections.abc import Sequence

@@ -25,8 +25,6 @@ References:
     Schmidt, Weigert, Broaddus, Myers 2018, Cell detection with star-convex polygons, MICCAI.
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 

@@ -16,8 +16,6 @@ What is empty, as everywhere in the metrics: of one class, no segment on either 
 segments are there but none match, SQ is 0, so that PQ = SQ · RQ holds.
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 

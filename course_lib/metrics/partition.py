@@ -30,8 +30,6 @@ the prediction is one segment and can't have split anything: split = 1; where H(
 merge = 1.
 """
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 
 import numpy as np

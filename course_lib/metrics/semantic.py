@@ -17,8 +17,6 @@ not asked.
 Pixels whose *true* label is `ignore` (-1) don't count, whatever was predicted there.
 """
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 
 import numpy as np

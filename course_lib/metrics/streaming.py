@@ -17,8 +17,6 @@ Higher is better for all but `ConfusionMatrix`, and Keras's callbacks are told s
 `EarlyStopping(monitor="val_mean_iou")` is `"max"`.
 """
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 
 import keras

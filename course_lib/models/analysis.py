@@ -7,8 +7,6 @@ Everything here follows the graph that Keras holds of a functional model, so it 
 - `effective_receptive_field`: how much it does depend on each of them, by the gradient.
 """
 
-from __future__ import annotations
-
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass

@@ -1,7 +1,5 @@
 """The checks of arguments that the builders of networks share."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 
 from course_lib._checks import in_range, one_of

@@ -10,8 +10,6 @@ A layer that stands for torchvision's module `layer1.0.conv1` is named `layer1-0
 backends, allows no dot in the name of a parameter.
 """
 
-from __future__ import annotations
-
 import functools
 from collections.abc import Sequence
 

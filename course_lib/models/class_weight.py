@@ -1,7 +1,5 @@
 """What `fit(class_weight=…)` says of a model with a class for each pixel."""
 
-from __future__ import annotations
-
 import functools
 
 import keras

@@ -8,8 +8,6 @@ still is.
 Read top to bottom: the backbone, the branches (ASPP, atrous spatial pyramid pooling), the decoder.
 """
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from pathlib import Path
 

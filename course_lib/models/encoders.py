@@ -10,8 +10,6 @@ saw them (each network's own way, done within the encoder), batch normalization 
 with while the batches are small, and new layers want a larger learning rate than trained ones (`slower_encoder`).
 """
 
-from __future__ import annotations
-
 import functools
 import importlib.util
 import re

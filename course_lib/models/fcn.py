@@ -7,8 +7,6 @@ once in 32 pixels (FCN-32s). Two finer maps of the same network add where things
 Read top to bottom: five stages of convolutions and pooling, the classifier as convolutions, the scores, the way up.
 """
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from pathlib import Path
 

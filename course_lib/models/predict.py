@@ -1,7 +1,5 @@
 """From a model and one image of any size to a probability per class and pixel."""
 
-from __future__ import annotations
-
 import weakref
 from collections.abc import Callable
 

@@ -5,8 +5,6 @@ So a click costs next to nothing, and the same network serves every kind of obje
 that was learned, but part of the input.
 """
 
-from __future__ import annotations
-
 import keras
 import numpy as np
 from keras import layers, ops

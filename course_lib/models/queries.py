@@ -10,8 +10,6 @@ of its output. Each query attends to what its own mask of the round before cover
 https://arxiv.org/abs/2112.01527); there is one attention head, and one scale of features.
 """
 
-from __future__ import annotations
-
 import itertools
 from functools import lru_cache
 

@@ -14,8 +14,6 @@ In both a side of n becomes ⌈n / s⌉, and the way back cuts off what is too m
 that it is right: its offset is 0 for the logits of every network here.
 """
 
-from __future__ import annotations
-
 import keras
 import numpy as np
 from keras import layers, ops

@@ -4,8 +4,6 @@ Read top to bottom: the encoder halves the image and doubles the channels, the b
 the decoder climbs back up and takes at every level the encoder's features of the same size across the skip connection.
 """
 
-from __future__ import annotations
-
 import functools
 from pathlib import Path
 

@@ -1,7 +1,5 @@
 """How wide a model must be to have a given number of parameters, for comparisons in which none may win by its size."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 
 

@@ -8,8 +8,6 @@ Anchors depend on the sizes of the maps alone, not on what they hold: plain NumP
 Boxes are `x1, y1, x2, y2` in pixels of the image.
 """
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 
 import numpy as np

@@ -13,8 +13,6 @@ about unit variance: 10, 10, 5, 5 for the box head, 1, 1, 1, 1 for the proposals
 Boxes are `x1, y1, x2, y2` in pixels; all arithmetic is float32, whatever the precision of the network around it.
 """
 
-from __future__ import annotations
-
 import math
 from collections.abc import Sequence
 

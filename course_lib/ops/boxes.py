@@ -8,8 +8,6 @@ All arithmetic is in float32, whatever the precision of the network around it: i
 256 × 256 pixels is already infinite.
 """
 
-from __future__ import annotations
-
 from keras import KerasTensor, ops
 
 

@@ -5,8 +5,6 @@ that gives the same numbers; the tests compare them. These are for reading. One 
 as long as they are. Boxes are `x1, y1, x2, y2` in pixels; feature maps `(height, width, channels)`.
 """
 
-from __future__ import annotations
-
 import math
 
 import numpy as np

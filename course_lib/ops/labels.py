@@ -5,8 +5,6 @@ float if they are whole numbers. A model of one output channel stands for two cl
 (0, z), so class 1 is predicted where z > 0. Sample weights come as Keras takes them: one per image or one per pixel.
 """
 
-from __future__ import annotations
-
 from typing import Any, NamedTuple
 
 import keras

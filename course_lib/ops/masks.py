@@ -8,8 +8,6 @@ and the mask stands between the two.
 Boxes are `x1, y1, x2, y2` in pixels of the image.
 """
 
-from __future__ import annotations
-
 import math
 
 import numpy as np

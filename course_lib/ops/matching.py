@@ -8,8 +8,6 @@ would be lost, so anchors also answer if they are the best that their object has
 Objects are padded to a fixed number; padding, empty boxes and crowds are never matched.
 """
 
-from __future__ import annotations
-
 from keras import ops
 
 from course_lib.ops.box_coding import float32_boxes

@@ -22,8 +22,6 @@ Outside a compiled function the boxes are at hand, and most of the matrix need n
 a box can only overlap those that begin before it ends. Few pairs are left, and the equation is solved for those.
 """
 
-from __future__ import annotations
-
 import numpy as np
 from keras import ops
 

@@ -14,8 +14,6 @@ papers. Feature maps are `(batch, height, width, channels)`, boxes `(batch, n, 4
 The arithmetic is float32, the result has the type of the features.
 """
 
-from __future__ import annotations
-
 import math
 from collections.abc import Sequence
 

@@ -8,8 +8,6 @@ rest (Ren et al. 2015, Faster R-CNN, section 3.1.3: 256 anchors, up to half posi
 The number of places is fixed, and a mask says which are filled, so that every step has the same shapes.
 """
 
-from __future__ import annotations
-
 import keras
 from keras import ops
 

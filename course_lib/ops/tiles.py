@@ -4,8 +4,6 @@ Each tile of the result is predicted from a window that reaches `margin` pixels 
 leaves the image, the image is mirrored. With a margin as wide as the model can see, no seam is left.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable, Iterator
 
 import numpy as np

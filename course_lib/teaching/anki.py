@@ -1,7 +1,5 @@
 """The flashcards as a deck for Anki, the same file from the same cards."""
 
-from __future__ import annotations
-
 import hashlib
 import html
 import io

@@ -7,8 +7,6 @@ The function runs in a thread of its own, which works in a notebook's kernel and
 up the check answers and stops the thread.
 """
 
-from __future__ import annotations
-
 import contextvars
 import copy
 import ctypes

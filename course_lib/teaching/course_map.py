@@ -1,7 +1,5 @@
 """The notebooks of the course, what each needs, and a drawing of it that shows which of them are written."""
 
-from __future__ import annotations
-
 from collections.abc import Collection
 from dataclasses import dataclass
 from pathlib import Path

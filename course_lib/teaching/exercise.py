@@ -17,8 +17,6 @@ A chapter's `exercises.py` holds them as data. To write one, copy this:
 The prompt and the empty function stand in the chapter's notebook in `notebooks/solutions`.
 """
 
-from __future__ import annotations
-
 import inspect
 import sys
 from collections.abc import Callable, Collection, Sequence

@@ -6,8 +6,6 @@ Everything else is the same, so that an exercise and its solution cannot drift a
 makes and runs them.
 """
 
-from __future__ import annotations
-
 import copy
 import json
 from pathlib import Path

@@ -7,8 +7,6 @@ loses the run it was in and nothing else; runs depend on their arguments alone, 
 what an uninterrupted one gives.
 """
 
-from __future__ import annotations
-
 import hashlib
 import json
 import sys

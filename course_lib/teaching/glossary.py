@@ -11,8 +11,6 @@ treats it, which need not be the first to name it),
 searching). A measured number stands in no entry: those are in `data/results`.
 """
 
-from __future__ import annotations
-
 import html
 import json
 from collections.abc import Iterable

@@ -9,8 +9,6 @@ Where no front end shows the field, the guess can be typed in code: `guess(..., 
 then shows the result alone.
 """
 
-from __future__ import annotations
-
 import html
 import math
 import re

@@ -6,8 +6,6 @@ for …, equivalent, contradicted, undecided. A claim that was measured before t
 its runs are made. Its old numbers stay in its table, and its effect says that they come from the first edition.
 """
 
-from __future__ import annotations
-
 import json
 import sys
 import time

@@ -4,8 +4,6 @@ Moodle XML, GIFT (Moodle and others) and QTI 1.2 (Canvas, Blackboard). Every cho
 is a category, in QTI a bank. Figures are in the files; GIFT, which cannot hold one, has their alternative text.
 """
 
-from __future__ import annotations
-
 import base64
 import html
 import io

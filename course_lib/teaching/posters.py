@@ -8,8 +8,6 @@ posters --out DIR` writes them; in a notebook, `poster("unet")` returns the figu
 page as SVG.
 """
 
-from __future__ import annotations
-
 import textwrap
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -34,7 +32,6 @@ class Poster:
 
     Attributes:
         title, subtitle: at the top; the subtitle says what the network predicts.
-        build: makes the network as published.
         image_size: rows and columns of the image, where the network takes any.
         read: makes the plan of `(model, image_size)`.
         page: width and height of the plan's drawing.
@@ -49,7 +46,6 @@ class Poster:
 
     title: str
     subtitle: str
-    build: Callable[[], Any]
     image_size: tuple[int, int] | None
     read: Callable[[Any, Any], Any]
     page: Callable[[Any], tuple[float, float]]
@@ -84,7 +80,7 @@ def poster(name: str, model=None, image_size: tuple[int, int] | None = None):
     about = _find(name)
     published = model is None
     if published:
-        model, image_size = about.build(), image_size or about.image_size
+        model, image_size = _published(name), image_size or about.image_size
     plan = about.read(model, image_size)
     numbers = about.numbers(model, plan)
     figure = plt.figure(figsize=PAGE, layout="none")
@@ -293,35 +289,23 @@ def _instances(model, plan) -> list[tuple[str, str]]:
 # The posters
 
 
-def _published_unet():
-    from course_lib.models.unet import unet
+def _published(name: str):
+    """The network of a poster as it was published."""
+    from course_lib import models
+    from course_lib.models import mask_rcnn
 
-    return unet((572, 572, 1), 2, padding="valid", name="unet")
-
-
-def _published_fcn():
-    from course_lib.models.fcn import fcn
-
-    return fcn((500, 500, 3), padding="paper")
-
-
-def _published_deeplab():
-    from course_lib.models.deeplab import deeplab
-
-    return deeplab((513, 513, 3))
-
-
-def _published_mask_rcnn():
-    from course_lib.models.mask_rcnn import published
-
-    return published("COCO_V1")
+    return {
+        "unet": lambda: models.unet((572, 572, 1), 2, padding="valid", name="unet"),
+        "fcn": lambda: models.fcn((500, 500, 3), padding="paper"),
+        "deeplab": lambda: models.deeplab((513, 513, 3)),
+        "mask-rcnn": lambda: mask_rcnn.published("COCO_V1"),
+    }[name]()
 
 
 POSTERS = {
     "unet": Poster(
         title="U-Net",
         subtitle="A class for every pixel: the encoder finds what, the decoder where, skip connections bring the detail.",
-        build=_published_unet,
         image_size=None,
         read=lambda model, _: unet.read_unet(model),
         page=unet.unet_page,
@@ -350,7 +334,6 @@ POSTERS = {
     "fcn": Poster(
         title="FCN-8s",
         subtitle="A class for every pixel from a classifier: dense layers become convolutions, scores are upsampled.",
-        build=_published_fcn,
         image_size=None,
         read=fcn.read_fcn,
         page=lambda plan: fcn.PAGE,
@@ -379,7 +362,6 @@ POSTERS = {
     "deeplab": Poster(
         title="DeepLabV3+",
         subtitle="A class for every pixel: dilated kernels see far without halving, an early map sharpens the boundary.",
-        build=_published_deeplab,
         image_size=None,
         read=deeplab.read_deeplab,
         page=lambda plan: deeplab.PAGE,
@@ -409,7 +391,6 @@ POSTERS = {
     "mask-rcnn": Poster(
         title="Mask R-CNN",
         subtitle="A class, a box and a mask for every object: propose regions, then classify, refine and segment each.",
-        build=_published_mask_rcnn,
         image_size=(800, 1280),
         read=lambda model, image_size: mask_rcnn.read_mask_rcnn(model, image_size or (512, 512)),
         page=lambda plan: mask_rcnn.PAGE,

@@ -4,8 +4,6 @@
 machine. `COURSE_PROGRESS` names another file; empty, nothing is kept.
 """
 
-from __future__ import annotations
-
 import html
 import json
 import os

@@ -14,8 +14,6 @@ A chapter's file holds:
   the back. It is read from `data/results` when the card is shown: no measured number is in the file.
 """
 
-from __future__ import annotations
-
 import base64
 import hashlib
 import html

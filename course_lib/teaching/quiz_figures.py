@@ -1,7 +1,5 @@
 """What the figures of the quiz share: their size, and images in a row."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 
 import numpy as np

@@ -12,8 +12,6 @@ follow from them:
 - **undecided**: none of these, or runs are missing, or the networks have not learned their task (the gate).
 """
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache

@@ -1,7 +1,5 @@
 """Tables that a notebook shows as HTML, and that are plain text everywhere else."""
 
-from __future__ import annotations
-
 import html
 from collections.abc import Iterable, Sequence
 

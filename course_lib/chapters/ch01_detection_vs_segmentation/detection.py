@@ -1,7 +1,5 @@
 """Chapter 1 of the claims: what a box answers, what a mask answers, and what each of them costs."""
 
-from __future__ import annotations
-
 import json
 from collections.abc import Callable, Iterable
 

@@ -1,7 +1,5 @@
 """Exercises of chapter 01: boxes, their overlap, non-maximum suppression, run lengths, the price of a careless click."""
 
-from __future__ import annotations
-
 from functools import partial
 
 import numpy as np

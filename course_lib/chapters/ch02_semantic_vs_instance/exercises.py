@@ -1,7 +1,5 @@
 """Exercises of chapter 02: counting, components, instance maps without an order, AP, a loss without an order."""
 
-from __future__ import annotations
-
 from functools import partial
 
 import numpy as np

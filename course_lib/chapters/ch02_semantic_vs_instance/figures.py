@@ -1,7 +1,5 @@
 """One image in four descriptions, drawn for the chapters that show the same photograph; and a mask under water."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 
 import numpy as np

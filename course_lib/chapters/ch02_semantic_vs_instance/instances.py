@@ -1,7 +1,5 @@
 """Chapter 2 of the claims: what a map of classes still knows about objects, and what it has lost."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np

@@ -1,8 +1,6 @@
 """Exercises of chapter 03: convolution, pooling, parameters, receptive field, an encoder's shapes, what is
 really seen, an encoder in Keras."""
 
-from __future__ import annotations
-
 from functools import partial
 
 import numpy as np

@@ -20,8 +20,6 @@ Fixed before the first run:
 - Cuts: the features of one skip, or of the bottleneck, are replaced by their mean over the training images.
 """
 
-from __future__ import annotations
-
 import itertools
 from functools import lru_cache
 

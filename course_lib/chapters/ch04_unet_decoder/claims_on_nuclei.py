@@ -24,8 +24,6 @@ Fixed before the first run:
 - Gate: AP at IoU 0.5 of at least 0.5 for the best contestant of a claim at its number of crops.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from functools import lru_cache
 from typing import NamedTuple

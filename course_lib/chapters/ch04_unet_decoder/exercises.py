@@ -1,7 +1,5 @@
 """Exercises of chapter 04: transposed convolution, aligned skips, border weights, tiles, an up-block, augmentation."""
 
-from __future__ import annotations
-
 from functools import partial
 
 import numpy as np

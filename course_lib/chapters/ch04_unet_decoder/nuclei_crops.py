@@ -3,8 +3,6 @@
 One crop of 64 × 64 pixels from each image of the set, where it shows most nuclei.
 """
 
-from __future__ import annotations
-
 import hashlib
 from functools import lru_cache
 

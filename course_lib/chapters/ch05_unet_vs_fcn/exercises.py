@@ -1,8 +1,6 @@
 """Exercises of chapter 05: dense layers as convolutions, upsampling, fused scores, atrous rates, boundary F1, a
 classifier made fully convolutional."""
 
-from __future__ import annotations
-
 from functools import cache, partial
 
 import numpy as np

@@ -7,8 +7,6 @@ reported, each with its own images and initial weights, shared by all networks; 
 an IoU of 0.5 for every class.
 """
 
-from __future__ import annotations
-
 from functools import lru_cache
 
 import numpy as np

@@ -9,8 +9,6 @@ on scenes; two networks on ever fewer images. They do not meet the rules of the 
 `five_networks` and `ch04_unet_decoder.claims_on_nuclei` are the experiments that keep to the rules.
 """
 
-from __future__ import annotations
-
 import json
 import math
 from collections.abc import Callable, Sequence

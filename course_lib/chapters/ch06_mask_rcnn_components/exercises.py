@@ -1,8 +1,6 @@
 """Exercises of chapter 06: anchors, box encoding, NMS per class, the pyramid's levels, RoI Align, pasting a mask, the
 mask head in Keras."""
 
-from __future__ import annotations
-
 import math
 from functools import partial
 

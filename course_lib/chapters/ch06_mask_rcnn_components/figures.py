@@ -1,7 +1,5 @@
 """Two drawings that notebooks 06 and 06b use throughout: where in the network a section is, and boxes over an image."""
 
-from __future__ import annotations
-
 from collections.abc import Collection
 
 import numpy as np

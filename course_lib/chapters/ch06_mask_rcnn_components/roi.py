@@ -1,7 +1,5 @@
 """Chapter 6 of the claims: Mask R-CNN as Faster R-CNN with one head more, and how a region is read from the map."""
 
-from __future__ import annotations
-
 import dataclasses
 from collections.abc import Callable
 

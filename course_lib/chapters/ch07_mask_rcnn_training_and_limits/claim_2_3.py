@@ -12,8 +12,6 @@ Fixed before the first run:
   graphs, for an image of 256 × 256: numbers without an interval. Memory is the most that has to be there at a time.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from dataclasses import replace
 from functools import partial

@@ -21,8 +21,6 @@ Fixed before the first run:
   large, which adds no detail.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable, Iterator, Mapping, Sequence
 
 import keras

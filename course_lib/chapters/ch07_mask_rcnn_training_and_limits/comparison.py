@@ -1,7 +1,5 @@
 """Claim 2.2: touching nuclei, separated by a U-Net and by Mask R-CNN, and the time that each of them takes."""
 
-from __future__ import annotations
-
 import itertools
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence

@@ -1,7 +1,5 @@
 """Exercises of chapter 07: smooth L1, the matcher, the sampler, the mask loss, COCO's AP, counting, a loss in Keras."""
 
-from __future__ import annotations
-
 import math
 from functools import partial
 

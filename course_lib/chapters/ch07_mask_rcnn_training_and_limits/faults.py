@@ -5,8 +5,6 @@ its scores and, for the first seed, what the network says of two images, so that
 needs no training: `python -m course_lib claims --run 6.4 --write` makes the runs that are missing.
 """
 
-from __future__ import annotations
-
 import dataclasses
 import math
 from collections.abc import Callable, Mapping

@@ -15,8 +15,6 @@ Fixed before the first run:
 After a change of the library that makes predictions faster or slower, raise `EXPERIMENT`'s version and run it again.
 """
 
-from __future__ import annotations
-
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, replace

@@ -1,7 +1,5 @@
 """Exercises of chapter 08: IoU and Dice, mean IoU, all pixels together, cross-entropy, soft Dice, thresholds, training."""
 
-from __future__ import annotations
-
 from functools import partial
 
 import numpy as np

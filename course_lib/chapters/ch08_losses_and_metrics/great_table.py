@@ -30,8 +30,6 @@ Fixed before the first run:
 The IoU is pooled: all pixels of the 300 test cells' images together.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from functools import lru_cache
 from typing import NamedTuple

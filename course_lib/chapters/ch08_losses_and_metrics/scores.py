@@ -1,7 +1,5 @@
 """Masks to count by hand, and random ones: what chapter 8's metrics are tried on."""
 
-from __future__ import annotations
-
 import numpy as np
 from scipy import ndimage
 

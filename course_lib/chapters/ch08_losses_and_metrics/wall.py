@@ -1,7 +1,5 @@
 """What chapter 8 ends on: the portraits and the table of losses, and the forest plot of the great table."""
 
-from __future__ import annotations
-
 import inspect
 from functools import lru_cache
 from typing import NamedTuple

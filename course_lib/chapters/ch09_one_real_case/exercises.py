@@ -1,7 +1,5 @@
 """Exercises of chapter 09: three leaks to stop, a sampler to balance."""
 
-from __future__ import annotations
-
 from functools import partial
 
 import numpy as np

@@ -9,8 +9,6 @@ and image by image. Numbers and names of images only; no pixel of a set is kept.
 which measures those that are named, or all whose data is here.
 """
 
-from __future__ import annotations
-
 import json
 import sys
 from collections.abc import Callable, Sequence

@@ -1,7 +1,5 @@
 """The figures of chapter 9b's quiz."""
 
-from __future__ import annotations
-
 import numpy as np
 from matplotlib.patheffects import withStroke
 from scipy.special import ndtr

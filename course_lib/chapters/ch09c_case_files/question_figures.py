@@ -1,7 +1,5 @@
 """The figures of chapter 9c's quiz. All images are synthetic."""
 
-from __future__ import annotations
-
 from functools import cache
 
 import numpy as np

@@ -1,7 +1,5 @@
 """The figures of the revision, drawn from `data/results` alone."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 
 from course_lib.chapters.ch10_revision.revision import MARKS, SUMMARY, Entry

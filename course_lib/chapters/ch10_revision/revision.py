@@ -7,8 +7,6 @@ claims that support it.
 Tables are shown as HTML, with the same as plain text for those who read without a browser.
 """
 
-from __future__ import annotations
-
 import base64
 import html
 import json

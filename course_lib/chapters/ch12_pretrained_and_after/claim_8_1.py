@@ -15,8 +15,6 @@ Fixed before the first run:
 - Gate: AP at IoU 0.5 of at least 0.5 for the best contestant at each number of crops.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from functools import lru_cache
 

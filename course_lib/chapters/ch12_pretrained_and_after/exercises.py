@@ -1,7 +1,5 @@
 """The exercise of chapter 12: freeze an encoder, then fine-tune until a required IoU."""
 
-from __future__ import annotations
-
 from functools import partial
 
 import numpy as np

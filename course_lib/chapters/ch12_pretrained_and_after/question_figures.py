@@ -1,7 +1,5 @@
 """The figures of chapter 12's quiz."""
 
-from __future__ import annotations
-
 import numpy as np
 from scipy.ndimage import gaussian_filter
 from skimage import data

@@ -5,8 +5,6 @@ Train one again, in a few minutes on one core, and write its weights and card to
     python -m course_lib.chapters.ch12_pretrained_and_after.small_networks queries
 """
 
-from __future__ import annotations
-
 import sys
 import time
 from collections.abc import Callable, Iterator

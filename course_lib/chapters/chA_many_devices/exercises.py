@@ -1,7 +1,5 @@
 """The exercise of appendix A: a training step that adds up gradients."""
 
-from __future__ import annotations
-
 from functools import cache
 
 import numpy as np

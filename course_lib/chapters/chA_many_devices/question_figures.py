@@ -1,7 +1,5 @@
 """The figures of the appendix's quiz."""
 
-from __future__ import annotations
-
 import numpy as np
 
 from course_lib import plot

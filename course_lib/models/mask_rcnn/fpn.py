@@ -4,8 +4,6 @@ A backbone's fine maps know where, its coarse maps know what. The pyramid passes
 ones, never up. So small objects can be found on fine maps and large ones on coarse maps, all with the same heads.
 """
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 
 import keras

@@ -11,8 +11,6 @@ All give logits. Layers bear the names of torchvision's modules, `-` in the plac
 again in a few lines each.
 """
 
-from __future__ import annotations
-
 import keras
 from keras import layers
 

@@ -12,8 +12,6 @@ Between them stand the functions of `stages.py`. Read `features`, then `detect` 
 network.
 """
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path

@@ -1,7 +1,5 @@
 """An optimizer that leaves out the steps that would corrupt the weights, and a mean that leaves out their losses."""
 
-from __future__ import annotations
-
 import keras
 from keras import ops
 

@@ -1,7 +1,5 @@
 """The hyperparameters of a Mask R-CNN apart from its layers, under the names of torchvision's `MaskRCNN`."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass, fields
 
 ROI_OPS = ("align", "pool")

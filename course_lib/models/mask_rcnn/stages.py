@@ -12,8 +12,6 @@ The targets of a batch are a dict of arrays, g objects for each image, padded (s
     ignore `(batch, h, w)`       true where pixels do not count (may be absent)
 """
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 
 import numpy as np

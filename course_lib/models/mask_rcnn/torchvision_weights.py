@@ -18,8 +18,6 @@ PyTorch converts it, once:
     safetensors.torch.save_file(state, "maskrcnn_resnet50_fpn_coco.safetensors")
 """
 
-from __future__ import annotations
-
 import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path

@@ -12,6 +12,8 @@ from course_lib.plot import COLOURS
 if TYPE_CHECKING:
     import keras
 
+TITLE = 0.45
+"""Height of the line above a drawing, in inches."""
 SMALLEST = 10
 """Size in points of the smallest words on a drawing that is 12 inches wide."""
 
@@ -223,6 +225,22 @@ def new_canvas(width: float, height: float, of: float = 12.0) -> Canvas:
     # Placed by hand: a layout engine would draw everything twice, and a slider may be waiting.
     figure = plt.figure(figsize=(width, height * width / of), layout="none")
     return Canvas(figure, (0, 0, 1, 1), of, height)
+
+
+def titled(plan, parameters: int, page: tuple[float, float], paint: Callable, width: float):
+    """A figure `width` inches wide: name and number of parameters above what `paint(canvas, plan, top)` draws."""
+    canvas = new_canvas(width, page[1] + TITLE, page[0])
+    canvas.text(page[0] / 2, TITLE / 2, f"{plan.name}: {parameters:,} parameters", 14)
+    paint(canvas, plan, TITLE)
+    return canvas.figure
+
+
+def blocks_of(names: Sequence[str]) -> tuple[int, ...]:
+    """How many blocks each of the four stages of a residual backbone has, by the names of its layers (`layer1-0-conv1`)."""
+    return tuple(
+        len({name.split("-")[1] for name in names if name.startswith(f"layer{stage}-")})
+        for stage in range(1, 5)
+    )
 
 
 def two_lines(level: Level) -> str:

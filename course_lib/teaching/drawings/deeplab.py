@@ -17,10 +17,11 @@ from course_lib.teaching.drawings.canvas import (
     UP,
     Canvas,
     Level,
+    blocks_of,
     lines,
-    new_canvas,
     read_maps,
     scaled,
+    titled,
 )
 
 if TYPE_CHECKING:
@@ -28,7 +29,6 @@ if TYPE_CHECKING:
 
 PAGE = (12.0, 6.5)
 """Width and height of the drawing in its own inches."""
-TITLE = 0.45
 
 
 @dataclass(frozen=True)
@@ -69,16 +69,13 @@ def read_deeplab(model: keras.Model, image_size: tuple[int, int] | None = None) 
         raise ValueError(
             f"model: {model.name!r} has no layers called 'aspp' and 'decoder_low'; give one that `deeplab` built."
         )
-    blocks = [
-        len({name.split("-")[1] for name in names if name.startswith(f"layer{stage}-")})
-        for stage in range(1, 5)
-    ]
+    blocks = blocks_of(names)
     branches = [name for name in names if name.startswith("aspp_") and name.endswith("_conv")]
     rates = [model.get_layer(name).dilation_rate[0] for name in branches]
     return DeepLabPlan(
         name=model.name,
         maps=read_maps(model, image_size),
-        blocks=tuple(blocks),
+        blocks=blocks,
         dilations=tuple(
             model.get_layer(f"layer{stage}-{count - 1}-conv2").dilation_rate[0]
             for stage, count in enumerate(blocks, start=1)
@@ -108,10 +105,7 @@ def draw_deeplab(
         ValueError: if `model` is no DeepLabV3+ of `models.deeplab`.
     """
     plan = model if isinstance(model, DeepLabPlan) else read_deeplab(model, image_size)
-    canvas = new_canvas(width, PAGE[1] + TITLE, PAGE[0])
-    canvas.text(PAGE[0] / 2, TITLE / 2, f"{plan.name}: {plan.parameters:,} parameters", 14)
-    paint_deeplab(canvas, plan, TITLE)
-    return canvas.figure
+    return titled(plan, plan.parameters, PAGE, paint_deeplab, width)
 
 
 def paint_deeplab(canvas: Canvas, plan: DeepLabPlan, top: float = 0.0) -> None:

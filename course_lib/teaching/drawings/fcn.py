@@ -17,9 +17,9 @@ from course_lib.teaching.drawings.canvas import (
     Canvas,
     Level,
     lines,
-    new_canvas,
     read_maps,
     scaled,
+    titled,
     two_lines,
 )
 
@@ -28,7 +28,6 @@ if TYPE_CHECKING:
 
 PAGE = (12.0, 6.45)
 """Width and height of the drawing in its own inches."""
-TITLE = 0.45
 
 
 @dataclass(frozen=True)
@@ -118,10 +117,7 @@ def draw_fcn(model: keras.Model | FCNPlan, image_size: tuple[int, int] | None = 
         ValueError: if `model` is no FCN of `models.fcn`.
     """
     plan = model if isinstance(model, FCNPlan) else read_fcn(model, image_size)
-    canvas = new_canvas(width, PAGE[1] + TITLE, PAGE[0])
-    canvas.text(PAGE[0] / 2, TITLE / 2, f"{plan.name}: {plan.parameters:,} parameters", 14)
-    paint_fcn(canvas, plan, TITLE)
-    return canvas.figure
+    return titled(plan, plan.parameters, PAGE, paint_fcn, width)
 
 
 def paint_fcn(canvas: Canvas, plan: FCNPlan, top: float = 0.0) -> None:

@@ -20,7 +20,8 @@ from course_lib.teaching.drawings.canvas import (
     Canvas,
     Level,
     Look,
-    new_canvas,
+    blocks_of,
+    titled,
 )
 
 if TYPE_CHECKING:
@@ -28,7 +29,6 @@ if TYPE_CHECKING:
 
 PAGE = (12.0, 6.65)
 """Width and height of the drawing in its own inches."""
-TITLE = 0.45
 LOSS = Look("#F7EFA0")
 STEP = 0.9
 """From one level of the pyramid to the next, in inches of the drawing."""
@@ -120,10 +120,7 @@ def read_mask_rcnn(model: MaskRCNN, image_size: tuple[int, int] = (512, 512)) ->
         image=Level("image", *image_size, model.channels),
         body=tuple(Level(f"C{k}", *level.shape[1:]) for k, level in enumerate(body, start=2)),
         pyramid=tuple(Level(name, *level.shape[1:]) for name, level in zip(names, pyramid, strict=True)),
-        blocks=tuple(
-            len({name.split("-")[1] for name in layers if name.startswith(f"layer{stage}-")})
-            for stage in range(1, 5)
-        ),
+        blocks=blocks_of(layers),
         anchors=sum(map(len, model.anchors(image_size, {"pyramid": pyramid}))),
         rpn=(
             model.rpn_head.input_shape[-1],
@@ -163,10 +160,7 @@ def draw_mask_rcnn(
         ValueError: if `model` is no Mask R-CNN.
     """
     plan = model if isinstance(model, MaskRCNNPlan) else read_mask_rcnn(model, image_size)
-    canvas = new_canvas(width, PAGE[1] + TITLE, PAGE[0])
-    canvas.text(PAGE[0] / 2, TITLE / 2, f"{plan.name}: {plan.parameters['all']:,} parameters", 14)
-    paint_mask_rcnn(canvas, plan, TITLE)
-    return canvas.figure
+    return titled(plan, plan.parameters["all"], PAGE, paint_mask_rcnn, width)
 
 
 def paint_mask_rcnn(canvas: Canvas, plan: MaskRCNNPlan, top: float = 0.0) -> None:

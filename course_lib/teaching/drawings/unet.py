@@ -24,6 +24,7 @@ from course_lib.teaching.drawings.canvas import (
     Look,
     new_canvas,
     read_map,
+    titled,
 )
 
 if TYPE_CHECKING:
@@ -212,11 +213,7 @@ def draw_unet(model: keras.Model | UNetPlan, width: float = 12.0):
         ValueError: if `model` is no U-Net of `models.unet`.
     """
     plan = model if isinstance(model, UNetPlan) else read_unet(model)
-    across, height = unet_page(plan)
-    canvas = new_canvas(width, height + TITLE, across)
-    canvas.text(across / 2, TITLE / 2, f"{plan.name}: {plan.parameters:,} parameters", 14)
-    paint_unet(canvas, plan, TITLE)
-    return canvas.figure
+    return titled(plan, plan.parameters, unet_page(plan), paint_unet, width)
 
 
 def draw_unet_here(*here: str, width: float = 6.0):
@@ -245,7 +242,6 @@ def draw_unet_here(*here: str, width: float = 6.0):
 
 # Every map, as in the paper's figure 1
 
-TITLE = 0.45
 ROW = 1.18
 """From one row of maps to the next, in inches of the drawing."""
 LEGEND = 0.68

@@ -14,8 +14,6 @@ Nothing keeps the learner's code from reading the disk or from ending the grader
 rights. docs/teaching.md has the command that shuts it in.
 """
 
-from __future__ import annotations
-
 import argparse
 import dataclasses
 import json

@@ -1,7 +1,5 @@
 """The course's folder as students get it."""
 
-from __future__ import annotations
-
 import shutil
 from pathlib import Path
 

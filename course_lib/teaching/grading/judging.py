@@ -1,7 +1,5 @@
 """The process that judges one hand-in: it has the right answers, and runs none of the hand-in's code."""
 
-from __future__ import annotations
-
 import ast
 import ctypes
 import dataclasses

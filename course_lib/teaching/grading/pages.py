@@ -1,7 +1,5 @@
 """What grading writes: tables for people, Moodle and Canvas, and a page of feedback for each hand-in."""
 
-from __future__ import annotations
-
 import csv
 import html
 import io

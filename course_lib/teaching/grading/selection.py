@@ -1,7 +1,5 @@
 """Which statements of a notebook an exercise needs, found by name; nothing of it runs here."""
 
-from __future__ import annotations
-
 import ast
 import json
 import re

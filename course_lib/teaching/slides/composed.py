@@ -17,8 +17,6 @@ Markdown, and lines that fetch something from the chapter's notebooks by the id 
 `@title` makes a title slide, `@divider` one that begins a part, `@references` one whose text may be longer and smaller.
 """
 
-from __future__ import annotations
-
 import base64
 import html
 import io

@@ -8,8 +8,6 @@ who read the notebook without one. What a widget computes and draws stands apart
 values to an `Answer`: `boxes_canvas`, `masks_canvas`, ... .
 """
 
-from __future__ import annotations
-
 import base64
 import functools
 import html
@@ -148,7 +146,7 @@ def boxes(a: tuple[int, int, int, int] = (2, 1, 6, 4), b: tuple[int, int, int, i
     from course_lib.teaching.widgets.boxes_canvas import COLUMNS, ROWS, boxes_answer
 
     def slider(name: str, value: tuple[int, int], most: int):
-        return _ipywidgets().IntRangeSlider(value=value, min=0, max=most, **_labelled(name))
+        return _control("IntRangeSlider", name, value=value, min=0, max=most)
 
     controls = {
         "a_x": slider("a: left, right", a[::2], COLUMNS),
@@ -182,12 +180,11 @@ def mask_metrics(objects: np.ndarray | None = None) -> Live:
             f"objects has shape {objects.shape} and type {objects.dtype}; give a map of integers (height, width), "
             "0 for background, with at least one object."
         )
-    widgets = _ipywidgets()
     controls = {
-        "grow": widgets.IntSlider(value=-1, min=-8, max=8, **_labelled("grow (− shrink)")),
-        "hole": widgets.IntSlider(value=0, min=0, max=10, **_labelled("radius of a hole")),
-        "right": widgets.IntSlider(value=2, min=-20, max=20, **_labelled("move right")),
-        "down": widgets.IntSlider(value=0, min=-20, max=20, **_labelled("move down")),
+        "grow": _control("IntSlider", "grow (− shrink)", value=-1, min=-8, max=8),
+        "hole": _control("IntSlider", "radius of a hole", value=0, min=0, max=10),
+        "right": _control("IntSlider", "move right", value=2, min=-20, max=20),
+        "down": _control("IntSlider", "move down", value=0, min=-20, max=20),
     }
     return Live(
         functools.partial(mask_answer, objects),
@@ -229,7 +226,7 @@ def threshold(target: np.ndarray | None = None, probability: np.ndarray | None =
         )
     curve = threshold_curve(target, probability)
     controls = {
-        "threshold": _ipywidgets().FloatSlider(value=0.5, min=0, max=1, step=0.02, **_labelled("threshold")),
+        "threshold": _control("FloatSlider", "threshold", value=0.5, min=0, max=1, step=0.02),
     }
     return Live(
         functools.partial(threshold_answer, target, probability, curve=curve),
@@ -268,23 +265,16 @@ def anchors(
         raise ValueError(f"image has shape {np.shape(image)}; give one image (height, width, 1 or 3).")
     if len(names) not in (0, len(boxes)):
         raise ValueError(f"names: {len(names)} for {len(boxes)} boxes; give one each, or none.")
-    widgets = _ipywidgets()
-    most = int(np.log2(max(np.shape(image)[:2])))
+    most, powers = int(np.log2(max(np.shape(image)[:2]))), {"base": 2, "step": 0.25}
     controls = {
-        "side": widgets.FloatLogSlider(
-            value=32, base=2, min=2, max=most, step=0.25, readout_format=".0f", **_labelled("side in pixels")
+        "side": _control(
+            "FloatLogSlider", "side in pixels", value=32, min=2, max=most, readout_format=".0f", **powers
         ),
-        "ratio": widgets.FloatLogSlider(
-            value=2,
-            base=2,
-            min=-2,
-            max=2,
-            step=0.25,
-            readout_format=".2f",
-            **_labelled("ratio: height / width"),
+        "ratio": _control(
+            "FloatLogSlider", "ratio: height / width", value=2, min=-2, max=2, readout_format=".2f", **powers
         ),
-        "stride": widgets.SelectionSlider(value=8, options=[4, 8, 16, 32], **_labelled("stride")),
-        "three": widgets.Checkbox(value=True, **_labelled("also 1 and 1 / ratio")),
+        "stride": _control("SelectionSlider", "stride", value=8, options=[4, 8, 16, 32]),
+        "three": _control("Checkbox", "also 1 and 1 / ratio", value=True),
     }
     return Live(
         functools.partial(anchors_answer, np.asarray(image, float), boxes, names=names),
@@ -310,19 +300,18 @@ def roi_align(feature_map: np.ndarray | None = None) -> Live:
             f"feature_map has shape {feature_map.shape}; give one channel (height, width) of finite numbers, "
             "at least 2 × 2."
         )
-    widgets = _ipywidgets()
 
     def edges(name: str, last: int):
         value = round(0.21 * last, 1), round(0.79 * last, 1)
-        return widgets.FloatRangeSlider(
-            value=value, min=0, max=last, step=0.1, readout_format=".1f", **_labelled(name)
+        return _control(
+            "FloatRangeSlider", name, value=value, min=0, max=last, step=0.1, readout_format=".1f"
         )
 
     controls = {
         "columns": edges("left, right", feature_map.shape[1] - 1),
         "rows": edges("top, bottom", feature_map.shape[0] - 1),
-        "cells": widgets.IntSlider(value=3, min=1, max=7, **_labelled("cells a side")),
-        "points": widgets.IntSlider(value=2, min=1, max=4, **_labelled("points a side")),
+        "cells": _control("IntSlider", "cells a side", value=3, min=1, max=7),
+        "points": _control("IntSlider", "points a side", value=2, min=1, max=4),
     }
     return Live(
         functools.partial(roi_answer, feature_map),
@@ -357,16 +346,15 @@ def convolution(image: np.ndarray | None = None, kernel: np.ndarray | None = Non
     rates = [k for k in (1, 2, 3) if 2 * k < min(image.shape)]
     if rate not in rates:
         raise ValueError(f"rate is {rate}; for an image of {image.shape} it must be one of {rates}.")
-    widgets = _ipywidgets()
     most = 9 * (image.shape[0] - 2) * (image.shape[1] - 2)
     rows, columns = (side - 2 * rate for side in image.shape)
     first = (
         9 * (rows // 2 * columns + columns // 2) + 6
     )  # in the middle of the map, after two thirds of the products
     controls = {
-        "step": widgets.IntSlider(value=first, min=1, max=most, **_labelled("products so far")),
-        "kernel": widgets.Dropdown(options=list(kernels), **_labelled("kernel")),
-        "rate": widgets.SelectionSlider(value=rate, options=rates, **_labelled("rate")),
+        "step": _control("IntSlider", "products so far", value=first, min=1, max=most),
+        "kernel": _control("Dropdown", "kernel", options=list(kernels)),
+        "rate": _control("SelectionSlider", "rate", value=rate, options=rates),
     }
     return Live(
         functools.partial(convolution_answer, image, kernels),
@@ -406,11 +394,10 @@ def receptive_field(image: np.ndarray | None = None, models: dict[str, Any] | No
     # One image gives a ragged gradient; four differ in what they show and not in how they are lit.
     mirrored = np.stack([image, image[::-1], image[:, ::-1], image[::-1, ::-1]])
     effective = {name: gradients(model, fields, mirrored) for name, model in models.items()}
-    widgets = _ipywidgets()
     layers = [field.layer for field in fields]
     controls = {
-        "layer": widgets.SelectionSlider(value=layers[-1], options=layers, **_labelled("layer")),
-        "network": widgets.Dropdown(value=list(models)[-1], options=list(models), **_labelled("network")),
+        "layer": _control("SelectionSlider", "layer", value=layers[-1], options=layers),
+        "network": _control("Dropdown", "network", value=list(models)[-1], options=list(models)),
     }
     return Live(
         functools.partial(field_answer, image.mean(-1), fields, effective),
@@ -468,16 +455,11 @@ def probes(
                 f"scores of {level!r} have shape {np.shape(one)}; they must be (height / stride, width / stride, "
                 f"{len(names)}) for an image of {height} × {width}."
             )
-    widgets = _ipywidgets()
     known = np.argwhere(labels >= 0)
     row, column = known[np.square(known - (height / 2, width / 2)).sum(1).argmin()]
-    controls = {
-        "row": widgets.BoundedIntText(value=int(row), min=0, max=height - 1, **_labelled("row")),
-        "column": widgets.BoundedIntText(value=int(column), min=0, max=width - 1, **_labelled("column")),
-    }
     return Live(
         functools.partial(probes_answer, image, scores, labels, names),
-        controls,
+        _pixel(int(row), int(column), height, width),
         "An image with a chosen pixel, and for each level of the network a bar for each class that its probe gives.",
         click=click(height, width),
     )
@@ -507,14 +489,9 @@ def prompted(
         raise ValueError(
             f"row is {row}, column is {column}; they must lie within the image of {height} × {width}."
         )
-    widgets = _ipywidgets()
-    controls = {
-        "row": widgets.BoundedIntText(value=row, min=0, max=height - 1, **_labelled("row")),
-        "column": widgets.BoundedIntText(value=column, min=0, max=width - 1, **_labelled("column")),
-    }
     return Live(
         functools.partial(prompt_answer, image, predict),
-        controls,
+        _pixel(row, column, height, width),
         "An image with a clicked point and the mask found for it, and beside it the probability of each pixel.",
         click=click(height, width),
     )
@@ -531,27 +508,31 @@ def unet_shapes(
     from course_lib.models.unet import SKIPS
     from course_lib.teaching.widgets.unet_canvas import unet_answer
 
-    widgets = _ipywidgets()
     controls = {
-        "side": widgets.IntSlider(value=side, min=16, max=1024, step=4, **_labelled("image, pixels")),
-        "depth": widgets.IntSlider(value=depth, min=1, max=5, **_labelled("depth")),
-        "padding": widgets.Dropdown(value=padding, options=["same", "valid"], **_labelled("padding")),
-        "base_filters": widgets.SelectionSlider(
-            value=base_filters, options=[4, 8, 16, 32, 64], **_labelled("channels on top")
+        "side": _control("IntSlider", "image, pixels", value=side, min=16, max=1024, step=4),
+        "depth": _control("IntSlider", "depth", value=depth, min=1, max=5),
+        "padding": _control("Dropdown", "padding", value=padding, options=["same", "valid"]),
+        "base_filters": _control(
+            "SelectionSlider", "channels on top", value=base_filters, options=[4, 8, 16, 32, 64]
         ),
-        "skip": widgets.Dropdown(value=skip, options=list(SKIPS), **_labelled("skip")),
+        "skip": _control("Dropdown", "skip", value=skip, options=list(SKIPS)),
     }
     return Live(
         unet_answer, controls, "Every map of a U-Net with its side and channels, and arrows between them."
     )
 
 
-def _labelled(name: str) -> dict[str, Any]:
-    """A control's label and size: labels of one width, controls two in a row."""
+def _control(kind: str, label: str, **settings: Any) -> Any:
+    """A control of ipywidgets: labels of one width, controls two in a row."""
+    look = {"style": {"description_width": "140px"}, "layout": {"width": "440px"}}
+    return getattr(_ipywidgets(), kind)(description=label, **settings, **look)
+
+
+def _pixel(row: int, column: int, height: int, width: int) -> dict[str, Any]:
+    """The controls for one pixel of an image of this height and width."""
     return {
-        "description": name,
-        "style": {"description_width": "140px"},
-        "layout": {"width": "440px"},
+        "row": _control("BoundedIntText", "row", value=row, min=0, max=height - 1),
+        "column": _control("BoundedIntText", "column", value=column, min=0, max=width - 1),
     }
 
 

@@ -1,7 +1,5 @@
 """What the widgets of boxes compute and draw: two boxes and how well they agree; anchors and what they fit."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 
 import keras

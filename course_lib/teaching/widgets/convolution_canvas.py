@@ -1,7 +1,5 @@
 """What the widget of the sliding kernel computes and draws: a convolution, one product after the other."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 
 import numpy as np

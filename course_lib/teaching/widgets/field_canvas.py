@@ -1,7 +1,5 @@
 """What the widget of the receptive field computes and draws: how it grows layer by layer, and where the gradient lies."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 

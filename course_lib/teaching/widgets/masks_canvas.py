@@ -1,7 +1,5 @@
 """What the widgets of masks compute and draw: a mask that is corrupted on purpose, and a threshold that is moved."""
 
-from __future__ import annotations
-
 import functools
 
 import numpy as np

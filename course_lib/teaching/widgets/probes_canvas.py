@@ -1,7 +1,5 @@
 """What the widget of the probes computes and draws: what the linear probe of each level says of one pixel."""
 
-from __future__ import annotations
-
 import re
 from collections.abc import Mapping, Sequence
 

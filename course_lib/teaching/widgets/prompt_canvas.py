@@ -1,7 +1,5 @@
 """What the widget of prompts draws: a clicked point, and the mask that a network predicts for it."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 
 import numpy as np

@@ -1,7 +1,5 @@
 """What the widget of RoI Align computes and draws: where it reads, and what comes out, beside RoI Pool."""
 
-from __future__ import annotations
-
 import numpy as np
 
 from course_lib.ops import by_hand

@@ -1,7 +1,5 @@
 """What the widget of U-Net's shapes computes and draws: the whole U from the arguments alone, no network is built."""
 
-from __future__ import annotations
-
 import functools
 import io
 import re
