@@ -1,7 +1,6 @@
 """The command line: `python -m course_lib COMMAND`. The library's commands are in `course_lib.cli`, the course's here."""
 
 import argparse
-import json
 import os
 import sys
 from collections.abc import Sequence
@@ -11,6 +10,7 @@ from pathlib import Path
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
 from course_lib import cli
+from course_lib.cli import FLAG, OUT
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -25,16 +25,16 @@ def _parser() -> argparse.ArgumentParser:
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
     cli.add_commands(commands)
 
-    claims = commands.add_parser(
-        "claims", help="the course's claims and what was measured", description=run_claims.__doc__
-    )
+    def command(name: str, summary: str, function) -> argparse.ArgumentParser:
+        return cli.add_command(commands, name, summary, function)
+
+    claims = command("claims", "the course's claims and what was measured", run_claims)
     claims.add_argument(
         "--run",
         dest="claims",
         metavar="ID",
         action="append",
-        help="first carry out the missing runs of this claim, such as 4.1, or of all; then judge it from "
-        "all runs",
+        help="first carry out the missing runs of this claim, such as 4.1, or of all; then judge it from all runs",
     )
     claims.add_argument(
         "--minutes",
@@ -42,95 +42,50 @@ def _parser() -> argparse.ArgumentParser:
         metavar="M",
         help="with --run: start no new run after M minutes",
     )
+    claims.add_argument("--write", help="with --run: write the verdicts to data/results/", **FLAG)
     claims.add_argument(
-        "--write", action="store_true", help="with --run: write the verdicts to data/results/"
+        "--status", help="list the experiments: runs done, missing and stale, and minutes", **FLAG
     )
-    claims.add_argument(
-        "--status",
-        action="store_true",
-        help="list the experiments: runs done, missing and stale, and minutes",
-    )
-    claims.set_defaults(run=run_claims)
 
-    cards = commands.add_parser("cards", help="write the flashcards for Anki", description=run_cards.__doc__)
-    cards.add_argument(
-        "--out", type=Path, required=True, metavar="FILE", help="a file name that ends in .apkg"
-    )
-    cards.set_defaults(run=run_cards)
+    cards = command("cards", "write the flashcards for Anki", run_cards)
+    cards.add_argument("--out", metavar="FILE", help="a file name that ends in .apkg", **OUT)
 
-    quiz = commands.add_parser(
-        "quiz", help="write the quiz for a learning platform", description=run_quiz.__doc__
-    )
-    quiz.add_argument(
-        "--out",
-        type=Path,
-        required=True,
-        metavar="FILE",
-        help="ends in .xml (Moodle), .gift or .zip (QTI 1.2)",
-    )
-    quiz.set_defaults(run=run_quiz)
+    quiz = command("quiz", "write the quiz for a learning platform", run_quiz)
+    quiz.add_argument("--out", metavar="FILE", help="ends in .xml (Moodle), .gift or .zip (QTI 1.2)", **OUT)
 
-    exam = commands.add_parser(
-        "exam", help="write a mixed test on paper, with its marking scheme", description=run_exam.__doc__
-    )
-    exam.add_argument("--out", type=Path, required=True, metavar="DIR", help="where the files go")
+    exam = command("exam", "write a mixed test on paper, with its marking scheme", run_exam)
+    exam.add_argument("--out", metavar="DIR", help="where the files go", **OUT)
     exam.add_argument("--questions", type=int, default=30, metavar="N", help="3 minutes each (default: 30)")
     exam.add_argument(
         "--seed", type=int, default=0, metavar="S", help="a different seed draws a different test"
     )
-    exam.set_defaults(run=run_exam)
 
-    slides = commands.add_parser("slides", help="write notebooks as slides", description=run_slides.__doc__)
-    slides.add_argument(
-        "notebooks",
-        nargs="*",
-        metavar="NOTEBOOK",
-        help="chapters, such as 03, or notebook files (default: all chapters)",
-    )
-    slides.add_argument(
-        "--out", type=Path, default=Path("slides"), metavar="DIR", help="the output folder (default: slides/)"
-    )
-    slides.add_argument(
-        "--reading",
-        action="store_true",
-        help="the whole notebook as slides, even if there is a composed lecture",
-    )
-    slides.add_argument("--pdf", action="store_true", help="also a PDF of each, printed by Chromium")
-    slides.set_defaults(run=run_slides)
+    slides = command("slides", "write notebooks as slides", run_slides)
+    help_ = "chapters, such as 03, or notebook files (default: all chapters)"
+    slides.add_argument("notebooks", nargs="*", metavar="NOTEBOOK", help=help_)
+    help_ = "the output folder (default: slides/)"
+    slides.add_argument("--out", type=Path, default=Path("slides"), metavar="DIR", help=help_)
+    help_ = "the whole notebook as slides, even if there is a composed lecture"
+    slides.add_argument("--reading", help=help_, **FLAG)
+    slides.add_argument("--pdf", help="also a PDF of each, printed by Chromium", **FLAG)
 
-    posters = commands.add_parser(
-        "posters", help="draw a poster of each network", description=run_posters.__doc__
-    )
-    posters.add_argument(
-        "names", nargs="*", metavar="NAME", help="unet, fcn, deeplab, mask-rcnn (default: all)"
-    )
-    posters.add_argument("--out", type=Path, required=True, metavar="DIR", help="where they go")
-    posters.set_defaults(run=run_posters)
+    posters = command("posters", "draw a poster of each network", run_posters)
+    help_ = "unet, fcn, deeplab, mask-rcnn (default: all)"
+    posters.add_argument("names", nargs="*", metavar="NAME", help=help_)
+    posters.add_argument("--out", metavar="DIR", help="where they go", **OUT)
 
     from course_lib.teaching import grading
 
-    grade = commands.add_parser(
-        "grade", help="grade the exercise notebooks that students handed in", description=grading.run.__doc__
-    )
-    grading.add_options(grade)
-    grade.set_defaults(run=grading.run)
-
-    release = commands.add_parser(
-        "release", help="write the students' copy of the course", description=grading.run_release.__doc__
-    )
+    grading.add_options(command("grade", "grade the exercise notebooks that students handed in", grading.run))
+    release = command("release", "write the students' copy of the course", grading.run_release)
     release.add_argument("out", type=Path, metavar="OUT", help="a new folder")
-    release.set_defaults(run=grading.run_release)
 
-    for command in commands.choices.values():
-        command.add_argument(
-            "--json", action="store_true", help="one JSON object as the last line of the output"
-        )
-    for command in (claims, cards, quiz, exam, slides, posters, grade, release):
-        command.set_defaults(stopped="")
+    for each in commands.choices.values():
+        each.add_argument("--json", help="one JSON object as the last line of the output", **FLAG)
     return parser
 
 
-def run_claims(options: argparse.Namespace) -> int:
+def run_claims(options: argparse.Namespace) -> dict:
     """Print the ledger: each claim's verdict, its effect with a 95 % interval, the effect that the runs could have
     detected, and the gate that its networks passed. Runs are stored one by one: --run resumes where it stopped."""
     from course_lib.teaching import ledger
@@ -142,47 +97,39 @@ def run_claims(options: argparse.Namespace) -> int:
     found = ledger.command(options.claims or (), options.minutes, options.write, options.status)
     for line in found.lines:
         print(line)
-    if options.json:
-        print(json.dumps({"claims": found.claims, "experiments": found.experiments}))
-    return 0
+    return {"claims": found.claims, "experiments": found.experiments}
 
 
-def run_cards(options: argparse.Namespace) -> int:
+def run_cards(options: argparse.Namespace) -> dict:
     """Write the flashcards of all chapters as a deck for Anki; importing it again duplicates no card."""
     from course_lib.teaching import anki
 
     count = anki.write(options.out)
     print(f"{options.out}: {count} cards")
-    if options.json:
-        print(json.dumps({"deck": str(options.out), "cards": count}))
-    return 0
+    return {"deck": str(options.out), "cards": count}
 
 
-def run_quiz(options: argparse.Namespace) -> int:
+def run_quiz(options: argparse.Namespace) -> dict:
     """Write the questions of all chapters, with an explanation of each choice, as a file that Moodle (.xml, .gift), Canvas
     or Blackboard (.zip) import: a category for each chapter."""
     from course_lib.teaching import lms
 
     count = lms.write(options.out)
     print(f"{options.out}: {count} questions")
-    if options.json:
-        print(json.dumps({"quiz": str(options.out), "questions": count}))
-    return 0
+    return {"quiz": str(options.out), "questions": count}
 
 
-def run_exam(options: argparse.Namespace) -> int:
+def run_exam(options: argparse.Namespace) -> dict:
     """Write a test drawn evenly from all chapters: DIR/test.html and test.md for the students, DIR/marking.md with the
     answers, the points and why each of the other choices is incorrect."""
     from course_lib.teaching import lms
 
     written = [str(path) for path in lms.exam(options.out, options.questions, options.seed)]
     print("\n".join(written))
-    if options.json:
-        print(json.dumps({"exam": written}))
-    return 0
+    return {"exam": written}
 
 
-def run_posters(options: argparse.Namespace) -> int:
+def run_posters(options: argparse.Namespace) -> dict:
     """Draw a poster of each network, read off the live model as published: DIR/<name>.svg and DIR/<name>.pdf, a page of
     size A3 each, with its shapes, its numbers and how to read it. The networks are built for it, one after the other; the
     largest takes about 1 GB of memory."""
@@ -192,12 +139,10 @@ def run_posters(options: argparse.Namespace) -> int:
     for path in posters.write(options.out, options.names):
         print(path, flush=True)
         written.append(str(path))
-    if options.json:
-        print(json.dumps({"posters": written}))
-    return 0
+    return {"posters": written}
 
 
-def run_slides(options: argparse.Namespace) -> int:
+def run_slides(options: argparse.Namespace) -> dict:
     """Write each chapter's lecture: DIR/<stem>.html, one file with its images, formulas and speaker notes inside, which any
     browser shows without a network. Press ? in it for the keys. Where no lecture is composed, and with --reading, the
     file holds the whole notebook as slides, with its outputs."""
@@ -221,9 +166,7 @@ def run_slides(options: argparse.Namespace) -> int:
             entry["pdf"] = str(slides.print_pdf(target))
             print(entry["pdf"], flush=True)
         written.append(entry)
-    if options.json:
-        print(json.dumps({"written": written}))
-    return 0
+    return {"written": written}
 
 
 if __name__ == "__main__":

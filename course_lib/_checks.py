@@ -81,11 +81,7 @@ def in_range(
 
 
 def array_of(
-    name: str,
-    values: Any,
-    kind: str = "number",
-    shape: Sequence[int | None] | None = None,
-    instead: str = "",
+    name: str, values: Any, kind: str = "number", shape: Sequence[int | None] | None = None, instead: str = ""
 ) -> np.ndarray:
     """`values` as an array, or a `ValueError` if they are of another kind or shape.
 

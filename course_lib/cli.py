@@ -18,6 +18,9 @@ import numpy as np
 from course_lib import resources
 from course_lib.files import disk_name, in_words
 
+FLAG = {"action": "store_true"}
+OUT = {"type": Path, "required": True}
+"""Of options: a switch, and where to write."""
 PACKAGES = {"torch": "PyTorch", "jax": "JAX", "tensorflow": "TensorFlow"}
 
 
@@ -37,10 +40,12 @@ def run(parser: argparse.ArgumentParser, arguments: Sequence[str] | None = None)
             stream.reconfigure(errors="backslashreplace")
     try:
         with _ended_by_signals():
-            status = options.run(options)
+            report = options.run(options)
+            if options.json and report is not None:
+                print(json.dumps(report))
             if sys.stdout is not None:
                 sys.stdout.flush()  # here, where an error can still be told
-        return status
+        return 0
     except BrokenPipeError:  # whoever read the output has seen enough, such as head
         _drop_output()
         return 1
@@ -110,8 +115,15 @@ def _without_backend(error: ImportError) -> str:
     )
 
 
+def add_command(commands, name: str, summary: str, function, stopped: str = "") -> argparse.ArgumentParser:
+    """A verb: its help, the function that runs it and returns its report, and what is true after Ctrl-C."""
+    added = commands.add_parser(name, help=summary, description=function.__doc__)
+    added.set_defaults(run=function, stopped=stopped)
+    return added
+
+
 def add_commands(commands: argparse._SubParsersAction) -> None:
-    """Add the library's verbs to a parser. `stopped` is what is true after Ctrl-C."""
+    """Add the library's verbs to a parser."""
     form = "a shipped recipe's name, a Python file that holds a Recipe, or a folder with images/ and labels/"
 
     folders = resources.DATA / "checkpoints"
@@ -119,52 +131,33 @@ def add_commands(commands: argparse._SubParsersAction) -> None:
     shipped = f"Shipped recipes: {', '.join(names)}."
 
     def command(name: str, summary: str, function, stopped: str = "", recipe: str | None = None):
-        added = commands.add_parser(name, help=summary, description=function.__doc__)
-        added.set_defaults(run=function, stopped=stopped)
+        added = add_command(commands, name, summary, function, stopped)
         if recipe is not None:
             added.epilog = shipped
             named = {"nargs": "*"} if recipe == "recipes" else {}
             added.add_argument(recipe, metavar="RECIPE", help=form, **named)
-            added.add_argument(
-                "--classes",
-                nargs="+",
-                default=(),
-                metavar="NAME",
-                help="for a folder: the names of its classes",
-            )
-            added.add_argument(
-                "--objects", action="store_true", help="for a folder: its labels are instance maps"
-            )
+            names_of = {"nargs": "+", "default": (), "metavar": "NAME"}
+            added.add_argument("--classes", help="for a folder: the names of its classes", **names_of)
+            added.add_argument("--objects", help="for a folder: its labels are instance maps", **FLAG)
         return added
 
-    data = command(
-        "data",
-        "show which real data is available; download it",
-        run_data,
-        "The same command resumes where it stopped.",
-    )
-    data.add_argument(
-        "names",
-        nargs="*",
-        metavar="NAME",
-        help="data sets to download: nuclei, membranes, camvid (default: only list them)",
-    )
+    folder = {"type": Path, "metavar": "DIR"}
+    splits = ("train", "val", "test")
 
-    train = command(
-        "train",
-        "train a recipe",
-        run_train,
-        "The same command resumes after the last complete epoch.",
-        "recipes",
-    )
+    again = "The same command resumes where it stopped."
+    data = command("data", "show which real data is available; download it", run_data, again)
+    help_ = "data sets to download: nuclei, membranes, camvid (default: only list them)"
+    data.add_argument("names", nargs="*", metavar="NAME", help=help_)
+
+    again = "The same command resumes after the last complete epoch."
+    train = command("train", "train a recipe", run_train, again, "recipes")
     train.add_argument(
         "--all",
-        action="store_true",
         help="every shipped recipe whose weights are missing or stale; the large ones only if a GPU is found",
+        **FLAG,
     )
-    train.add_argument(
-        "--minutes", type=_minutes, help="stop after this time, between two epochs; the same command resumes"
-    )
+    help_ = "stop after this time, between two epochs; the same command resumes"
+    train.add_argument("--minutes", type=_minutes, help=help_)
     train.add_argument(
         "--devices",
         type=_devices,
@@ -173,36 +166,22 @@ def add_commands(commands: argparse._SubParsersAction) -> None:
     )
     train.add_argument(
         "--processes",
-        action="store_true",
         help="train with the same command on other machines: on Slurm, or with KERAS_DISTRIBUTION_JOB_ADDRESSES, "
         "_NUM_PROCESSES and _PROCESS_ID set; --runs must be a folder that all of them see",
+        **FLAG,
     )
-    train.add_argument(
-        "--runs", type=Path, metavar="DIR", help="where unfinished runs are kept (default: runs/)"
-    )
-    train.add_argument(
-        "--checkpoints",
-        type=Path,
-        metavar="DIR",
-        help="where to write the weights (default: data/checkpoints/; for your own recipes "
-        "runs/checkpoints/)",
-    )
+    train.add_argument("--runs", help="where unfinished runs are kept (default: runs/)", **folder)
+    help_ = "where to write the weights (default: data/checkpoints/; for your own recipes runs/checkpoints/)"
+    train.add_argument("--checkpoints", help=help_, **folder)
 
     evaluate = command("evaluate", "measure a recipe's weights", run_evaluate, recipe="recipe")
-    evaluate.add_argument("--split", choices=("train", "val", "test"), default="val")
+    evaluate.add_argument("--split", choices=splits, default="val")
 
-    predict = command(
-        "predict", "label images", run_predict, "The label maps written so far are complete; the same "
-                                                "command starts again from the beginning.",
-        "recipe",
-    )  # fmt: skip
+    again = "The label maps written so far are complete; the same command starts again from the beginning."
+    predict = command("predict", "label images", run_predict, again, "recipe")
     predict.add_argument("images", nargs="*", type=Path, metavar="IMAGE", help="image files")
-    predict.add_argument(
-        "--split", choices=("train", "val", "test"), help="the recipe's own data instead of files"
-    )
-    predict.add_argument(
-        "--out", type=Path, required=True, metavar="DIR", help="where to write the label maps"
-    )
+    predict.add_argument("--split", choices=splits, help="the recipe's own data instead of files")
+    predict.add_argument("--out", metavar="DIR", help="where to write the label maps", **OUT)
 
     export = command("export", "write a trained network for other programs", run_export, recipe="recipe")
     export.add_argument(
@@ -211,29 +190,17 @@ def add_commands(commands: argparse._SubParsersAction) -> None:
         default="onnx",
         help="a Keras file, a TensorFlow folder, or ONNX, which most runtimes read (default)",
     )
-    export.add_argument(
-        "--out",
-        type=Path,
-        required=True,
-        metavar="FILE",
-        help="the output: a file name ending in .onnx or .keras, or a folder for saved_model",
-    )
-    export.add_argument(
-        "--size",
-        type=int,
-        nargs=2,
-        metavar=("HEIGHT", "WIDTH"),
-        help="fix the image size in pixels; required for Mask R-CNN",
-    )
-    export.add_argument("--probabilities", action="store_true", help="export probabilities instead of logits")
+    help_ = "the output: a file name ending in .onnx or .keras, or a folder for saved_model"
+    export.add_argument("--out", metavar="FILE", help=help_, **OUT)
+    help_ = "fix the image size in pixels; required for Mask R-CNN"
+    export.add_argument("--size", type=int, nargs=2, metavar=("HEIGHT", "WIDTH"), help=help_)
+    export.add_argument("--probabilities", help="export probabilities instead of logits", **FLAG)
 
     for one in (evaluate, predict, export):
-        one.add_argument(
-            "--checkpoints", type=Path, metavar="DIR", help="where the weights are (default: as for train)"
-        )
+        one.add_argument("--checkpoints", help="where the weights are (default: as for train)", **folder)
 
 
-def run_data(options: argparse.Namespace) -> int:
+def run_data(options: argparse.Namespace) -> dict[str, Any]:
     """List the real data sets that are available, and fetch the named ones (download, verify, unpack)."""
     from course_lib.datasets import archive
 
@@ -241,18 +208,17 @@ def run_data(options: argparse.Namespace) -> int:
         archive.ensure(name, progress=True)
     found = archive.status()
     if options.json:
-        print(json.dumps({"sets": found}))
-        return 0
+        return {"sets": found}
     for entry in found:
         splits = ", ".join(entry["splits"]) or "-"
         print(f"{entry['name']:<10} {entry['found']:<12} {splits:<18} {entry['licence']}")
         if entry.get("problem"):
             print(f"           {entry['problem']}")
     print(f"looked in: {', then '.join(found[0]['looked_in'])}")
-    return 0
+    return {"sets": found}
 
 
-def run_train(options: argparse.Namespace) -> int:
+def run_train(options: argparse.Namespace) -> dict[str, Any] | None:
     """Train recipes and write their weights and cards. A run that was stopped or killed resumes after its last epoch; with
     other data it starts again from the beginning."""
     from course_lib import checkpoints, hardware, recipes, training
@@ -292,12 +258,10 @@ def run_train(options: argparse.Namespace) -> int:
             continue
         print(checkpoints.provenance(cards[-1]))
         print(_table(cards[-1]["val"], "val"))
-    if options.json and process == 0:
-        print(json.dumps({"cards": cards}))
-    return 0
+    return {"cards": cards} if process == 0 else None
 
 
-def run_evaluate(options: argparse.Namespace) -> int:
+def run_evaluate(options: argparse.Namespace) -> dict[str, Any]:
     """Measure a recipe's trained weights on whole images of a split, with the thresholds chosen on the validation set."""
     from course_lib import checkpoints, hardware
 
@@ -321,12 +285,10 @@ def run_evaluate(options: argparse.Namespace) -> int:
     print(_table(metrics, options.split))
     if changed := checkpoints.changed_data(recipe, segmenter.card, recipe.data):
         print(f"course_lib evaluate: {changed}", file=sys.stderr)
-    if options.json:
-        print(json.dumps(report))
-    return 0
+    return report
 
 
-def run_predict(options: argparse.Namespace) -> int:
+def run_predict(options: argparse.Namespace) -> dict[str, Any]:
     """Label images with a recipe's trained weights. For each image DIR gets <stem>.png, a 16-bit label map of the image's
     own size (instances where the recipe tells objects apart, classes otherwise), and overlays/<stem>.png for viewing. An
     image of more than 40 million pixels is read and predicted in windows, and gets a map of classes as a TIFF that programs
@@ -384,9 +346,7 @@ def run_predict(options: argparse.Namespace) -> int:
         written.append(entry)
         if not options.json:
             print(shown, flush=True)
-    if options.json:
-        print(json.dumps({"recipe": recipe.name, "written": written}))
-    return 0
+    return {"recipe": recipe.name, "written": written}
 
 
 def _check_images(paths: Iterable[Path]) -> None:
@@ -450,7 +410,7 @@ def _predict_large(options: argparse.Namespace, segmenter, image, stem: str) -> 
     return {"image": stem, "labels": str(target), "classes": len(found)}
 
 
-def run_export(options: argparse.Namespace) -> int:
+def run_export(options: argparse.Namespace) -> dict[str, Any]:
     """Write a recipe's trained network as a file that other programs run, and FILE.json beside it: shapes, range,
     normalization, classes, thresholds. The file is then read by its own runtime and compared with the original on a
     synthetic image."""
@@ -485,11 +445,8 @@ def run_export(options: argparse.Namespace) -> int:
             raise RuntimeError(
                 f"{written.path} is off by {far:.1e}, more than {export.TOLERANCE:g}; do not use it, and report it."
             )
-    if options.json:
-        report = {"recipe": recipe.name, "format": options.format, "path": str(written.path)}
-        report |= {"sidecar": str(written.sidecar), "bytes": written.bytes, "deviation": far}
-        print(json.dumps(report))
-    return 0
+    report = {"recipe": recipe.name, "format": options.format, "path": str(written.path)}
+    return report | {"sidecar": str(written.sidecar), "bytes": written.bytes, "deviation": far}
 
 
 def _recipe(options: argparse.Namespace, text: str):

@@ -674,10 +674,7 @@ class WeightedSum(SegmentationLoss):
     """
 
     def __init__(
-        self,
-        losses: Sequence[keras.losses.Loss],
-        factors: Sequence[float] | None = None,
-        name: str = "sum",
+        self, losses: Sequence[keras.losses.Loss], factors: Sequence[float] | None = None, name: str = "sum"
     ):
         super().__init__(name=name)
         self.losses = [

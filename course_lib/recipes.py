@@ -409,12 +409,7 @@ SCENES = Recipe(
 
 # For a CPU: a hundredth of the published network's parameters, all its parts. Objects of a few pixels need finer maps
 # than the published strides of 4 to 32, so the stem does not pool.
-SMALL_MASK_RCNN = {
-    "backbone": "small",
-    "filters": 64,
-    "box_units": 256,
-    "mask_filters": 48,
-}
+SMALL_MASK_RCNN = {"backbone": "small", "filters": 64, "box_units": 256, "mask_filters": 48}
 
 MASK_RCNN_SCENES = Recipe(
     name="maskrcnn-scenes",

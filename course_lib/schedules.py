@@ -49,12 +49,7 @@ class CosineCycles(keras.optimizers.schedules.LearningRateSchedule):
         return rate
 
     def get_config(self) -> dict:
-        return {
-            "peak": self.peak,
-            "lengths": self.lengths,
-            "warmup": self.warmup,
-            "again": self.again,
-        }
+        return {"peak": self.peak, "lengths": self.lengths, "warmup": self.warmup, "again": self.again}
 
 
 def _fall(height: float, step, length: int):

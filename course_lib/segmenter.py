@@ -59,10 +59,7 @@ class Segmenter:
 
     @classmethod
     def of(
-        cls,
-        recipe: Recipe,
-        model: keras.Model | None = None,
-        thresholds: Mapping[str, float] | None = None,
+        cls, recipe: Recipe, model: keras.Model | None = None, thresholds: Mapping[str, float] | None = None
     ) -> Self:
         """The segmenter of a recipe, with this model or an untrained one of its own."""
         model = recipe.model() if model is None else model

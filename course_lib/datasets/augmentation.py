@@ -56,11 +56,7 @@ class Augmentation:
             raise ValueError(f"gamma is {self.gamma}; it must be at least 1 (1 = none).")
 
     def apply(
-        self,
-        image: np.ndarray,
-        labels: Sequence[np.ndarray],
-        crop: tuple[int, int],
-        rng: np.random.Generator,
+        self, image: np.ndarray, labels: Sequence[np.ndarray], crop: tuple[int, int], rng: np.random.Generator
     ) -> tuple[np.ndarray, list[np.ndarray]]:
         """Draw one random crop of an image and of the label maps that belong to it.
 

@@ -204,9 +204,7 @@ def grouper(group: str | Callable[[str], str] | None) -> Callable[[str], str]:
 
 
 def assign(
-    names: Sequence[str],
-    splits: Mapping[str, Iterable[str]] | None,
-    group: str | Callable[[str], str] | None,
+    names: Sequence[str], splits: Mapping[str, Iterable[str]] | None, group: str | Callable[[str], str] | None
 ) -> tuple[dict[str, str], list[Problem]]:
     """The split of each name, and what is wrong with the lists: names that are not there or in two splits, divided groups.
 

@@ -258,11 +258,7 @@ def _segments(
     name: str, panoptic: np.ndarray, num_classes: int, stuff: Sequence[int], ignore: int | None
 ) -> tuple[np.ndarray, np.ndarray]:
     """Of a map `(…, 2)` each pixel's class, and the number of its segment: 0 for none, see `_class_of`."""
-    panoptic = integer_array(
-        name,
-        panoptic,
-        "take the argmax of logits and label the components first",
-    )
+    panoptic = integer_array(name, panoptic, "take the argmax of logits and label the components first")
     if panoptic.ndim < 2 or panoptic.shape[-1] != 2:
         raise ValueError(
             f"{name} is an array of shape {panoptic.shape}; it must be (height, width, 2), each pixel's class and "

@@ -149,19 +149,8 @@ def rand_score(segments_true: np.ndarray, segments_pred: np.ndarray) -> Partitio
 
 
 def information_score(segments_true: np.ndarray, segments_pred: np.ndarray) -> PartitionScore:
-    """The foreground-restricted information scores V_Info (Arganda-Carreras et al. 2015, equation 6).
-
-    Args:
-        segments_true: integer segments, 0 = border, which is not judged; any shape.
-        segments_pred: integer segments of the same shape; 0 counts as a segment like any other, so thin borders
-            first.
-
-    Returns:
-        F-score, split and merge, each in 0..1; NaN if the ground truth has no segment.
-
-    Raises:
-        ValueError: shapes differ, an id is negative, or a map is not of integers.
-    """
+    """The foreground-restricted information scores V_Info (Arganda-Carreras et al. 2015, equation 6); arguments, result and
+    errors as in `rand_score`."""
     joint, predicted, true = _joint_counts(segments_true, segments_pred)
     if not joint.size:
         return PartitionScore(np.nan, np.nan, np.nan)

@@ -15,6 +15,9 @@ is right. A class table is many questions at once, and an absent class is a ques
 not asked.
 
 Pixels whose *true* label is `ignore` (-1) don't count, whatever was predicted there.
+
+A `matrix` is always a confusion matrix `(C, C)`, rows are the ground truth; what is not square or holds a negative count
+raises a `ValueError`.
 """
 
 from collections.abc import Sequence
@@ -60,14 +63,7 @@ def confusion_matrix(
 def iou_per_class(matrix: np.ndarray) -> np.ndarray:
     """Intersection over union of each class: TP / (TP + FP + FN), also called the Jaccard index.
 
-    Args:
-        matrix: `(C, C)` confusion matrix, rows are the ground truth.
-
-    Returns:
-        float64 `(C,)` in 0..1; NaN for a class in neither ground truth nor prediction.
-
-    Raises:
-        ValueError: if `matrix` is no confusion matrix (square, no negative count).
+    Returns float64 `(C,)` in 0..1; NaN for a class in neither ground truth nor prediction.
     """
     both, true, predicted = _counts(matrix)
     return _ratio(both, true + predicted - both)
@@ -78,14 +74,7 @@ def dice_per_class(matrix: np.ndarray) -> np.ndarray:
 
     It orders two predictions as the IoU does: Dice = 2 IoU / (1 + IoU).
 
-    Args:
-        matrix: `(C, C)` confusion matrix, rows are the ground truth.
-
-    Returns:
-        float64 `(C,)` in 0..1; NaN for a class in neither ground truth nor prediction.
-
-    Raises:
-        ValueError: if `matrix` is no confusion matrix (square, no negative count).
+    Returns float64 `(C,)` in 0..1; NaN for a class in neither ground truth nor prediction.
     """
     both, true, predicted = _counts(matrix)
     return _ratio(2 * both, true + predicted)
@@ -94,14 +83,7 @@ def dice_per_class(matrix: np.ndarray) -> np.ndarray:
 def class_accuracy(matrix: np.ndarray) -> np.ndarray:
     """Fraction of each class's true pixels that were found (its recall).
 
-    Args:
-        matrix: `(C, C)` confusion matrix, rows are the ground truth.
-
-    Returns:
-        float64 `(C,)` in 0..1; NaN for a class that the ground truth doesn't hold: it has no pixel to judge.
-
-    Raises:
-        ValueError: if `matrix` is no confusion matrix (square, no negative count).
+    Returns float64 `(C,)` in 0..1; NaN for a class that the ground truth doesn't hold: it has no pixel to judge.
     """
     both, true, _ = _counts(matrix)
     return _ratio(both, true)
@@ -111,14 +93,14 @@ def mean_iou(matrix: np.ndarray, classes: Sequence[int] | None = None) -> float:
     """Mean of `iou_per_class` over the classes that occur.
 
     Args:
-        matrix: `(C, C)` confusion matrix, rows are the ground truth.
+        matrix: confusion matrix.
         classes: the ids to average over, such as `[1]` for the cells alone; all by default.
 
     Returns:
         The mean in 0..1, or NaN if none of the classes occurs.
 
     Raises:
-        ValueError: if `matrix` is no confusion matrix, or a class id is out of range.
+        ValueError: if a class id is out of range.
     """
     return _mean_of_present(iou_per_class(matrix), classes)
 
@@ -133,15 +115,7 @@ def mean_class_accuracy(matrix: np.ndarray, classes: Sequence[int] | None = None
 
     A class that is only predicted has no pixel to be found and is left out here, though not from `mean_iou`.
 
-    Args:
-        matrix: `(C, C)` confusion matrix, rows are the ground truth.
-        classes: the ids to average over; all by default.
-
-    Returns:
-        The mean in 0..1, or NaN if the ground truth holds none of the classes.
-
-    Raises:
-        ValueError: if `matrix` is no confusion matrix, or a class id is out of range.
+    Arguments and errors as in `mean_iou`. NaN if the ground truth holds none of the classes.
     """
     return _mean_of_present(class_accuracy(matrix), classes)
 
@@ -153,14 +127,7 @@ def frequency_weighted_iou(matrix: np.ndarray) -> float:
     networks for semantic segmentation, section 5). A class that is only predicted weighs nothing here; what it
     took from the others is felt in theirs.
 
-    Args:
-        matrix: `(C, C)` confusion matrix, rows are the ground truth.
-
-    Returns:
-        The mean in 0..1, or NaN if no pixel was judged.
-
-    Raises:
-        ValueError: if `matrix` is no confusion matrix (square, no negative count).
+    Returns the mean in 0..1, or NaN if no pixel was judged.
     """
     _, true, _ = _counts(matrix)
     held = true > 0
@@ -170,14 +137,7 @@ def frequency_weighted_iou(matrix: np.ndarray) -> float:
 def pixel_accuracy(matrix: np.ndarray) -> float:
     """Fraction of the judged pixels whose class is right.
 
-    Args:
-        matrix: `(C, C)` confusion matrix, rows are the ground truth.
-
-    Returns:
-        The fraction in 0..1, or NaN if no pixel was judged.
-
-    Raises:
-        ValueError: if `matrix` is no confusion matrix (square, no negative count).
+    Returns the fraction in 0..1, or NaN if no pixel was judged.
     """
     both, true, _ = _counts(matrix)
     return float(_ratio(both.sum(), true.sum()))
@@ -223,17 +183,7 @@ def iou(mask_a: np.ndarray, mask_b: np.ndarray) -> float:
 
 
 def dice(mask_a: np.ndarray, mask_b: np.ndarray) -> float:
-    """Dice coefficient of two masks: twice the intersection over the sum of both areas.
-
-    Args:
-        mask_a, mask_b: bool, or integers 0 and 1; any shape, the same for both.
-
-    Returns:
-        The coefficient in 0..1; 1.0 if both are empty; NaN if they have no pixel at all.
-
-    Raises:
-        ValueError: shapes differ, or a mask holds anything but true and false.
-    """
+    """Dice coefficient of two masks: twice the intersection over the sum of both areas; all else as in `iou`."""
     both, a, b = _mask_counts(mask_a, mask_b)
     return _agreement(2 * both, a + b, np.size(mask_a))
 

@@ -120,12 +120,7 @@ class _ClassMean(_ClassTable):
     """The mean over the classes of a ratio of counts."""
 
     def __init__(
-        self,
-        num_classes: int,
-        ignore: int | None,
-        classes: Sequence[int] | None,
-        name: str,
-        dtype=None,
+        self, num_classes: int, ignore: int | None, classes: Sequence[int] | None, name: str, dtype=None
     ):
         super().__init__(num_classes, ignore, name, dtype)
         wrong = [c for c in classes or () if not 0 <= c < num_classes]

@@ -11,12 +11,7 @@ import keras
 from keras import layers
 
 from course_lib._checks import one_of
-from course_lib.models.arguments import (
-    check_counts,
-    check_dropout,
-    check_image_shape,
-    check_normalization,
-)
+from course_lib.models.arguments import check_counts, check_dropout, check_image_shape, check_normalization
 from course_lib.models.backbone import batch_normalization
 from course_lib.models.class_weight import refuse_class_weight
 from course_lib.models.encoders import features_by_stride

@@ -158,6 +158,31 @@ def truth(words: str = "True or False") -> Form:
     return Form(words, lambda a, b: bool(a) == bool(b))
 
 
+def same(a: np.ndarray, b: np.ndarray) -> bool:
+    """Whether two arrays are equal, number by number."""
+    return bool(np.array_equal(a, b))
+
+
+def measured(words: str, *names: str) -> Form:
+    """What `measure` finds, number by number; `names` say what each number is."""
+
+    def contrast(given: np.ndarray, right: np.ndarray) -> str:
+        pairs = zip(names, right, given, strict=True)
+        return ", ".join(f"{name}: expected {a:g}, got {b:g}" for name, a, b in pairs if a != b)
+
+    return Form(words, same, contrast=contrast)
+
+
+def facts(words: str, sentences: Sequence[str]) -> Form:
+    """How far each of these sentences is true, as `measure` finds it; 1: it is."""
+
+    def contrast(given: np.ndarray, right: np.ndarray) -> str:
+        untrue = (one for one, a, b in zip(sentences, given, right, strict=True) if a != b)
+        return f"not true yet: {'; '.join(untrue)}"
+
+    return Form(words, same, contrast=contrast)
+
+
 def labels(words: str) -> Form:
     """Instance maps: the same where they divide the pixels alike, whatever the ids; 0 stays 0."""
 

@@ -6,7 +6,7 @@ from functools import partial
 import numpy as np
 from scipy import ndimage, signal
 
-from course_lib.teaching.exercise import Case, Exercise, Form, array, number, relus
+from course_lib.teaching.exercise import Case, Exercise, Form, array, measured, number, relus, same
 
 # 03.1
 
@@ -101,10 +101,7 @@ MAX_POOL = Exercise(
             max_pool, of=np.mean
         ),
         "You keep every second pixel and ignore the other three of its block; take the largest of the "
-        "four.": (
-            lambda x: x[: x.shape[0] // 2 * 2 : 2, : x.shape[1] // 2 * 2 : 2],
-            lambda x: x[::2, ::2],
-        ),
+        "four.": (lambda x: x[: x.shape[0] // 2 * 2 : 2, : x.shape[1] // 2 * 2 : 2], lambda x: x[::2, ::2]),
         "You take the maximum over the channels, too; each channel is pooled separately.": lambda x: max_pool(
             x
         ).max(axis=-1),
@@ -375,15 +372,13 @@ def _encoders(given, right):
     levels = [
         f"{part} of output {k + 1}" for k in range((len(right) - 3) // 2) for part in ("height", "channels")
     ]
-    words = ("outputs", *levels, "parameters", "layers with a ReLU")
-    pairs = zip(words, right, given, strict=True)
-    return ", ".join(f"{word}: expected {a:g}, got {b:g}" for word, a, b in pairs if a != b)
+    return measured("", "outputs", *levels, "parameters", "layers with a ReLU").contrast(given, right)
 
 
 ENCODER = Exercise(
     number="03.7",
     name="encoder",
-    form=Form("a list of Keras tensors", lambda a, b: bool(np.array_equal(a, b)), contrast=_encoders),
+    form=Form("a list of Keras tensors", same, contrast=_encoders),
     answer=encoder,
     measure=_encoder_behaviour,
     live=True,

@@ -102,9 +102,4 @@ def _two_probes():
     return figure
 
 
-FIGURES = {
-    "04-q9": _a_row_of_stamps,
-    "04-q12": _a_seam,
-    "04-q13": _three_networks,
-    "04-q14": _two_probes,
-}
+FIGURES = {"04-q9": _a_row_of_stamps, "04-q12": _a_seam, "04-q13": _three_networks, "04-q14": _two_probes}

@@ -7,7 +7,7 @@ import numpy as np
 from scipy import ndimage
 
 from course_lib import datasets
-from course_lib.teaching.exercise import Case, Exercise, Form, array, number
+from course_lib.teaching.exercise import Case, Exercise, Form, array, number, same
 
 # 05.1
 
@@ -272,7 +272,7 @@ ATROUS_PLAN = Exercise(
     name="atrous_plan",
     form=Form(
         "a list of pairs (stride, rate), one for each stage",
-        lambda a, b: bool(np.array_equal(a, b)),
+        same,
         contrast=lambda given, right: f"expected {_pairs(right)}; got {_pairs(given)}",
     ),
     answer=atrous_plan,
@@ -665,10 +665,7 @@ FULLY_CONVOLUTIONAL = Exercise(
     live=True,
     seconds=40.0,
     passed="right: on each window it says what the classifier says.",
-    cases=[
-        Case("an image of one window, 14 × 14", 14, 14),
-        Case("an image of 20 × 26", 20, 26),
-    ],
+    cases=[Case("an image of one window, 14 × 14", 14, 14), Case("an image of 20 × 26", 20, 26)],
     mistakes={
         "The dense kernel is reshaped with the channels first; Flatten goes through height, then width, then channels.": (
             partial(fully_convolutional, order=_channels_first)

@@ -8,7 +8,7 @@ import numpy as np
 from scipy import ndimage
 
 from course_lib.ops import by_hand
-from course_lib.teaching.exercise import Case, Exercise, Form, array, number, relus, rows
+from course_lib.teaching.exercise import Case, Exercise, Form, array, measured, number, relus, rows
 
 # 06.1
 
@@ -574,25 +574,16 @@ def _head_behaviour(head, boxes, side, channels, classes):
     ]
 
 
-def _heads(given, right):
-    words = (
-        "height",
-        "width",
-        "classes",
-        "parameters",
-        "logits, of both signs (1: yes)",
-        "boxes with the same features get the same mask (1: yes)",
-        "a box changes its own mask only (1: yes)",
-        "layers with a ReLU",
-    )
-    pairs = zip(words, right, given, strict=True)
-    return ", ".join(f"{word}: expected {a:g}, got {b:g}" for word, a, b in pairs if a != b)
-
-
 MASK_HEAD = Exercise(
     number="06.7",
     name="mask_head",
-    form=Form("a Keras tensor", lambda a, b: bool(np.array_equal(a, b)), contrast=_heads),
+    form=measured(
+        "a Keras tensor",
+        *("height", "width", "classes", "parameters", "logits, of both signs (1: yes)"),
+        "boxes with the same features get the same mask (1: yes)",
+        "a box changes its own mask only (1: yes)",
+        "layers with a ReLU",
+    ),
     answer=mask_head,
     measure=_head_behaviour,
     live=True,

@@ -5,7 +5,7 @@ from functools import partial
 import numpy as np
 from scipy.special import expit, log_softmax, softmax
 
-from course_lib.teaching.exercise import Case, Exercise, Form, array, number
+from course_lib.teaching.exercise import Case, Exercise, Form, array, number, same
 
 
 def _counts(true, predicted):
@@ -274,10 +274,7 @@ CROSS_ENTROPY = Exercise(
             log=lambda z: log_softmax(softmax(z, axis=-1), axis=-1)
         ),
         "Large logits overflow: exp(1000) is infinite. Subtract the largest logit of each pixel first, or use "
-        "log_softmax.": (
-            _ce(log=_naive),
-            _ce(log=lambda z: np.log(softmax(z, axis=-1))),
-        ),
+        "log_softmax.": (_ce(log=_naive), _ce(log=lambda z: np.log(softmax(z, axis=-1)))),
         "Ignored pixels are left out of the sum, but still counted: divide by the number of pixels that count.": _ce(
             count=np.size
         ),
@@ -626,7 +623,7 @@ BUGS = Exercise(
     name="mended_training",
     form=Form(
         "a trained Keras model",
-        lambda a, b: bool(np.array_equal(a, b)),
+        same,
         contrast=lambda given, right: (
             f"the IoU on other images is {'above' if given[0] else 'below'} 0.8; the learning rate is "
             f"{'fit' if given[1] else 'not fit'} for Adam; the outputs {'fit' if given[2] else 'do not fit'} the loss"
@@ -657,13 +654,4 @@ BUGS = Exercise(
     ],
 )
 
-EXERCISES = (
-    IOU_AND_DICE,
-    MEAN_IOU,
-    POOLED_IOU,
-    CROSS_ENTROPY,
-    SOFT_DICE,
-    BEST_THRESHOLD,
-    DICE_LOSS,
-    BUGS,
-)
+EXERCISES = (IOU_AND_DICE, MEAN_IOU, POOLED_IOU, CROSS_ENTROPY, SOFT_DICE, BEST_THRESHOLD, DICE_LOSS, BUGS)

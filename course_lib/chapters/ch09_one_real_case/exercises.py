@@ -4,7 +4,7 @@ from functools import partial
 
 import numpy as np
 
-from course_lib.teaching.exercise import Case, Exercise, Form
+from course_lib.teaching.exercise import Case, Exercise, facts
 
 # 09.1, three planted leaks
 
@@ -95,7 +95,7 @@ SPLIT_FACTS = (
 
 def _split_behaviour(function, images, masks, patients):
     """How far each of `SPLIT_FACTS` is true, 1: it is."""
-    facts, kinds = np.ones(7), set()
+    true, kinds = np.ones(7), set()
     for seed in range(6):
         given = images.copy(), masks.copy(), patients.copy(), np.random.default_rng(seed)
         sets = list(_read_split(function(*given), images, masks))
@@ -117,18 +117,9 @@ def _split_behaviour(function, images, masks, patients):
             )
             and np.allclose(scaled_val.std(), images[held].std() * rate, atol=1e-3),
         ]
-        facts = np.minimum(facts, now)
+        true = np.minimum(true, now)
         kinds.add(tuple(sorted(held.tolist())))
-    return [*facts, len(kinds) > 1]
-
-
-def _untrue(facts):
-    def contrast(given, right):
-        return "not true yet: " + "; ".join(
-            fact for fact, a, b in zip(facts, given, right, strict=True) if a != b
-        )
-
-    return contrast
+    return [*true, len(kinds) > 1]
 
 
 def _patients(sizes, seed):
@@ -147,9 +138,7 @@ def _split(**how):
 SPLIT = Exercise(
     number="09.1",
     name="mended_split",
-    form=Form(
-        "two sets of images and masks", lambda a, b: bool(np.array_equal(a, b)), contrast=_untrue(SPLIT_FACTS)
-    ),
+    form=facts("two sets of images and masks", SPLIT_FACTS),
     answer=mended_split,
     measure=_split_behaviour,
     passed="right: nothing of the validation set is known in training.",
@@ -272,20 +261,14 @@ def _with(count, of):
 BALANCED = Exercise(
     number="09.2",
     name="balanced_batch",
-    form=Form(
-        "an array of row numbers", lambda a, b: bool(np.array_equal(a, b)), contrast=_untrue(SAMPLER_FACTS)
-    ),
+    form=facts("an array of row numbers", SAMPLER_FACTS),
     answer=balanced_batch,
     measure=_sampling_behaviour,
     seconds=20.0,
     passed="right: half of every batch has the rare class, and every image has its turn.",
     cases=[
         Case("60 images, 6 of them with the class, batches of 8", _with(6, 60), 8),
-        Case(
-            "50 images, 3 of them with the class, batches of 16",
-            _with(3, 50),
-            16,
-        ),
+        Case("50 images, 3 of them with the class, batches of 16", _with(3, 50), 16),
         Case("20 images without the class, batches of 4", _with(0, 20), 4),
         Case("20 images, all with the class, batches of 4", _with(20, 20), 4),
     ],

@@ -24,11 +24,7 @@ def curves():
 def _three_splits():
     hospital, patient, image = (grid.ravel() for grid in np.indices((3, 4, 3)))
     places = 15 * hospital + 3.5 * patient + image
-    tested = {
-        "A": np.random.default_rng(2).permutation(36) < 9,
-        "B": patient == 3,
-        "C": hospital == 2,
-    }
+    tested = {"A": np.random.default_rng(2).permutation(36) < 9, "B": patient == 3, "C": hospital == 2}
     figure, axis = subplots()
     for row, chosen in enumerate(tested.values()):
         for name, which, marker, colour in (

@@ -639,10 +639,7 @@ def _drives(both: dict[str, list[Sample]]) -> dict:
     for sample in both["val"]:
         drive, number = frame_of(sample.name)
         gaps.append(min((abs(number - other) for same, other in train if same == drive), default=np.nan))
-    return {
-        "drives": drives,
-        "gap": {"least": min(gaps), "median": np.median(gaps), "most": max(gaps)},
-    }
+    return {"drives": drives, "gap": {"least": min(gaps), "median": np.median(gaps), "most": max(gaps)}}
 
 
 def _copied(both: dict[str, list[Sample]], draws: int = 5) -> dict[str, Any]:

@@ -294,12 +294,7 @@ def summary_table(entries: Sequence[Entry]) -> Table:
             text += [f"           {entry.place}"] if entry.place else []
             first = ""  # the line is said once, before its first claim
         text.append("")
-    columns = {
-        "summary": 24,
-        "claim and verdict": 28,
-        "measured": 33,
-        "where": 15,
-    }
+    columns = {"summary": 24, "claim and verdict": 28, "measured": 33, "where": 15}
     return Table("\n".join(text).rstrip(), html_table(columns, rows))
 
 

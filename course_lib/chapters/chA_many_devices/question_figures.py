@@ -163,10 +163,4 @@ def two_checks():
     return figure
 
 
-FIGURES = {
-    "A-q6": shard_sizes,
-    "A-q9": ring,
-    "A-q10": two_clusters,
-    "A-q11": speed_up,
-    "A-q13": two_checks,
-}
+FIGURES = {"A-q6": shard_sizes, "A-q9": ring, "A-q10": two_clusters, "A-q11": speed_up, "A-q13": two_checks}

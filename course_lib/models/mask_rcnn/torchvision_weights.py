@@ -55,9 +55,7 @@ OLD_NAMES = (
 
 
 def load_torchvision(
-    model: keras.Model,
-    source: Mapping[str, Any] | str | Path,
-    ignore: Sequence[str] = (),
+    model: keras.Model, source: Mapping[str, Any] | str | Path, ignore: Sequence[str] = ()
 ) -> None:
     """Put torchvision's weights into a model whose layers are named after torchvision's modules.
 

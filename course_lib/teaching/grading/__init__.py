@@ -25,6 +25,7 @@ import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
+from functools import partial
 from pathlib import Path
 
 from course_lib import resources
@@ -187,44 +188,32 @@ def asked_to_judge(request: dict, patience: float, judges: Judges) -> Iterator[d
 
 def add_options(parser: argparse.ArgumentParser) -> None:
     """The arguments and options of `grade`."""
-    parser.add_argument(
-        "folder", type=Path, metavar="FOLDER", help="the notebooks, in folders of their own if need be"
-    )
+    help_ = "the notebooks, in folders of their own if need be"
+    parser.add_argument("folder", type=Path, metavar="FOLDER", help=help_)
     parser.add_argument("out", type=Path, metavar="OUT", help="where the tables and feedback/ go")
-    parser.add_argument(
-        "--seconds",
-        type=lambda text: positive(text, "seconds"),
-        default=SECONDS,
-        help="time for an exercise (default: %(default)g)",
-    )
-    parser.add_argument(
-        "--memory",
-        type=lambda text: positive(text, "gigabytes"),
-        default=MEMORY_GB,
-        help="GB for an exercise (default: %(default)g; Linux)",
-    )
-    parser.add_argument(
-        "--hidden", type=Path, help='further inputs in a file of yours: CASES = {"01.2": [Case(...)]}'
-    )
-    parser.add_argument(
-        "--jobs",
-        type=lambda text: positive(text, "notebooks", int),
-        help="notebooks at a time (default: half of the processors)",
-    )
+    help_ = "time for an exercise (default: %(default)g)"
+    seconds = partial(positive, what="seconds")
+    parser.add_argument("--seconds", type=seconds, default=SECONDS, help=help_)
+    help_ = "GB for an exercise (default: %(default)g; Linux)"
+    gigabytes = partial(positive, what="gigabytes")
+    parser.add_argument("--memory", type=gigabytes, default=MEMORY_GB, help=help_)
+    help_ = 'further inputs in a file of yours: CASES = {"01.2": [Case(...)]}'
+    parser.add_argument("--hidden", type=Path, help=help_)
+    help_ = "notebooks at a time (default: half of the processors)"
+    parser.add_argument("--jobs", type=partial(positive, what="notebooks", kind=int), help=help_)
 
 
-def run(options: argparse.Namespace) -> int:
+def run(options: argparse.Namespace) -> dict:
     """Grade exercise notebooks, each exercise in a process of its own: grades.csv, tables for Moodle and Canvas, and a
     page of feedback for each. What was handed in runs with your rights: docs/teaching.md says how to shut it in."""
     limits = {"seconds": options.seconds, "memory_gb": options.memory}
     graded = grade(options.folder, options.out, **limits, hidden=options.hidden, jobs=options.jobs)
-    if options.json:
-        print(json.dumps({"graded": [dataclasses.asdict(hand_in) for hand_in in graded]}))
-    return 0
+    return {"graded": [dataclasses.asdict(hand_in) for hand_in in graded]}
 
 
-def run_release(options: argparse.Namespace) -> int:
+def run_release(options: argparse.Namespace) -> dict:
     """Write the course's folder as students get it: without the solutions, the tests, and what grades."""
     out = str(release(options.out))
-    print(json.dumps({"written": out}) if options.json else out)
-    return 0
+    if not options.json:
+        print(out)
+    return {"written": out}

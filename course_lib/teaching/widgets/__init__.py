@@ -225,9 +225,7 @@ def threshold(target: np.ndarray | None = None, probability: np.ndarray | None =
             f"give one in 0..1 for each of {target.shape} pixels. Logits go through a sigmoid first."
         )
     curve = threshold_curve(target, probability)
-    controls = {
-        "threshold": _control("FloatSlider", "threshold", value=0.5, min=0, max=1, step=0.02),
-    }
+    controls = {"threshold": _control("FloatSlider", "threshold", value=0.5, min=0, max=1, step=0.02)}
     return Live(
         functools.partial(threshold_answer, target, probability, curve=curve),
         controls,
@@ -419,10 +417,7 @@ def _networks_for_cells() -> dict[str, Any]:
 
 
 def probes(
-    image: np.ndarray,
-    scores: dict[str, np.ndarray],
-    labels: np.ndarray,
-    names: Sequence[str],
+    image: np.ndarray, scores: dict[str, np.ndarray], labels: np.ndarray, names: Sequence[str]
 ) -> Live:
     """A pixel to choose, by a click or by its row and column; what the linear probe of each level says of it follows.
 
