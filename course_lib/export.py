@@ -26,6 +26,7 @@ import keras
 import numpy as np
 
 from course_lib import __version__, resources
+from course_lib._checks import one_of
 from course_lib.files import write_json
 from course_lib.models import MaskRCNN
 from course_lib.recipes import Recipe
@@ -235,9 +236,7 @@ def missing_runtime(format: str) -> str | None:
 
 
 def _checked_path(path: Path, format: str) -> Path:
-    if format not in SUFFIXES:
-        raise ValueError(f"format is {format!r}; it must be one of {', '.join(map(repr, SUFFIXES))}.")
-    suffix = SUFFIXES[format]
+    suffix = SUFFIXES[one_of("format", format, SUFFIXES)]
     if suffix and path.suffix != suffix:
         raise ValueError(f"path is {path}; the name of a file for format={format!r} ends in {suffix}.")
     if not suffix and path.suffix in SUFFIXES.values() and path.suffix:

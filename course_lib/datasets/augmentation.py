@@ -11,6 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 from scipy import ndimage
 
+from course_lib._checks import in_range
 from course_lib.ops.tiles import reflect
 
 
@@ -50,10 +51,8 @@ class Augmentation:
                 f"scale is {self.scale}; it must be (smallest, largest) with 0 < smallest ≤ largest."
             )
         for name in ("rotate", "elastic", "gain", "offset", "noise", "blur"):
-            if getattr(self, name) < 0:
-                raise ValueError(f"{name} is {getattr(self, name)}; it must be at least 0.")
-        if self.gamma < 1:
-            raise ValueError(f"gamma is {self.gamma}; it must be at least 1 (1 = none).")
+            in_range(name, getattr(self, name), 0)
+        in_range("gamma", self.gamma, 1)  # 1 = none
 
     def apply(
         self, image: np.ndarray, labels: Sequence[np.ndarray], crop: tuple[int, int], rng: np.random.Generator

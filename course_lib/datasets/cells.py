@@ -12,9 +12,9 @@ import numpy as np
 from scipy import ndimage
 from skimage.measure import label
 
+from course_lib._checks import in_range
 from course_lib.datasets.procedural import (
     ProceduralDataset,
-    checked_number,
     checked_range,
     checked_size,
     quantised,
@@ -72,7 +72,7 @@ def cells(
         A `Dataset` whose samples have image `(h, w, 1)`, semantic map, instance map, boxes and classes.
 
     Raises:
-        ValueError: if an argument is outside its range.
+        TypeError, ValueError: if an argument is no number, or outside its range.
     """
     height, width = checked_size(size)
     parameters = {
@@ -81,13 +81,13 @@ def cells(
         "touching": checked_range("touching", touching, 0.0, 1.0),
         "contrast": checked_range("contrast", contrast, 0.02, 1.0),
         "noise": checked_range("noise", noise, 0.0, 0.3),
-        "foreground": None if foreground is None else checked_number("foreground", foreground, 0.001, 0.6),
+        "foreground": None if foreground is None else in_range("foreground", foreground, 0.001, 0.6),
     }
     smallest = SMALLEST_CELL / (height * width)
     if foreground is not None and foreground < smallest:
         raise ValueError(
-            f"foreground: {foreground:g} of {height} x {width} pixels is less than the smallest cell "
-            f"({SMALLEST_CELL} pixels); ask for at least {smallest:.4f} or for larger images."
+            f"foreground is {foreground:g}; of {height} × {width} pixels that is less than the smallest cell "
+            f"({SMALLEST_CELL} pixels): ask for at least {smallest:.4f}, or for larger images."
         )
     return _Cells(split, length, (height, width), seed, parameters)
 

@@ -9,6 +9,7 @@ from typing import Any
 import keras
 import numpy as np
 
+from course_lib._checks import one_of, whole_number
 from course_lib.datasets.augmentation import Augmentation
 from course_lib.datasets.sample import Dataset
 
@@ -82,17 +83,13 @@ def window_normalizer(image, how: str) -> Callable[[np.ndarray], np.ndarray]:
     if how == "stretch":
         floor, top = percentiles(image, (1.0, 99.8))
         return lambda windows: _stretched(windows, floor, top)
-    normalize(np.zeros((1, 1, 1), np.float32), how)
+    one_of("normalization", how, NORMALIZATIONS)
     return lambda windows: windows
 
 
 def normalize(image: np.ndarray, how: str) -> np.ndarray:
     """`image` as the network takes it: `"none"` leaves it, `"stretch"` stretches its contrast (see `stretch`)."""
-    if how not in NORMALIZATIONS:
-        raise ValueError(
-            f"normalization is {how!r}; it must be one of {', '.join(map(repr, NORMALIZATIONS))}."
-        )
-    return stretch(image) if how == "stretch" else image
+    return stretch(image) if one_of("normalization", how, NORMALIZATIONS) == "stretch" else image
 
 
 class Batches(keras.utils.PyDataset):
@@ -148,21 +145,13 @@ class Batches(keras.utils.PyDataset):
         super().__init__(workers=1, use_multiprocessing=False)
         if not len(dataset):
             raise ValueError("dataset is empty; there is nothing to make batches of.")
-        for name, value in (
-            ("batch_size", batch_size),
-            ("steps", steps),
-            *(("crop", side) for side in crop or ()),
-        ):
-            if value is not None and value < 1:
-                raise ValueError(f"{name} is {value}; it must be at least 1.")
-        if sampling not in SAMPLINGS:
-            raise ValueError(
-                f"sampling is {sampling!r}; it must be one of {', '.join(map(repr, SAMPLINGS))}."
-            )
+        sides = (("crop", side) for side in crop or ())
+        for name, value in (("batch_size", batch_size), ("steps", 1 if steps is None else steps), *sides):
+            whole_number(name, value, 1)
         if isinstance(cache, float) or cache < 0:
             raise ValueError(f"cache is {cache!r}; give a whole number of bytes, True or False.")
-        normalize(np.zeros((1, 1, 1), np.float32), normalization)
-        self.sampling = sampling
+        one_of("normalization", normalization, NORMALIZATIONS)
+        self.sampling = one_of("sampling", sampling, SAMPLINGS)
         self._pool: np.ndarray | None = None
         self.dataset, self.batch_size, self.crop, self.task = dataset, batch_size, crop, task
         self.augmentation, self.normalization, self.seed = augmentation, normalization, seed

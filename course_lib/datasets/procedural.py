@@ -12,14 +12,14 @@ The same sample is the same array on every machine. Three things see to that:
 from abc import abstractmethod
 from collections.abc import Mapping
 from functools import lru_cache
-from numbers import Integral, Real
+from numbers import Integral
 from zlib import crc32
 
 import numpy as np
 
+from course_lib._checks import in_range, one_of, whole_number
 from course_lib.datasets.sample import Dataset, Sample, fingerprint
-
-SPLITS = ("train", "val", "test")
+from course_lib.datasets.splits import SPLITS
 
 
 class ProceduralDataset(Dataset):
@@ -39,12 +39,10 @@ class ProceduralDataset(Dataset):
         seed: int,
         parameters: Mapping[str, object],
     ):
-        if split not in SPLITS:
-            raise ValueError(f"split: must be one of {', '.join(SPLITS)}, not {split!r}.")
-        self.split = split
-        self._length = checked_integer("length", length, 0)
+        self.split = one_of("split", split, SPLITS)
+        self._length = whole_number("length", length, 0)
         self.size = checked_size(size)
-        self.seed = checked_integer("seed", seed, 0)
+        self.seed = whole_number("seed", seed, 0)
         self.parameters = dict(parameters)
 
     def __len__(self) -> int:
@@ -68,17 +66,6 @@ class ProceduralDataset(Dataset):
 # Parameters ------------------------------------------------------------------------------------------------------
 
 
-def checked_integer(name: str, value: int, low: int) -> int:
-    """`value` as an int of at least `low`.
-
-    Raises:
-        ValueError: if it is not one.
-    """
-    if isinstance(value, bool) or not isinstance(value, Integral) or value < low:
-        raise ValueError(f"{name}: must be a whole number of at least {low}, not {value!r}.")
-    return int(value)
-
-
 def checked_size(size: int | tuple[int, int]) -> tuple[int, int]:
     """`size` as `(height, width)`, each side at least 16 pixels.
 
@@ -89,20 +76,9 @@ def checked_size(size: int | tuple[int, int]) -> tuple[int, int]:
     valid = isinstance(sides, (tuple, list)) and len(sides) == 2
     if not valid or any(isinstance(s, bool) or not isinstance(s, Integral) or s < 16 for s in sides):
         raise ValueError(
-            f"size: must be a side or (height, width), whole numbers of at least 16 pixels, not {size!r}."
+            f"size is {size!r}; it must be a side or (height, width), whole numbers of at least 16 pixels."
         )
     return int(sides[0]), int(sides[1])
-
-
-def checked_number(name: str, value: float, low: float, high: float) -> float:
-    """`value` as a float within `low..high`.
-
-    Raises:
-        ValueError: if it is not a number or lies outside.
-    """
-    if isinstance(value, bool) or not isinstance(value, Real) or not low <= value <= high:
-        raise ValueError(f"{name}: must be a number from {low:g} to {high:g}, not {value!r}.")
-    return float(value)
 
 
 def checked_range(
@@ -111,17 +87,13 @@ def checked_range(
     """A parameter that is one number, or a pair (low, high) from which every image draws its own, as a pair.
 
     Raises:
-        ValueError: if it is neither, lies outside `low..high`, or the pair is the wrong way round.
+        TypeError, ValueError: if it is neither, lies outside `low..high`, or the pair is the wrong way round.
     """
-    pair = (value, value) if isinstance(value, Real) and not isinstance(value, bool) else value
-    valid = isinstance(pair, (tuple, list)) and len(pair) == 2
-    valid = valid and all(isinstance(v, Real) and not isinstance(v, bool) for v in pair)
-    if not valid or not low <= pair[0] <= pair[1] <= high:
-        raise ValueError(
-            f"{name}: must be a number or a pair (low, high) with low <= high, from {low:g} to {high:g}, "
-            f"not {value!r}."
-        )
-    return float(pair[0]), float(pair[1])
+    pair = value if isinstance(value, (tuple, list)) and len(value) == 2 else (value, value)
+    first, last = (in_range(name, one, low, high) for one in pair)
+    if first > last:
+        raise ValueError(f"{name} is {value!r}; it must be a number or a pair (low, high) with low <= high.")
+    return first, last
 
 
 # Pixels -----------------------------------------------------------------------------------------------------

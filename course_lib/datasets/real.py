@@ -16,6 +16,7 @@ from PIL import Image
 from scipy import ndimage
 from skimage.measure import block_reduce
 
+from course_lib._checks import one_of
 from course_lib.datasets import archive
 from course_lib.datasets.disk import progress_bar, replacing
 from course_lib.datasets.errors import ArchiveDamaged
@@ -75,7 +76,7 @@ def nuclei(split: str = "train", held_out: tuple[int, int] | None = None) -> Dat
         SplitUnavailable: if the archive that is here does not hold the split.
         ArchiveDamaged: if the archive is not what it should be.
     """
-    _check_split(split)
+    one_of("split", split, SPLITS)
     if held_out is not None:
         return _by_source(split, tuple(held_out))
     root = archive.ensure("nuclei", split)
@@ -120,7 +121,7 @@ def membranes(split: str = "train") -> Dataset:
         SplitUnavailable: if the archive that is here does not hold the split.
         ArchiveDamaged: if the archive is not what it should be.
     """
-    _check_split(split)
+    one_of("split", split, SPLITS)
     folder = archive.ensure("membranes", split) / "data" / "membrane" / "train"
     images = (
         path
@@ -160,7 +161,7 @@ def camvid(split: str = "train", shrink: int = 1) -> Dataset:
         SplitUnavailable: if the archive that is here does not hold the split.
         ArchiveDamaged: if the archive is not what it should be.
     """
-    _check_split(split)
+    one_of("split", split, SPLITS)
     if (
         isinstance(shrink, bool)
         or not isinstance(shrink, int)
@@ -198,11 +199,6 @@ def camvid(split: str = "train", shrink: int = 1) -> Dataset:
         )
 
     return _Lazy("camvid", split, CAMVID_CLASSES, 3, list(files), read)
-
-
-def _check_split(split: str) -> None:
-    if split not in SPLITS:
-        raise ValueError(f'split: there is no {split!r}; choose "train", "val" or "test".')
 
 
 def _open(path: Path) -> Image.Image:

@@ -9,11 +9,10 @@ from math import exp, log
 
 import numpy as np
 
+from course_lib._checks import in_range, whole_number
 from course_lib.datasets.photographs import bundled_image
 from course_lib.datasets.procedural import (
     ProceduralDataset,
-    checked_integer,
-    checked_number,
     checked_range,
     checked_size,
     quantised,
@@ -76,20 +75,19 @@ def scenes(
         lies in front may cut one in two), boxes of the visible parts and classes, from the back to the front.
 
     Raises:
-        ValueError: if an argument is outside its range.
+        TypeError, ValueError: if an argument is no number, or outside its range.
     """
     height, width = checked_size(size)
     if isinstance(objects, (tuple, list)):
-        counts = tuple(checked_integer("objects", count, 0) for count in objects)
+        counts = tuple(whole_number("objects", count, 0, 200) for count in objects)
     else:
-        counts = (checked_integer("objects", objects, 0),) * 2
-    if len(counts) != 2 or not counts[0] <= counts[1] <= 200:
+        counts = (whole_number("objects", objects, 0, 200),) * 2
+    if len(counts) != 2 or counts[0] > counts[1]:
         raise ValueError(
-            "objects: must be a count or a pair (low, high) with low <= high, from 0 to 200, "
-            f"not {objects!r}."
+            f"objects is {objects!r}; it must be a count or a pair (low, high) with low <= high."
         )
     if not isinstance(object_size, (tuple, list)) or len(object_size) != 2:
-        raise ValueError(f"object_size: must be a pair (least, greatest) in pixels, not {object_size!r}.")
+        raise ValueError(f"object_size is {object_size!r}; it must be a pair (least, greatest) in pixels.")
     least, greatest = object_size
     if greatest is None and isinstance(least, (int, float)):
         greatest = max(min(height, width), least)
@@ -100,14 +98,14 @@ def scenes(
         "thin": checked_range("thin", thin, 0.0, 1.0),
         "contrast": checked_range("contrast", contrast, 0.02, 0.5),
         "noise": checked_range("noise", noise, 0.0, 0.3),
-        "imbalance": checked_number("imbalance", imbalance, 0.0, 0.95),
+        "imbalance": in_range("imbalance", imbalance, 0.0, 0.95),
     }
     names = class_names if isinstance(class_names, str) else tuple(class_names)
     shapes = names[1:]
     if names[:1] != CLASS_NAMES[:1] or not shapes or len({*shapes} & {*CLASS_NAMES[1:]}) != len(shapes):
         raise ValueError(
-            f"class_names: must be 'background' and then different ones of {', '.join(CLASS_NAMES[1:])}, "
-            f"not {class_names!r}."
+            f"class_names is {class_names!r}; it must be 'background' and then different ones of "
+            f"{', '.join(CLASS_NAMES[1:])}."
         )
     if names != CLASS_NAMES:
         parameters["class_names"] = names

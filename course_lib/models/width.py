@@ -2,6 +2,8 @@
 
 from collections.abc import Callable
 
+from course_lib._checks import whole_number
+
 
 def nearest_width(parameters: int, count: Callable[[int], int]) -> int:
     """The width whose model comes nearest to a number of parameters, the smaller one of two that come equally near.
@@ -22,8 +24,7 @@ def nearest_width(parameters: int, count: Callable[[int], int]) -> int:
     Raises:
         ValueError: if `parameters` is less than 1, or the counts do not grow.
     """
-    if parameters < 1:
-        raise ValueError(f"parameters is {parameters}; it must be at least 1.")
+    whole_number("parameters", parameters, 1)
     one, two, three = map(count, (1, 2, 3))
     if not 0 < two - one <= three - two:
         raise ValueError(

@@ -21,6 +21,7 @@ import inspect
 import sys
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -105,6 +106,11 @@ def known(function: Callable, *found: float) -> Callable:
     again. The tests do, and compare."""
     function.found = found
     return function
+
+
+def varied(function: Callable) -> Callable[..., Callable]:
+    """Makes variants of a function for `mistakes`: `varied(f)(order=0)` is `f` called with `order=0`."""
+    return partial(partial, function)
 
 
 def relus(model: Any, inputs: Sequence[np.ndarray]) -> int:

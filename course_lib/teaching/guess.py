@@ -18,6 +18,7 @@ from dataclasses import dataclass
 from numbers import Real
 from typing import Any
 
+from course_lib._checks import one_of
 from course_lib.teaching import progress
 
 RESULT = "Result: "
@@ -101,11 +102,7 @@ class Guess:
 
     def _valid(self, answer: Any) -> float | str:
         if self.choices:
-            if answer not in self.choices:
-                raise ValueError(
-                    f"answer is {answer!r}; it must be one of {', '.join(map(repr, self.choices))}."
-                )
-            return answer
+            return one_of("answer", answer, self.choices)
         try:
             number = float(answer.replace(",", "").strip(" %") if isinstance(answer, str) else answer)
         except (TypeError, ValueError):

@@ -80,7 +80,7 @@ def poster(name: str, model=None, image_size: tuple[int, int] | None = None):
     about = _find(name)
     published = model is None
     if published:
-        model, image_size = _published(name), image_size or about.image_size
+        model, image_size = as_published(name), image_size or about.image_size
     plan = about.read(model, image_size)
     numbers = about.numbers(model, plan)
     figure = plt.figure(figsize=PAGE, layout="none")
@@ -289,7 +289,7 @@ def _instances(model, plan) -> list[tuple[str, str]]:
 # The posters
 
 
-def _published(name: str):
+def as_published(name: str):
     """The network of a poster as it was published."""
     from course_lib import models
     from course_lib.models import mask_rcnn

@@ -3,6 +3,7 @@
 import json
 import re
 import xml.etree.ElementTree as ElementTree
+from dataclasses import replace
 
 import matplotlib
 import matplotlib.pyplot as plt
@@ -441,14 +442,9 @@ def test_a_drawing_as_svg_is_text_and_always_the_same(models):
 @pytest.fixture
 def small_networks(models, monkeypatch):
     """The posters of the small networks in place of the published ones."""
-    for name, about in posters.POSTERS.items():
-        monkeypatch.setattr(posters, "POSTERS", {**posters.POSTERS, name: replaced(about, models[name])})
-
-
-def replaced(about, model):
-    from dataclasses import replace
-
-    return replace(about, build=lambda: model, image_size=None)
+    own = {name: replace(about, image_size=None) for name, about in posters.POSTERS.items()}
+    monkeypatch.setattr(posters, "POSTERS", own)
+    monkeypatch.setattr(posters, "as_published", models.__getitem__)
 
 
 def camvid_is_absent(monkeypatch):
@@ -523,7 +519,7 @@ def test_a_posters_numbers_are_the_models(models):
 
 
 def test_the_published_networks_are_those_of_the_posters():
-    assert drawings.read_unet(posters.POSTERS["unet"].build()) == drawings.unet_plan(padding="valid")
+    assert drawings.read_unet(posters.as_published("unet")) == drawings.unet_plan(padding="valid")
 
 
 def test_the_command_writes_posters_and_names_them(tmp_path, small_networks, capsys):

@@ -8,6 +8,7 @@ from keras import ops
 from scipy import ndimage
 from skimage import color, data, feature, filters
 
+from course_lib._checks import one_of
 from course_lib.datasets import (
     CAMVID_CLASSES,
     DataError,
@@ -63,8 +64,7 @@ def drawn(shape: str, length: float, width: float, degrees: float) -> np.ndarray
     Raises:
         ValueError: for another shape.
     """
-    if shape not in SHAPES:
-        raise ValueError(f"shape is {shape!r}; it must be one of {', '.join(SHAPES)}.")
+    one_of("shape", shape, SHAPES)
     side = int(np.ceil(np.hypot(length, width))) + 2
     y, x = np.mgrid[:side, :side] - (side - 1) / 2
     angle = np.deg2rad(degrees)

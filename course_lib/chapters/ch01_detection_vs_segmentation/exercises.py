@@ -5,7 +5,7 @@ from functools import partial
 import numpy as np
 
 from course_lib.ops import by_hand
-from course_lib.teaching.exercise import Case, Exercise, Form, array, number, rows
+from course_lib.teaching.exercise import Case, Exercise, Form, array, number, rows, varied
 
 # 01.1
 
@@ -338,8 +338,7 @@ def mean_iou_of_clicks(side, sigma, trials, rng, noise=lambda rng, sigma, side: 
     return np.mean([by_hand.iou(box, box + noise(rng, sigma, side)) for _ in range(trials)])
 
 
-def _clicks(**how):
-    return partial(mean_iou_of_clicks, **how)
+_clicks = varied(mean_iou_of_clicks)
 
 
 def _scatter(function):

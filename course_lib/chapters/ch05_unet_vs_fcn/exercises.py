@@ -7,7 +7,7 @@ import numpy as np
 from scipy import ndimage
 
 from course_lib import datasets
-from course_lib.teaching.exercise import Case, Exercise, Form, array, number, same
+from course_lib.teaching.exercise import Case, Exercise, Form, array, number, same, varied
 
 # 05.1
 
@@ -143,8 +143,7 @@ def fuse_scores(coarse, fine, at=lambda k, a, b: k / 2 - 0.25, order=1, mode="ne
     return join(np.stack(read, axis=-1), fine)
 
 
-def _fused(**how):
-    return partial(fuse_scores, **how)
+_fused = varied(fuse_scores)
 
 
 def _down_to_coarse(coarse, fine):
@@ -353,8 +352,7 @@ def _boundary_score(
     return both(precision, recall)
 
 
-def _score(**how):
-    return partial(_boundary_score, **how)
+_score = varied(_boundary_score)
 
 
 def _of_areas(score):

@@ -172,19 +172,14 @@ def trained(variants: Sequence[recipes.Recipe], progress: Callable[[str], None] 
             raise ValueError(
                 f"variants: {other.name} differs from {first.name} in more than seed and training data; compile it apart."
             )
-    learner, fresh = None, None
-    found = []
+    learner, found = None, []
     for recipe in variants:
         path = weights_of(recipe)
         if not path.is_file():
             if learner is None:
                 learner = first.model(first.crop)
                 training.compile_model(learner, first, jit=training.JIT)
-                learner.optimizer.build(learner.trainable_variables)
-                fresh = [np.array(keras.ops.convert_to_numpy(one)) for one in learner.optimizer.variables]
-            learner.set_weights(recipe.model(recipe.crop).get_weights())
-            for variable, value in zip(learner.optimizer.variables, fresh, strict=True):
-                variable.assign(value)
+            training.start_again(learner, recipe)
             history = learner.fit(recipe.batches("train"), epochs=recipe.epochs, verbose=0, shuffle=False)
             checkpoints.save_weights(learner, path)
             progress(f"{recipe.name}, seed {recipe.seed}: loss {history.history['loss'][-1]:.3f}")

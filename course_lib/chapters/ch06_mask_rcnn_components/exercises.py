@@ -8,7 +8,7 @@ import numpy as np
 from scipy import ndimage
 
 from course_lib.ops import by_hand
-from course_lib.teaching.exercise import Case, Exercise, Form, array, measured, number, relus, rows
+from course_lib.teaching.exercise import Case, Exercise, Form, array, measured, number, relus, rows, varied
 
 # 06.1
 
@@ -39,9 +39,7 @@ def anchors_of_level(
     return np.array(found, float)
 
 
-def _anchors(**how):
-    return partial(anchors_of_level, **how)
-
+_anchors = varied(anchors_of_level)
 
 ANCHORS = Exercise(
     number="06.1",
@@ -347,8 +345,7 @@ def read_region(feature_map, box, size, stride, shift=0.0, at=0.5, before=float,
     )
 
 
-def _region(**how):
-    return partial(read_region, **how)
+_region = varied(read_region)
 
 
 def _round_half_up(value):
@@ -441,9 +438,7 @@ def paste_mask(
     return cut(value)
 
 
-def _paste(**how):
-    return partial(paste_mask, **how)
-
+_paste = varied(paste_mask)
 
 _SLOPE = np.add.outer(np.linspace(0.05, 0.6, 6), np.linspace(0.0, 0.5, 6)) ** 1.1
 _SOFT = ndimage.gaussian_filter(np.random.default_rng(1).random((7, 7)), 1.0)

@@ -76,8 +76,6 @@ class Bench:
     def __init__(self, recipe: recipes.Recipe):
         self.recipe, self.net = recipe, recipe.model()
         training.compile_model(self.net, recipe, jit=training.DETECTOR_JIT)
-        self.net.optimizer.build(self.net.trainable_variables)
-        self._rested = [ops.convert_to_numpy(variable) for variable in self.net.optimizer.variables]
 
     def train(self, seed: int):
         """The net, trained from this seed's weights, data order and chance; a net trained before is only loaded."""
@@ -86,10 +84,7 @@ class Bench:
         if kept.is_file():
             self.net.load_weights(kept)
             return self.net
-        for variable, first in zip(self.net.variables, recipe.model().variables, strict=True):
-            variable.assign(first)
-        for variable, first in zip(self.net.optimizer.variables, self._rested, strict=True):
-            variable.assign(first)
+        training.start_again(self.net, recipe)
         self.net.fit(recipe.batches("train"), epochs=recipe.epochs, verbose=0, shuffle=False)
         training.RUNS.mkdir(exist_ok=True)
         self.net.save_weights(kept)

@@ -8,12 +8,13 @@ from functools import cache, lru_cache, partial
 
 import numpy as np
 
-from course_lib import checkpoints, recipes
+from course_lib import recipes
 from course_lib.chapters.ch02_semantic_vs_instance.instances import by_watershed, components, touching_pairs
 from course_lib.chapters.ch07_mask_rcnn_training_and_limits.limits import (
     DETECTOR,
     UNET,
     shipped,
+    weights,
     with_settings,
 )
 from course_lib.datasets.loading import normalize
@@ -220,16 +221,12 @@ def measure(method: str) -> dict:
     }
 
 
-def _weights() -> str:
-    return ",".join(checkpoints.card(recipes.get(name))["weights"][:12] for name in (UNET, DETECTOR))
-
-
 EXPERIMENT = Experiment(
     "touching-nuclei",
     version=2,
     measure=measure,
     plan=lambda _: [{"method": method} for method in METHODS],
-    data=_weights,
+    data=weights,
 )
 EXPERIMENTS = (EXPERIMENT,)
 

@@ -6,7 +6,7 @@ from functools import partial
 import numpy as np
 from scipy.special import expit, log_expit, log_softmax
 
-from course_lib.teaching.exercise import Case, Exercise, Form, array, number
+from course_lib.teaching.exercise import Case, Exercise, Form, array, number, varied
 
 # 07.1
 
@@ -93,9 +93,7 @@ def match_anchors(
     return matches
 
 
-def _match(**how):
-    return partial(match_anchors, **how)
-
+_match = varied(match_anchors)
 
 MATCH = Exercise(
     number="07.2",
@@ -325,9 +323,7 @@ def mask_loss(
     return total(paid) * keep.sum() / count(keep.sum(), classes)
 
 
-def _loss(**how):
-    return partial(mask_loss, **how)
-
+_loss = varied(mask_loss)
 
 _RNG = np.random.default_rng(3)
 _LOGITS, _MASKS = _RNG.normal(0, 2, (5, 4, 4, 3)), (_RNG.random((5, 4, 4)) > 0.5).astype(float)
@@ -444,8 +440,7 @@ def coco_ap(
     )
 
 
-def _coco(**how):
-    return partial(coco_ap, **how)
+_coco = varied(coco_ap)
 
 
 def _ap_case(words, ious, scores, threshold=0.5, note=""):
@@ -550,8 +545,7 @@ def counting_error(
     return error(true_counts, found) / whole(true_counts, found)
 
 
-def _error(**how):
-    return partial(counting_error, **how)
+_error = varied(counting_error)
 
 
 def _images(words, counts, *scores, threshold=0.5):
@@ -706,9 +700,7 @@ def _anchors(classes, seed):
     return np.array(classes), *(rng.normal(size=(*shape, k)) for k in (4, 3, 4))
 
 
-def _detector(**how):
-    return partial(detector, **how)
-
+_detector = varied(detector)
 
 DETECTOR = Exercise(
     number="07.7",

@@ -156,8 +156,6 @@ class Trainee:
     def __init__(self, recipe: recipes.Recipe):
         self.recipe, self.model = recipe, recipe.model()
         training.compile_model(self.model, recipe, jit=training.DETECTOR_JIT)
-        self.model.optimizer.build(self.model.trainable_variables)
-        self._at_rest = [keras.ops.convert_to_numpy(one) for one in self.model.optimizer.variables]
         self._trained: tuple = ()
 
     def train(self, fault: Fault, seed: int) -> tuple[dict[str, list[float]], str]:
@@ -169,10 +167,7 @@ class Trainee:
         if self._trained[:2] == (fault.batches, seed):  # a fault that only shows when the network is used
             return self._trained[2]
         recipe = dataclasses.replace(self.recipe, seed=seed)
-        for variable, fresh in zip(self.model.variables, recipe.model().variables, strict=True):
-            variable.assign(fresh)
-        for variable, first in zip(self.model.optimizer.variables, self._at_rest, strict=True):
-            variable.assign(first)
+        training.start_again(self.model, recipe)
         log, raised = keras.callbacks.History(), ""
         stop = training.StopWhenDiverged(recipe.name, recipe.epochs * recipe.steps)
         try:

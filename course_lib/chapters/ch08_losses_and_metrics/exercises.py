@@ -5,7 +5,7 @@ from functools import partial
 import numpy as np
 from scipy.special import expit, log_softmax, softmax
 
-from course_lib.teaching.exercise import Case, Exercise, Form, array, number, same
+from course_lib.teaching.exercise import Case, Exercise, Form, array, number, same, varied
 
 
 def _counts(true, predicted):
@@ -236,8 +236,7 @@ def cross_entropy(labels, logits, log=lambda z: log_softmax(z, axis=-1), count=N
     return total(picked) if count is None else np.sum(picked) / count(labels)
 
 
-def _ce(**how):
-    return partial(cross_entropy, **how)
+_ce = varied(cross_entropy)
 
 
 def _naive(logits):
@@ -314,9 +313,7 @@ def soft_dice_loss(mask, p, smooth, factor=2.0, power=1, above=1.0, below=1.0, u
     return 1 - (factor * both + above * smooth) / (whole + below * smooth)
 
 
-def _dice(**how):
-    return partial(soft_dice_loss, **how)
-
+_dice = varied(soft_dice_loss)
 
 _P = np.clip(0.1 + 0.7 * _TRUE + 0.15 * np.sin(np.arange(64)).reshape(8, 8), 0, 1)
 
@@ -382,8 +379,7 @@ def best_threshold(
     return returns(thresholds, scores, int(better(scores)))
 
 
-def _threshold(**how):
-    return partial(best_threshold, **how)
+_threshold = varied(best_threshold)
 
 
 def _accuracy(true, predicted):
@@ -502,8 +498,7 @@ def dice_loss(
     return np.mean(1 - (2 * both + smooth[0]) / (whole + smooth[1]))
 
 
-def _dice_like(**how):
-    return partial(dice_loss, **how)
+_dice_like = varied(dice_loss)
 
 
 def _value_and_slope(function, labels, logits, step=0.01):

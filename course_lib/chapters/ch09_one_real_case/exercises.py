@@ -4,7 +4,7 @@ from functools import partial
 
 import numpy as np
 
-from course_lib.teaching.exercise import Case, Exercise, facts
+from course_lib.teaching.exercise import Case, Exercise, facts, varied
 
 # 09.1, three planted leaks
 
@@ -131,9 +131,7 @@ def _patients(sizes, seed):
     return images, images > bright[patients][:, None, None] + 5, patients
 
 
-def _split(**how):
-    return partial(mended_split, **how)
-
+_split = varied(mended_split)
 
 SPLIT = Exercise(
     number="09.1",

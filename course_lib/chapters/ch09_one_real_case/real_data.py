@@ -20,6 +20,7 @@ from scipy import ndimage
 from skimage.transform import resize
 
 from course_lib import checkpoints, datasets, hardware, recipes
+from course_lib._checks import one_of
 from course_lib.chapters.ch02_semantic_vs_instance.instances import touching_pairs
 from course_lib.datasets import Sample, archive
 from course_lib.files import write_json
@@ -54,8 +55,7 @@ def read(name: str, folder: Path | None = None) -> dict[str, Any]:
         ValueError: if there is no such set.
         FileNotFoundError: if it has not been measured; the message says how to.
     """
-    if name not in MEASURES:
-        raise ValueError(f"name is {name!r}; it must be one of {', '.join(MEASURES)}.")
+    one_of("name", name, MEASURES)
     path = (folder or FOLDER) / f"{name}.json"
     if not path.is_file():
         raise FileNotFoundError(
@@ -72,8 +72,7 @@ def measure(name: str, progress: Progress = print, folder: Path | None = None) -
         DataError: if the set is not here.
         CheckpointError: if the network that its errors are of has no weights.
     """
-    if name not in MEASURES:
-        raise ValueError(f"name is {name!r}; it must be one of {', '.join(MEASURES)}.")
+    one_of("name", name, MEASURES)
     content = rounded(MEASURES[name](progress)) | {"device": hardware.describe()}
     write_json((folder or FOLDER) / f"{name}.json", content)
     return content

@@ -21,6 +21,7 @@ import keras
 import numpy as np
 from keras import ops
 
+from course_lib._checks import one_of
 from course_lib.models.backbone import IMAGENET_MEAN, IMAGENET_STD, resnet50, small_resnet
 from course_lib.models.encoders import features_by_stride
 from course_lib.models.mask_rcnn import stages
@@ -115,10 +116,7 @@ class MaskRCNN(keras.Model):
             raise ValueError(
                 f"num_classes is {num_classes!r}; it must be a whole number, at least 2: the background is class 0."
             )
-        if backbone not in BACKBONES:
-            raise ValueError(
-                f"backbone is {backbone!r}; it must be one of {', '.join(map(repr, BACKBONES))}."
-            )
+        one_of("backbone", backbone, BACKBONES)
         if encoder is None and (weights is not None or keep_statistics is not None):
             raise ValueError("weights and keep_statistics are those of an encoder; give encoder, too.")
         if encoder is not None and (
@@ -457,8 +455,7 @@ def published(weights: str = "COCO_V1", **arguments) -> MaskRCNN:
     Raises:
         ValueError: for another name.
     """
-    if weights not in PUBLISHED:
-        raise ValueError(f"weights is {weights!r}; it must be one of {', '.join(map(repr, PUBLISHED))}.")
+    one_of("weights", weights, PUBLISHED)
     return MaskRCNN(**{"num_classes": 91, "torchvision_anchors": True, **PUBLISHED[weights], **arguments})
 
 

@@ -2,6 +2,8 @@
 
 from dataclasses import dataclass, fields
 
+from course_lib._checks import in_range, one_of, whole_number
+
 ROI_OPS = ("align", "pool")
 
 FRACTIONS = (
@@ -87,11 +89,9 @@ class Settings:
             if isinstance(getattr(self, field.name), list):  # a saved model's settings come back as lists
                 object.__setattr__(self, field.name, tuple(getattr(self, field.name)))
         for name in FRACTIONS:
-            if not 0 <= getattr(self, name) <= 1:
-                raise ValueError(f"{name} is {getattr(self, name)!r}; it must lie in 0..1.")
+            in_range(name, getattr(self, name), 0, 1)
         for name in COUNTS:
-            if not isinstance(getattr(self, name), int) or getattr(self, name) < 1:
-                raise ValueError(f"{name} is {getattr(self, name)!r}; it must be a whole number, at least 1.")
+            whole_number(name, getattr(self, name), 1)
         for name in ("rpn_pre_nms_top_n", "rpn_post_nms_top_n"):
             pair = getattr(self, name)
             if len(pair) != 2 or not all(isinstance(number, int) and number >= 1 for number in pair):
@@ -107,7 +107,6 @@ class Settings:
                 raise ValueError(
                     f"{low} is {getattr(self, low)}; it must not exceed {high}, {getattr(self, high)}."
                 )
-        if self.roi_op not in ROI_OPS:
-            raise ValueError(f"roi_op is {self.roi_op!r}; it must be one of 'align', 'pool'.")
+        one_of("roi_op", self.roi_op, ROI_OPS)
         if len(self.loss_weights) != 5:
             raise ValueError(f"loss_weights is {self.loss_weights!r}; it must be five numbers.")

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from course_lib._checks import one_of
 from course_lib.teaching.drawings.canvas import (
     ANSWER,
     CLIMB,
@@ -141,6 +142,7 @@ def unet_plan(
         ValueError: as `unet`, for a size that `depth` does not divide, naming the nearest sizes that work, or an
             argument that is none of these.
     """
+    from course_lib.models.arguments import check_counts
     from course_lib.models.unet import NORMALIZATIONS, SKIPS, UPS, check_size
 
     for label, value, allowed in (
@@ -149,11 +151,8 @@ def unet_plan(
         ("up", up, UPS),
         ("normalization", normalization, NORMALIZATIONS),
     ):
-        if value not in allowed:
-            raise ValueError(f"{label} is {value!r}; it must be one of {', '.join(map(repr, allowed))}.")
-    for label, value in (("num_classes", num_classes), ("base_filters", base_filters), ("depth", depth)):
-        if not isinstance(value, int) or value < 1:
-            raise ValueError(f"{label} is {value!r}; it must be a whole number, at least 1.")
+        one_of(label, value, allowed)
+    check_counts(num_classes=num_classes, base_filters=base_filters, depth=depth)
     for side in input_shape[:2]:
         if side is not None:
             check_size(side, depth, padding)

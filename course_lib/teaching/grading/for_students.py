@@ -6,25 +6,8 @@ from pathlib import Path
 from course_lib import resources
 
 LEFT_OUT = (
-    ".git",
-    ".github",
-    ".ci",
-    ".venv*",
-    "solutions",
-    "tests",
-    "benchmarks",
-    "teaching.md",
-    "grade.py",
-    "slides",
-    "runs",
-    "out",
-    "__pycache__",
-    ".pytest_cache",
-    ".ruff_cache",
-    ".hypothesis",
-    "*.egg-info",
-    "build",
-    ".ipynb_checkpoints",
+    *".git .github .ci .venv* solutions tests benchmarks teaching.md grade.py slides runs out build".split(),
+    *"__pycache__ .pytest_cache .ruff_cache .hypothesis .ipynb_checkpoints *.egg-info".split(),
 )
 
 

@@ -17,18 +17,7 @@ STATES = {
     "missing": "not found in the notebook",
     "stopped": "stopped before it was judged",
 }
-USUAL = {
-    "numpy",
-    "np",
-    "math",
-    "itertools",
-    "functools",
-    "collections",
-    "scipy",
-    "matplotlib",
-    "typing",
-    "keras",
-}
+USUAL = set("numpy np math itertools functools collections scipy matplotlib typing keras".split())
 """Modules that nobody has to look at because a hand-in imports them."""
 
 
