@@ -122,15 +122,7 @@ def average_surface_distance(
     IEEE TMI 28:8; MedPy does the same). The mean of the two directions' means, in which a short outline weighs as
     much as a long one, is another number; `surface_distances` gives what is needed for it.
 
-    Args:
-        mask_true, mask_pred: boolean `(height, width)`, or of any number of axes.
-        spacing: size of a pixel along each axis, or one number for all; 1 by default.
-
-    Returns:
-        The distance in pixels, or in the unit of `spacing`; 0 for two empty masks, infinity if one is empty.
-
-    Raises:
-        ValueError: if the shapes differ, a mask is not boolean, or `spacing` is not positive.
+    Arguments, result and errors as in `hausdorff`.
     """
     from_true, from_pred = surface_distances(mask_true, mask_pred, spacing)
     if not len(from_true) or not len(from_pred):

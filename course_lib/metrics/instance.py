@@ -236,17 +236,10 @@ def average_precision(
 
     It shares only its name with COCO's average precision, which integrates over confidences.
 
-    Args:
-        instances_true: one integer map per image, 0 = background.
-        instances_pred: one integer map per image, in the same order; each of its true map's shape.
-        thresholds: one IoU threshold or several, each 0 <= t < 1.
-        ignore: one boolean map per image, pixels that don't count; `None` counts all.
+    Arguments and errors as in `matching_scores`, which tells more.
 
     Returns:
-        A float for one threshold, float64 `(t,)` for a sequence. `matching_scores` tells more.
-
-    Raises:
-        ValueError: as `matching_scores`.
+        A float for one threshold, float64 `(t,)` for a sequence.
     """
     scores = matching_scores(instances_true, instances_pred, thresholds, ignore).average_precision
     return float(scores[0]) if np.ndim(thresholds) == 0 else scores
@@ -272,16 +265,10 @@ def aggregated_jaccard(
     There is no threshold. A true object is charged for its best candidate however bad that is, and a large
     prediction over many small objects is charged to each of them. The index isn't symmetric.
 
-    Args:
-        instances_true: integer map, 0 = background.
-        instances_pred: integer map of the same shape.
-        ignore: boolean map of the same shape, pixels that don't count; `None` counts all.
+    Arguments and errors as in `match`.
 
     Returns:
         The index in 0..1; 1.0 if neither map has an object, 0.0 if only one has.
-
-    Raises:
-        ValueError: shapes differ, an id is negative, or a map is not of integers.
     """
     overlap = _Overlap(instances_true, instances_pred, ignore)
     if not len(overlap.true_ids) and overlap.excused.all():
@@ -301,16 +288,7 @@ def count_error(
 ) -> int:
     """How many objects too many were predicted (negative: too few), wherever they lie.
 
-    Args:
-        instances_true: integer map, 0 = background.
-        instances_pred: integer map of the same shape.
-        ignore: boolean map of the same shape, pixels that don't count; `None` counts all.
-
-    Returns:
-        Number of predicted objects minus number of true ones.
-
-    Raises:
-        ValueError: shapes differ, an id is negative, or a map is not of integers.
+    Arguments and errors as in `match`.
     """
     overlap = _Overlap(instances_true, instances_pred, ignore)
     return np.count_nonzero(~overlap.excused) - len(overlap.true_ids)

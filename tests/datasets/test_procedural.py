@@ -407,7 +407,11 @@ def test_contrast_and_noise_of_scenes():
         (cells, {"noise": -0.1}, "noise is -0.1; .* at least 0.0"),
         (cells, {"noise": float("nan")}, "noise is "),
         (cells, {"foreground": 0.0}, "foreground is 0.0; .* at least 0.001"),
-        (cells, {"foreground": 0.001, "size": 64}, "foreground is 0.001; .* smallest cell .* at least 0.0020"),
+        (
+            cells,
+            {"foreground": 0.001, "size": 64},
+            "foreground is 0.001; .* smallest cell .* at least 0.0020",
+        ),
         (scenes, {"objects": (5, 2)}, "objects is .* low <= high"),
         (scenes, {"objects": 1.5}, "objects is 1.5"),
         (scenes, {"class_names": ("disc", "ring")}, "class_names is .*; it must be .background. and then"),
