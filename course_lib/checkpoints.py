@@ -74,7 +74,7 @@ def save_weights(model: keras.Model, path: Path) -> str:
             values = rounded(keras_numpy(variable))
             if not np.isfinite(values).all():
                 raise CheckpointError(
-                    f"{name} of the model holds values that are not finite; nothing is saved."
+                    f"{name} of the model contains values that are not finite; nothing has been saved."
                 )
             array = io.BytesIO()
             np.save(array, values)
@@ -103,7 +103,7 @@ def load_weights(model: keras.Model, path: Path, sha256: str | None = None) -> N
         raise CheckpointError(f"{path} cannot be read ({error.strerror}); {advice}.") from error
     if sha256 is not None and hashlib.sha256(content).hexdigest() != sha256:
         raise CheckpointError(
-            f"{path} is not the file that its card.json was written for, or damaged; {advice}."
+            f"{path} is damaged, or is not the file that its card.json describes; {advice}."
         )
     variables, arrays = _variables(model), {}
     try:
@@ -116,7 +116,7 @@ def load_weights(model: keras.Model, path: Path, sha256: str | None = None) -> N
             variables = dict(sorted(variables.items()))
             if [_kind(name) for name in variables] != [_kind(name) for name in sorted(held)]:
                 differ = sorted(set(variables) ^ set(held)) or sorted(held)
-                raise _foreign(path, f"{len(differ)} variables differ, the first is {differ[0]!r}")
+                raise _foreign(path, f"{len(differ)} variables differ; the first is {differ[0]!r}")
             for (name, variable), (_, info) in zip(variables.items(), sorted(held.items()), strict=True):
                 if info.file_size > 8 * np.prod(variable.shape) + 4096:
                     raise _foreign(path, f"{name} is larger than the model's {tuple(variable.shape)}")
@@ -125,16 +125,14 @@ def load_weights(model: keras.Model, path: Path, sha256: str | None = None) -> N
         raise
     except Exception as error:  # a file of another kind can be wrong in every way
         raise CheckpointError(
-            f"{path} holds no weights that can be read ({type(error).__name__}); {advice}."
+            f"{path} contains no readable weights ({type(error).__name__}); {advice}."
         ) from error
     for name, variable in variables.items():
         array = arrays[name]
         if tuple(variable.shape) != array.shape:
-            raise _foreign(path, f"{name} has shape {array.shape}, the model's {tuple(variable.shape)}")
+            raise _foreign(path, f"{name} has shape {array.shape}; the model's has {tuple(variable.shape)}")
         if array.dtype.kind != "f" or not np.isfinite(array).all():
-            raise CheckpointError(
-                f"{path} is damaged: {name} holds values that are not finite numbers; {advice}."
-            )
+            raise CheckpointError(f"{path} is damaged: {name} contains values that are not finite; {advice}.")
     for name, variable in variables.items():
         variable.assign(arrays[name].astype("float32"))
 
@@ -160,9 +158,9 @@ def read_json(path: Path) -> dict[str, Any]:
     try:
         content = json.loads(Path(path).read_text(encoding="utf8"))
     except (OSError, ValueError, RecursionError) as error:
-        raise CheckpointError(f"{path} cannot be read ({error}); get the file again.") from error
+        raise CheckpointError(f"{path} cannot be read ({error}); download the file again.") from error
     if not isinstance(content, dict):
-        raise CheckpointError(f"{path} holds no JSON object; get the file again.")
+        raise CheckpointError(f"{path} does not contain a JSON object; download the file again.")
     return content
 
 
@@ -195,12 +193,14 @@ def card(recipe: Recipe, root: Path | None = None) -> dict[str, Any]:
     again = f"train it again: python -m course_lib train {recipe.name}"
     if not path.is_file():
         raise CheckpointError(
-            f"{recipe.name} has no trained weights here; train it: python -m course_lib train {recipe.name}"
+            f"{recipe.name} has no trained weights yet; train it: python -m course_lib train {recipe.name}"
         )
     content = read_json(path)
     for name, kind in CARD.items():
         if not isinstance(content.get(name), kind):
-            raise CheckpointError(f"{path} is damaged: it lacks {name!r}; get the file again, or {again}")
+            raise CheckpointError(
+                f"{path} is damaged: {name!r} is missing; download the file again, or {again}"
+            )
     if content["digest"] != recipe.digest:
         raise CheckpointError(
             f"{recipe.name} has changed since its weights were trained (digest {recipe.digest}, card {content['digest']}); "
@@ -209,7 +209,7 @@ def card(recipe: Recipe, root: Path | None = None) -> dict[str, Any]:
     try:
         content["thresholds"] = recipe.task.complete(content["thresholds"])
     except (TypeError, ValueError) as error:
-        raise CheckpointError(f"{path} is damaged: {error} Get the file again, or {again}") from error
+        raise CheckpointError(f"{path} is damaged: {error} Download the file again, or {again}") from error
     return content
 
 

@@ -227,7 +227,7 @@ def run_train(options: argparse.Namespace) -> dict[str, Any] | None:
     if options.processes:
         if options.minutes:
             raise ValueError(
-                "--minutes with --processes: the processes' clocks differ, so one would wait for another; "
+                "--minutes cannot be used with --processes: their clocks differ, so one process would wait for another; "
                 "omit --minutes."
             )
         process, options.devices = hardware.join_processes(), options.devices or "all"
@@ -294,7 +294,7 @@ def run_predict(options: argparse.Namespace) -> dict[str, Any]:
     image of more than 40 million pixels is read and predicted in windows, and gets a map of classes as a TIFF that programs
     can read in windows too, <stem>.tif. No image is overwritten."""
     if bool(options.split) == bool(options.images):
-        raise ValueError("give either IMAGE files or --split, and not both.")
+        raise ValueError("give either IMAGE files or --split, not both.")
     # Before Keras is loaded: what is plainly wrong is said at once.
     if not options.split:
         _check_images(options.images)
@@ -366,7 +366,7 @@ def _check_targets(out: Path, stems: Sequence[str], images: Sequence[Path]) -> N
         key = disk_name(stem)
         if key in seen:
             raise ValueError(
-                f"two images are called {stem!r}; their label maps would overwrite each other. Rename one."
+                f"two images are called {stem!r}; one label map would overwrite the other. Rename one of them."
             )
         seen[key] = stem
     if out.exists() and not out.is_dir():
@@ -443,7 +443,8 @@ def run_export(options: argparse.Namespace) -> dict[str, Any]:
         print(f"read again and compared on a synthetic image: off by {far:.1e} at most")
         if not far <= export.TOLERANCE:
             raise RuntimeError(
-                f"{written.path} is off by {far:.1e}, more than {export.TOLERANCE:g}; do not use it, and report it."
+                f"{written.path} differs from the model by {far:.1e}, more than {export.TOLERANCE:g}; do not use it, "
+                "and report it."
             )
     report = {"recipe": recipe.name, "format": options.format, "path": str(written.path)}
     return report | {"sidecar": str(written.sidecar), "bytes": written.bytes, "deviation": far}

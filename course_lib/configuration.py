@@ -77,8 +77,8 @@ def plain(value: Any, name: str) -> Any:
     if callable(getattr(value, "get_config", None)):
         return {"class": _title(type(value)), "config": _config(value, name)}
     raise TypeError(
-        f"{name} is {value!r}; a recipe can hold numbers, texts, paths, arrays, lists, mappings, functions, dataclasses "
-        "and objects with Keras's get_config, of which it can tell whether they have changed."
+        f"{name} is {value!r}; a recipe can hold numbers, strings, paths, arrays, lists, mappings, functions, dataclasses "
+        "and objects with Keras's get_config, because it must be able to tell whether they have changed."
     )
 
 

@@ -167,7 +167,7 @@ def run(path: Path | str, images: np.ndarray) -> dict[str, np.ndarray]:
     """
     path, images = Path(path), np.asarray(images, np.float32)
     if not path.exists() or not _sidecar(path).is_file():
-        raise ValueError(f"{path}: there is no export with its {_sidecar(path).name} beside it.")
+        raise ValueError(f"{path} is not an export with its {_sidecar(path).name} beside it.")
     card = json.loads(_sidecar(path).read_text(encoding="utf8"))
     names = [output["name"] for output in card["outputs"]]
     if card["format"] == "keras":
@@ -182,7 +182,9 @@ def run(path: Path | str, images: np.ndarray) -> dict[str, np.ndarray]:
         try:
             found = session.run(None, {session.get_inputs()[0].name: images})
         except Exception as error:  # ONNX Runtime's errors have no common class that is public
-            raise ExportError(f"{path}: ONNX Runtime does not take {images.shape}: {error}") from error
+            raise ExportError(
+                f"{path}: ONNX Runtime does not accept images of shape {images.shape}: {error}"
+            ) from error
         return {output.name: value for output, value in zip(session.get_outputs(), found, strict=True)}
     _need("tensorflow", "running a SavedModel")
     with tempfile.TemporaryDirectory() as folder:
@@ -216,12 +218,14 @@ def deviation(model: keras.Model, path: Path | str, images: np.ndarray) -> float
         wanted = {name: _softmax(logits) if name == "probabilities" else logits}
     wanted = {name: np.asarray(keras.ops.convert_to_numpy(value)) for name, value in wanted.items()}
     if set(found) != set(wanted):
-        raise ExportError(f"{path} answers with {sorted(found)}; its original with {sorted(wanted)}.")
+        raise ExportError(f"{path} returns {sorted(found)}; the original model returns {sorted(wanted)}.")
     used = found["valid"] | wanted["valid"] if "valid" in found else ...
     worst = 0.0
     for name, value in wanted.items():
         if value.shape != found[name].shape:
-            raise ExportError(f"{path}: {name} is {found[name].shape}, of its original {value.shape}.")
+            raise ExportError(
+                f"{path} returns {name} of shape {found[name].shape}; the original model returns {value.shape}."
+            )
         value, other = value[used].astype(np.float64), found[name][used].astype(np.float64)
         if value.size:
             difference = float(np.abs(value - other).max())
@@ -240,10 +244,10 @@ def _checked_path(path: Path, format: str) -> Path:
     if suffix and path.suffix != suffix:
         raise ValueError(f"path is {path}; the name of a file for format={format!r} ends in {suffix}.")
     if not suffix and path.suffix in SUFFIXES.values() and path.suffix:
-        raise ValueError(f"path is {path}; a SavedModel is a folder, give it a name without {path.suffix}.")
+        raise ValueError(f"path is {path}; a SavedModel is a folder: give a name without {path.suffix}.")
     for taken in (path, _sidecar(path)):
         if taken.exists():
-            raise ValueError(f"path: {taken} exists already; remove it or give another name.")
+            raise ValueError(f"path is {path}; {taken} exists already: remove it or give another name.")
     return path
 
 
@@ -258,7 +262,7 @@ def _check_form(model: keras.Model) -> None:
     if len(inputs) != 1 or len(outputs) != 1 or len(inputs[0].shape) != 4 or len(outputs[0].shape) != 4:
         raise ValueError(
             f"model is {getattr(model, 'name', model)!r} with {len(inputs)} inputs and {len(outputs)} outputs; only "
-            "networks with one picture (batch, height, width, channels) in and one map (batch, height, width, classes) "
+            "networks with one image (batch, height, width, channels) in and one score map (batch, height, width, classes) "
             "out can be exported, and MaskRCNN."
         )
 
@@ -268,13 +272,13 @@ def _checked_size(
 ) -> tuple[int | None, int | None]:
     """Height and width that the export takes, `None` where they are free."""
     if size is not None and (len(size) != 2 or min(size) < 1):
-        raise ValueError(f"size is {size}; give a height and a width in pixels, both at least 1.")
+        raise ValueError(f"size is {size}; it must be a height and a width in pixels, both at least 1.")
     if isinstance(model, MaskRCNN):
         if probabilities:
-            raise ValueError("probabilities: a Mask R-CNN answers with scores already; leave it out.")
+            raise ValueError("probabilities is given; a Mask R-CNN already returns scores: leave it out.")
         if size is None and format != "keras":
             raise ValueError(
-                "size: a Mask R-CNN has anchors for one size of picture; give height and width, such as (256, 256)."
+                "size is missing; a Mask R-CNN has anchors for one image size: give height and width, such as (256, 256)."
             )
         return tuple(size or (None, None))
     own = tuple(model.input_shape[1:3])

@@ -50,7 +50,7 @@ def several(devices: int | str, batch_size: int):
     """
     if keras.backend.backend() != "jax":
         raise ValueError(
-            f"devices is {devices!r} and the backend is {keras.backend.backend()}; only JAX divides a batch among devices "
+            f"devices is {devices!r} and the backend is {keras.backend.backend()}; only JAX splits a batch across devices "
             "here. Set KERAS_BACKEND=jax."
         )
     here = keras.distribution.list_devices()
@@ -68,7 +68,7 @@ def several(devices: int | str, batch_size: int):
     parallel = keras.distribution.DataParallel(devices=here[:wanted], auto_shard_dataset=False)
     if wanted < len(here) and parallel.num_processes > 1:
         raise ValueError(
-            f"devices is {devices!r}; several processes train on all of their devices, leave it out."
+            f"devices is {devices!r}; several processes train on all of their devices: leave it out."
         )
     return parallel
 

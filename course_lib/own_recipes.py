@@ -52,7 +52,7 @@ def _of_file(file: Path, name: str) -> Recipe:
     held = {key: value for key, value in found.items() if isinstance(value, Recipe)}
     if name:
         if name not in held:
-            raise ValueError(f"{file} holds no recipe {name!r}; it holds {', '.join(held) or 'none'}.")
+            raise ValueError(f"{file} contains no recipe {name!r}; it contains {', '.join(held) or 'none'}.")
         return held[name]
     if len({id(one) for one in held.values()}) != 1:
         what = f"{len(held)} recipes ({', '.join(held)}); name one, {file}:NAME" if held else "no Recipe"
@@ -81,7 +81,7 @@ def of_folder(folder: Path, classes: Sequence[str] = (), objects: bool = False) 
         files = []
     if not files:
         raise ValueError(
-            f"{folder} is no folder of data; put the images in its images/ and the label files in its labels/."
+            f"{folder} is not a folder of data; put the images in its images/ and the label files in its labels/."
         )
     data = {"path": str(folder)}
     if objects:
@@ -93,8 +93,8 @@ def of_folder(folder: Path, classes: Sequence[str] = (), objects: bool = False) 
             ids |= set(np.unique(labels).tolist())
             if len(ids) > MOST_CLASSES:
                 raise ValueError(
-                    f"{folder}: the labels hold more than {MOST_CLASSES} different numbers. Where they number objects, add "
-                    "--objects; where they are classes, write a recipe of your own in Python."
+                    f"{folder}: the labels contain more than {MOST_CLASSES} different numbers. If they number objects, add "
+                    "--objects; if they are classes, write a recipe of your own in Python."
                 )
         known = sorted(ids)
         if (

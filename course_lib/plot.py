@@ -108,7 +108,9 @@ def images(
     if not len(images):
         raise ValueError("images is empty; it must hold at least one.")
     if len(images) != len(titles):
-        raise ValueError(f"titles has {len(titles)} for {len(images)} images; it must have one for each.")
+        raise ValueError(
+            f"titles has {len(titles)} entries for {len(images)} images; it must have one for each."
+        )
     columns = columns or len(images)
     rows = -(-len(images) // columns)
     height, across = np.shape(images[0])[:2]

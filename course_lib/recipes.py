@@ -90,9 +90,9 @@ class Recipe:
 
     def __post_init__(self):
         if not isinstance(self.name, str) or not self.name.strip(". ") or set(self.name) & set("/\\:\0\n"):
-            raise ValueError(f"name is {self.name!r}; it must be a text that can be the name of a folder.")
+            raise ValueError(f"name is {self.name!r}; it must be a string that can be the name of a folder.")
         if not isinstance(self.title, str):
-            raise TypeError(f"title is {self.title!r}; it must be a text.")
+            raise TypeError(f"title is {self.title!r}; it must be a string.")
         self._set("dataset", _named("dataset", self.dataset, DATASETS))
         self._set("network", _named("network", self.network, NETWORKS))
         _check_arguments("train_data", self.train_data, "dataset", self.dataset, 1)
@@ -114,7 +114,7 @@ class Recipe:
             )
         if self.loss is not None and self.task.loss() is None:
             raise ValueError(
-                f"loss is {self.loss!r}; a network for {type(self.task).__name__} brings its own, leave it out."
+                f"loss is {self.loss!r}; a network for {type(self.task).__name__} brings its own loss: leave it out."
             )
         one_of("normalization", self.normalization, NORMALIZATIONS)
         one_of("sampling", self.sampling, SAMPLINGS)
@@ -135,7 +135,7 @@ class Recipe:
             tuple(whole_number("restarts: an epoch", epoch, 1, self.epochs - 1) for epoch in self.restarts),
         )
         if list(self.restarts) != sorted(set(self.restarts)):
-            raise ValueError(f"restarts is {self.restarts}; each must come later than the one before.")
+            raise ValueError(f"restarts is {self.restarts}; its numbers must increase.")
         self._set("seed", whole_number("seed", self.seed, 0))
         self.configuration()  # refuses an object of which it cannot be told whether it changes
 

@@ -31,8 +31,8 @@ class CosineCycles(keras.optimizers.schedules.LearningRateSchedule):
         self.warmup, self.again = int(warmup), float(again)
         if not self.lengths or min(self.lengths) < 1 or self.lengths[0] <= self.warmup:
             raise ValueError(
-                f"lengths is {lengths!r} with a warmup of {warmup}; give at least one cycle, each of at least one step, "
-                "the first longer than the warmup."
+                f"lengths is {lengths!r} with a warmup of {warmup}; it must have at least one cycle, each of at least "
+                "one step, the first longer than the warmup."
             )
 
     def __call__(self, step):

@@ -130,7 +130,7 @@ class Segmenter:
     def score(self, samples: Sequence, outputs: Iterable[Output]) -> dict[str, float]:
         """The task's metrics of outputs that are there already."""
         if not len(samples):
-            raise ValueError("samples is empty; there is nothing to measure on.")
+            raise ValueError("samples is empty; it must contain at least one sample.")
         return self.task.score(samples, outputs, self.class_names, **self.thresholds)
 
     def choose_thresholds(
@@ -148,7 +148,7 @@ class Segmenter:
 
         if self.recipe is None:
             raise ValueError(
-                "recipe is None; a segmenter that was loaded from a file has no recipe to train by."
+                "recipe is None; a segmenter that was loaded from a file has no recipe and cannot be trained."
             )
         training.train(self.recipe, **arguments)
         return self._take(arguments.get("root"))
@@ -191,13 +191,13 @@ class Segmenter:
             return cls(model, task, **facts)
         except Exception as error:  # a foreign file can be wrong in every way
             raise CheckpointError(
-                f"{folder} holds no segmenter that can be read ({error}); save it again."
+                f"{folder} contains no readable segmenter ({error}); save it again."
             ) from error
 
     def _samples(self, data: Sequence | str) -> Sequence:
         if isinstance(data, str):
             if self.recipe is None:
-                raise ValueError(f"data is {data!r}; this segmenter has no recipe, give a data set.")
+                raise ValueError(f"data is {data!r}; this segmenter has no recipe: give a data set.")
             return self.recipe.data(data)
         return data
 

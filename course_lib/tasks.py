@@ -307,7 +307,7 @@ class Objects(Task):
         whole_number("max_objects", self.max_objects, 1)
         if self.tta != "none":
             raise ValueError(
-                f"tta is {self.tta!r}; a detector's boxes cannot be averaged over views, leave it out."
+                f"tta is {self.tta!r}; a detector's boxes cannot be averaged over views: leave it out."
             )
 
     def loss(self):
@@ -441,7 +441,7 @@ def whole_masks(detections: Mapping[str, np.ndarray], threshold: float = 0.5) ->
 def _instances(sample: Sample) -> np.ndarray:
     if sample.instances is None:
         raise ValueError(
-            f"{sample.name}: the data set has no instances, so there are no objects to tell apart."
+            f"{sample.name} has no instances; a task on objects needs a data set with instance ids."
         )
     return sample.instances
 

@@ -82,9 +82,9 @@ class StopWhenDiverged(keras.callbacks.Callback):
                 else "the gradient was not finite too often"
             )
             raise Diverged(
-                f"{self.name}: in epoch {epoch + 1} {what}; {self.skipped} steps were left out so far, {self.allowed} may "
-                "be. Nothing of this epoch is kept. Look for a corrupted image, or train with a lower learning_rate or a "
-                "smaller clip."
+                f"{self.name}: in epoch {epoch + 1} {what}; {self.skipped} steps were skipped so far, of at "
+                f"most {self.allowed}. Nothing of this epoch is kept. Look for a corrupted image, or train with a lower "
+                "learning_rate or a smaller clip."
             )
 
     def _count(self) -> int | None:
@@ -149,7 +149,7 @@ class Resume(keras.callbacks.Callback):
         except Exception as error:  # h5py and json raise what they like
             raise DamagedState(
                 f"{self.folder} holds the state of an unfinished run that cannot be read ({type(error).__name__}); delete "
-                "this folder, and the training begins anew."
+                "this folder to start the training again."
             ) from error
         self.history, self.epoch, self.seconds, self.skipped = history, epoch, seconds, skipped
         self.finished = finished
@@ -433,7 +433,7 @@ def train(
     if not fitted.finished:
         raise Interrupted(
             f"{recipe.name}: stopped after epoch {fitted.epochs} of {recipe.epochs}, as asked; "
-            "the same command goes on from there."
+            "run the same command to continue."
         )
     return finish(recipe, model, fitted, val, root, progress, content, used, first)
 

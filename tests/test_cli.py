@@ -140,7 +140,7 @@ def test_predict_on_a_split(tmp_path, capsys):
         (["predict", "unet-cells", "--out", "x", "."], ". is a folder; name the image files in it"),
         (["predict", "unet-cells", "--out", "x", "--", "-dash.png"], "-dash.png: there is no such file"),
         (["predict", "nowhere.py", "--split", "val", "--out", "x"], "nowhere.py: there is no such file"),
-        (["evaluate", "unet-cells", "--checkpoints", "nowhere"], "has no trained weights here; train it"),
+        (["evaluate", "unet-cells", "--checkpoints", "nowhere"], "has no trained weights yet; train it"),
         (["export", "unet-cells", "--out", "net.txt"], "ends in .onnx"),
         (["train", "no-such-recipe"], "recipe is 'no-such-recipe'"),
         (["predict", "unet-cells", "--out", "x", os.devnull], "null is no plain file; name an image file"),
@@ -153,7 +153,7 @@ def test_predict_on_a_split(tmp_path, capsys):
         (["posters", "--out", "x", "vit"], "there are posters of unet"),
         (["slides", "99"], "there is no notebook '99'"),
         (["grade", "nowhere", "x"], "it must hold notebooks"),
-        (["data", "cats"], "choose one of nuclei"),
+        (["data", "cats"], "it must be one of nuclei"),
     ],
 )
 def test_what_goes_wrong_is_one_sentence_and_leaves_nothing(
@@ -375,7 +375,7 @@ class TestNothingIsOverwritten:
         for name in names:
             (folder / name).parent.mkdir(exist_ok=True)
             imageio.imwrite(name, np.zeros((32, 32), np.uint8))
-        assert "would overwrite each other" in self.refused(capsys, *names, "--out", "out")
+        assert "would overwrite the other" in self.refused(capsys, *names, "--out", "out")
 
     @needs_weights
     def test_a_write_that_fails_leaves_the_older_map(self, folder, monkeypatch, capsys):
@@ -522,5 +522,5 @@ class TestOwnRecipes:
         )
 
     def test_a_folder_that_is_none(self, tmp_path):
-        with pytest.raises(ValueError, match="is no folder of data; put the images in its images/"):
+        with pytest.raises(ValueError, match="is not a folder of data; put the images in its images/"):
             own_recipes.find(str(tmp_path))

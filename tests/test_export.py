@@ -148,7 +148,7 @@ def test_a_fixed_size_is_fixed(nets, tmp_path):
         pytest.skip("a fixed size goes the same way as a free one on other backends")
     written = export(nets["unet"], tmp_path / "net.onnx", "onnx", size=SIZE)
     assert deviation(nets["unet"], written.path, pictures(1)) <= TOLERANCE
-    with pytest.raises(ExportError, match="ONNX Runtime does not take"):
+    with pytest.raises(ExportError, match="ONNX Runtime does not accept"):
         run(written.path, pictures(1, (64, 64)))
 
 
@@ -207,10 +207,10 @@ def test_the_sidecar_says_how_to_use_the_file(nets, tmp_path):
         ({"format": "tflite"}, "format is 'tflite'; it must be one of 'keras', 'saved_model', 'onnx'."),
         ({"path": "net.h5"}, r"path is .*net\.h5; the name of a file for format='keras' ends in \.keras"),
         ({"path": "net.onnx", "format": "saved_model"}, "a SavedModel is a folder"),
-        ({"path": "taken.keras"}, r"path: .*taken\.keras exists already; remove it or give another name"),
-        ({"path": "card.keras"}, r"path: .*card\.keras\.json exists already"),
+        ({"path": "taken.keras"}, r"path is .*taken\.keras exists already: remove it or give another name"),
+        ({"path": "card.keras"}, r"path is .*card\.keras\.json exists already"),
         ({"path": "net", "format": "saved_model", "size": (30, 32)}, "sides that are multiples of 4"),
-        ({"size": (0, 32)}, r"size is \(0, 32\); give a height and a width"),
+        ({"size": (0, 32)}, r"size is \(0, 32\); it must be a height and a width"),
     ],
 )
 def test_what_cannot_be_written_is_said_before_anything_is(nets, tmp_path, arguments, message):
@@ -225,9 +225,9 @@ def test_what_cannot_be_written_is_said_before_anything_is(nets, tmp_path, argum
 
 def test_a_mask_rcnn_wants_a_size_and_has_no_logits(tmp_path):
     model = detector()
-    with pytest.raises(ValueError, match="size: a Mask R-CNN has anchors for one size of picture"):
+    with pytest.raises(ValueError, match="size is missing; a Mask R-CNN has anchors for one image size"):
         export(model, tmp_path / "net.onnx", "onnx")
-    with pytest.raises(ValueError, match="a Mask R-CNN answers with scores already"):
+    with pytest.raises(ValueError, match="a Mask R-CNN already returns scores"):
         export(model, tmp_path / "net.keras", probabilities=True)
 
 
@@ -283,7 +283,7 @@ def test_a_write_that_fails_leaves_nothing(nets, tmp_path, monkeypatch):
 
 
 def test_a_path_without_an_export_is_named(tmp_path):
-    with pytest.raises(ValueError, match=r"there is no export with its net\.onnx\.json beside it"):
+    with pytest.raises(ValueError, match=r"is not an export with its net\.onnx\.json beside it"):
         run(tmp_path / "net.onnx", pictures(1))
 
 
@@ -305,4 +305,6 @@ def test_the_command_says_what_is_off(tmp_path, capsys, monkeypatch):
     monkeypatch.setattr(exports, "deviation", lambda *arguments: float("nan"))
     path = tmp_path / "net.keras"
     assert main(["export", "unet-scenes", "--format", "keras", "--out", str(path)]) == 1
-    assert "net.keras is off by nan, more than 0.0001; do not use it" in capsys.readouterr().err
+    assert (
+        "net.keras differs from the model by nan, more than 0.0001; do not use it" in capsys.readouterr().err
+    )

@@ -98,8 +98,8 @@ class TestLargeImage:
     @pytest.mark.parametrize(
         ("name", "pixels", "message"),
         [
-            ("floats.tif", np.zeros((4, 4), np.float32), "holds floats. Save an image as large as this with 8 or 16"),
-            ("wide.tif", np.zeros((4, 4), np.int32), "holds int32, a kind of number whose range is not known"),
+            ("floats.tif", np.zeros((4, 4), np.float32), "holds floats. Save an image of this size with 8 or 16"),
+            ("wide.tif", np.zeros((4, 4), np.int32), "contains int32 numbers, whose range is not known"),
             ("stack.tif", np.zeros((6, 5, 9), np.uint8), "holds 6 images. Save each"),
             ("series.tif", np.zeros((6, 5, 9, 3), np.uint8), "holds 30 images. Save each"),
         ],
@@ -323,7 +323,9 @@ class TestBoundedCache:
 
     @pytest.mark.parametrize("cache", [-1, 0.5])
     def test_what_is_no_number_of_bytes(self, samples, cache):
-        with pytest.raises(ValueError, match="cache is .*; give a whole number of bytes, True or False"):
+        with pytest.raises(
+            ValueError, match="cache is .*; it must be a whole number of bytes, True or False"
+        ):
             Batches(samples, cache=cache)
 
 

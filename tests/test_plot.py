@@ -46,7 +46,7 @@ def test_images_have_titles_and_hidden_axes():
         [np.zeros((4, 6)), np.zeros((4, 6, 1)), np.zeros((4, 6, 3))], ["a", "b", "c"], columns=2
     )
     assert [axis.get_title() for axis in axes] == ["a", "b", "c", ""]
-    with pytest.raises(ValueError, match="titles has 1 for 2 images; it must have one for each"):
+    with pytest.raises(ValueError, match="titles has 1 entries for 2 images; it must have one for each"):
         plot.images([np.zeros((2, 2))] * 2, ["one"])
 
 

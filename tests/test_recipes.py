@@ -117,7 +117,7 @@ def test_the_digest_takes_what_people_write():
     assert own(splits={"train": np.array(["a"])}).digest == own(splits={"train": ("a",)}).digest
     assert own(splits={"train": {"b", "a"}}).digest == own(splits={"train": {"a", "b"}}).digest
     with pytest.raises(
-        TypeError, match=r"train_data\['group'\] is <object.*a recipe can hold numbers, texts, paths"
+        TypeError, match=r"train_data\['group'\] is <object.*a recipe can hold numbers, strings, paths"
     ):
         own(group=object())
 

@@ -68,7 +68,7 @@ def channels(name: str) -> int:
 def _known(name: str) -> tuple[tuple[str, ...], int]:
     if name not in CLASSES_AND_CHANNELS:
         raise ValueError(
-            f"name: {name!r} is none of {', '.join(CLASSES_AND_CHANNELS)}, whose classes and channels are known without "
-            "opening them. In a recipe for your own images give class_names and channels in train_data."
+            f"name is {name!r}; it must be one of {', '.join(CLASSES_AND_CHANNELS)}, whose classes and channels are "
+            "known without opening them. In a recipe for your own images give class_names and channels in train_data."
         )
     return CLASSES_AND_CHANNELS[name]

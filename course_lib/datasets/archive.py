@@ -132,7 +132,7 @@ def ensure(name: str, split: str | None = None, *, progress: bool = True) -> Pat
     """
     known = archives()
     if name not in known:
-        raise ValueError(f"name: there is no archive {name!r}; choose one of {', '.join(known)}.")
+        raise ValueError(f"name is {name!r}; it must be one of {', '.join(known)}.")
     archive = known[name]
 
     if (given := _given(archive)) is not None:
@@ -321,8 +321,8 @@ def _from_network(archive: Archive, split: str | None, progress: bool) -> Path:
             target.unlink()
             if last:
                 raise ArchiveDamaged(
-                    f"{what}, and what {server} sent, twice, cannot be used: {damage}. It was removed; "
-                    f"call again later, or {instead}."
+                    f"{what}, and the file that {server} sent, twice, cannot be used: {damage}. It was removed; "
+                    f"try again later, or {instead}."
                 ) from None
         else:
             target.unlink()  # the unpacked copy serves from now on
@@ -354,7 +354,7 @@ def _contents(archive: Archive, source: Path) -> list[tuple[zipfile.ZipInfo, str
             raise _Damage(f"{path} in it is a link where a plain file should be")
         wanted.append((member, path))
     if not wanted:
-        raise _Damage(f"it holds nothing in {archive.folders[0]}")
+        raise _Damage(f"it contains nothing in {archive.folders[0]}")
     if len(wanted) > MAX_FILES or sum(member.file_size for member, _ in wanted) > MAX_BYTES:
         raise _Damage("unpacked it would be far larger than this data set")
     return wanted
@@ -375,9 +375,11 @@ def _below_top(archive: Archive, name: str) -> str:
     """The member's path below the top folder; refuses every name that could lead elsewhere, on any system."""
     parts = name.removesuffix("/").split("/")
     if "\\" in name or ":" in name or any(part in ("", ".", "..") for part in parts):
-        raise _Damage(f"a name in it leads out of its folder ({name!r})")
+        raise _Damage(f"it contains a path that leads out of its folder ({name!r})")
     if parts[0] + "/" != archive.top_folder:
-        raise _Damage(f"it is another archive (its top folder is {parts[0]}, not {archive.top_folder[:-1]})")
+        raise _Damage(
+            f"it is a different archive (its top folder is {parts[0]}, not {archive.top_folder[:-1]})"
+        )
     return name[len(archive.top_folder) :]
 
 
@@ -423,14 +425,14 @@ def _extract(
     with zipfile.ZipFile(source) as packed, bar:
         for member, path in wanted:
             if path in digests:
-                raise _Damage(f"{path} is in it twice")
+                raise _Damage(f"it contains {path} twice")
             target = folder / path
             try:
                 target.parent.mkdir(parents=True, exist_ok=True)
                 out = open(target, "wb")
             except OSError as error:
                 if error.errno in BAD_NAMES:
-                    raise _Damage(f"a name in it cannot be that of a file ({path[:80]!r})") from None
+                    raise _Damage(f"it contains a name that no file can have ({path[:80]!r})") from None
                 raise
             digest = hashlib.sha256()
             with out:
@@ -449,7 +451,7 @@ def _blocks(packed: zipfile.ZipFile, member: zipfile.ZipInfo, path: str) -> Iter
             while block := inside.read(CHUNK):
                 yield block
     except Exception:  # whatever zipfile raises while it reads, OSError and LZMAError among it, is damage
-        raise _Damage(f"it was altered ({path} in it fails its checksum)") from None
+        raise _Damage(f"it was altered (the checksum of {path} is wrong)") from None
 
 
 def _check_pins(archive: Archive, digests: dict[str, str]) -> None:
@@ -464,7 +466,7 @@ def _check_pins(archive: Archive, digests: dict[str, str]) -> None:
             raise _Damage(f"{count} entries of its {split} split are missing, such as {missing[0]}")
     for path, digest in found.items():
         if digest != pins[path]:
-            raise _Damage(f"it was altered ({path} in it is not what the course was written for)")
+            raise _Damage(f"it was altered ({path} is not the version that the course was written for)")
 
 
 def pin(digests: dict[str, str], items: Iterable[str]) -> dict[str, str]:

@@ -75,7 +75,7 @@ class Augmentation:
             if label.shape != image.shape[:2]:
                 raise ValueError(
                     f"labels[{k}] is {label.shape[0]} × {label.shape[1]} pixels and the image {image.shape[0]} × "
-                    f"{image.shape[1]}; they must be of one size."
+                    f"{image.shape[1]}; both must have the same size."
                 )
         places = self._places(image.shape[:2], crop, rng)
         if _whole(places):

@@ -197,7 +197,7 @@ def grouper(group: str | Callable[[str], str] | None) -> Callable[[str], str]:
 
     def matched(name: str) -> str:
         if (found := pattern.search(name)) is None:
-            raise ValueError(f"group is {group!r}; it must occur in every name, and does not in {name!r}.")
+            raise ValueError(f"group is {group!r}; it must match every name, but it does not match {name!r}.")
         return found[0]
 
     return matched
@@ -221,7 +221,7 @@ def assign(
         if split not in SPLITS:
             raise ValueError(f"splits has the key {split!r}; it must be one of {', '.join(SPLITS)}.")
         if isinstance(listed, str):
-            raise ValueError(f"splits has a text for {split}; it must be a list of names.")
+            raise ValueError(f"splits[{split!r}] is a string; it must be a list of names.")
     there = set(names)
     for split in SPLITS:
         for name in (composed(str(name)) for name in (splits or {}).get(split, ())):
@@ -333,8 +333,8 @@ class Source:
         if not names:
             sizes = ", ".join(f"{other} {len(found)}" for other, found in report.splits.items())
             raise ValueError(
-                f"split is {split!r}; no image of {self.title} is in it ({sizes}). Names decide by their checksum, and "
-                "with few images a split may stay empty: pass splits={'train': [names], 'val': [names]}."
+                f"split is {split!r}; it contains no image of {self.title} ({sizes}). A checksum of the name decides "
+                "the split, and with few images a split may stay empty: give splits={'train': [names], 'val': [names]}."
             )
         return FolderDataset(self, split, [entry for entry in self.entries if entry.name in names], report)
 
@@ -416,6 +416,6 @@ def existing_folder(path: str | Path, name: str = "path") -> Path:
     place = Path(path).expanduser()
     if not place.is_dir():
         raise ValueError(
-            f"{name} is {str(path)!r}; it must be a folder, and {'is a file' if place.exists() else 'does not exist'}."
+            f"{name} is {str(path)!r}; it must be a folder, but it {'is a file' if place.exists() else 'does not exist'}."
         )
     return place

@@ -66,7 +66,7 @@ def coco_source(
             f"path is {str(path)!r}, a folder; give the JSON file in it ({there or 'it holds none'})."
         )
     if not file.is_file():
-        raise ValueError(f"path is {str(path)!r}; it must be the JSON file, and there is no such file.")
+        raise ValueError(f"path is {str(path)!r}; it must be a JSON file, but there is no such file.")
     beside, above = (
         file.parent / "images",
         file.parent.parent / "images",
@@ -519,7 +519,10 @@ def _mask(annotation: Mapping, size: tuple[int, int]) -> np.ndarray:
     if isinstance(outline, dict):
         return decode_runs(outline, size)
     if not isinstance(outline, list) or not outline:
-        raise Unusable("has no segmentation", "Draw its outline; a box alone does not say which pixels")
+        raise Unusable(
+            "has no segmentation",
+            "Draw its outline; a bounding box alone does not say which pixels belong to the object",
+        )
     if not isinstance(outline[0], list):  # VIA writes a single polygon without the list around it
         outline = [outline]
     mask = np.zeros(size, bool)
@@ -592,9 +595,9 @@ def decode_runs(runs: Mapping, size: tuple[int, int]) -> np.ndarray:
     if isinstance(counts, str):
         counts = _counts_from_letters(counts)
     if not isinstance(counts, list) or not all(_whole(number) and number >= 0 for number in counts):
-        raise Unusable("has runs that are neither a list of lengths nor COCO's letters", AGAIN)
+        raise Unusable("has runs that are neither a list of lengths nor a COCO string", AGAIN)
     if sum(counts) != size[0] * size[1]:
-        raise Unusable(f"has runs over {sum(counts)} pixels, the image has {size[0] * size[1]}", AGAIN)
+        raise Unusable(f"has runs over {sum(counts)} pixels, but the image has {size[0] * size[1]}", AGAIN)
     inside = np.repeat(np.arange(len(counts)) % 2 == 1, counts)
     return inside.reshape(size[::-1]).T
 

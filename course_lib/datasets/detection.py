@@ -38,7 +38,7 @@ def truth_from_maps(
             f"instances has shape {instances.shape} and semantic {semantic.shape}; both must be (batch, height, width)."
         )
     if max_objects < 1:
-        raise ValueError(f"max_objects is {max_objects}; give at least one place.")
+        raise ValueError(f"max_objects is {max_objects}; it must be at least 1.")
     count = len(instances)
     truth = {
         "boxes": np.zeros((count, max_objects, 4), np.float32),

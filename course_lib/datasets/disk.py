@@ -72,7 +72,7 @@ def disk_errors(folder: Path, instead: str = "set COURSE_CACHE to a folder of yo
     except OSError as error:
         if error.errno in FULL:
             raise DataError(
-                f"The disk that holds {folder} is full; what was begun there has been removed. "
+                f"The disk that holds {folder} is full; the unfinished files there have been removed. "
                 f"Free some space, or {instead}, on another disk."
             ) from None
         if error.errno in FORBIDDEN:

@@ -54,7 +54,7 @@ def download_zip(url: str, target: Path, label: str, instead: str, progress: boo
         except (requests.RequestException, ValueError) as error:
             raise DataUnavailable(
                 f"{label}, and its download from {server} failed {TRIES} times in a row ({_reason(error)}). "
-                f"Call again later, or {instead}."
+                f"Try again later, or {instead}."
             ) from None
         finally:
             shutil.rmtree(folder, ignore_errors=True)
@@ -73,7 +73,7 @@ def server_of(url: str, label: str, instead: str) -> str:
     except ValueError:  # such as http://[bad
         pass
     raise DataUnavailable(
-        f"{label}, and {url} is not a web address. Let COURSE_MIRROR begin with https://, unset it, or {instead}."
+        f"{label}, and {url} is not a web address. COURSE_MIRROR must begin with https://: set it, unset it, or {instead}."
     )
 
 
@@ -128,7 +128,7 @@ class _Checked:
         self.bar.update(len(block))
         if self.file.tell() > MAX_BYTES:
             raise ArchiveDamaged(
-                f"{label}, and {server} sends far more than this data set; the download was stopped and removed. "
+                f"{label}, and {server} sent far more than this data set; the download was stopped and removed. "
                 f"Check the address, or {instead}."
             )
 

@@ -71,7 +71,7 @@ def folder_source(
     one_of("kind", kind, KINDS)
     if kind == "instances" and len(classes) != 2:
         raise ValueError(
-            f"class_names has {len(classes)} names; a label file that numbers objects knows one class besides the "
+            f"class_names has {len(classes)} names; a label file that numbers objects has only one class besides the "
             "background. For objects of several classes use COCO's JSON (datasets.coco)."
         )
     if suffix and label_names != "{}":
@@ -80,7 +80,7 @@ def folder_source(
     for argument, pattern in (("image_names", image_names), ("label_names", label_names)):
         if pattern.count("{}") != 1:
             raise ValueError(
-                f"{argument} is {pattern!r}; it must hold {{}} once, for the name, such as 'mask_{{}}'."
+                f"{argument} is {pattern!r}; it must contain {{}} once, for the name, such as 'mask_{{}}'."
             )
     ignore = None if ignore is None else _checked_ignore(ignore)
     values = None if values is None else _checked_values(values)

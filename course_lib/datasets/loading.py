@@ -144,12 +144,12 @@ class Batches(keras.utils.PyDataset):
     ):
         super().__init__(workers=1, use_multiprocessing=False)
         if not len(dataset):
-            raise ValueError("dataset is empty; there is nothing to make batches of.")
+            raise ValueError("dataset is empty; it must contain at least one sample.")
         sides = (("crop", side) for side in crop or ())
         for name, value in (("batch_size", batch_size), ("steps", 1 if steps is None else steps), *sides):
             whole_number(name, value, 1)
         if isinstance(cache, float) or cache < 0:
-            raise ValueError(f"cache is {cache!r}; give a whole number of bytes, True or False.")
+            raise ValueError(f"cache is {cache!r}; it must be a whole number of bytes, True or False.")
         one_of("normalization", normalization, NORMALIZATIONS)
         self.sampling = one_of("sampling", sampling, SAMPLINGS)
         self._pool: np.ndarray | None = None
@@ -213,7 +213,7 @@ class Batches(keras.utils.PyDataset):
 
     def __getitem__(self, k: int) -> tuple[np.ndarray, ...]:
         if not 0 <= k < self.steps:
-            raise IndexError(f"batch {k}: there are batches 0 to {self.steps - 1}.")
+            raise IndexError(f"index is {k}; it must be a batch from 0 to {self.steps - 1}.")
         epoch = self.epoch if self.shuffle or self.augmentation is not None else 0
         if self._threads is None:
             return self._batch(epoch, k)
@@ -243,7 +243,7 @@ class Batches(keras.utils.PyDataset):
                 for place in (0, other)
             )
             raise ValueError(
-                f"crop is {self.crop}; it must be (height, width) where the images of a batch differ in size (height x "
+                f"crop is {self.crop}; it must be (height, width), because the images of a batch differ in size (height x "
                 f"width x channels: {told}). Or load them one by one, with batch_size=1."
             )
         batch = tuple(np.stack(part) for part in zip(*drawn, strict=True))

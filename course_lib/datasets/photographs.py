@@ -127,7 +127,7 @@ def bundled_image(source: str) -> np.ndarray:
 
         raise DataUnavailable(
             f"The image {source!r} of scikit-image cannot be read ({problem}); "
-            "reinstall scikit-image: version 0.26 has it inside."
+            "reinstall scikit-image: version 0.26 includes it."
         ) from problem
     return image[..., None] if image.ndim == 2 else image
 

@@ -78,7 +78,7 @@ def read_image(path: Path | str, channels: int, notes: list[str] | None = None) 
             numbers = (
                 "NaN" if np.isnan(samples).any() else f"numbers from {samples.min():g} to {samples.max():g}"
             )
-            raise Unusable(f"holds {numbers}, as floats outside 0..1", RESCALE)
+            raise Unusable(f"contains {numbers}, floats outside 0..1", RESCALE)
         if notes is not None:
             notes += opened.notes
             bits = int(samples.max(initial=0)).bit_length() if opened.top == 65535 else 16
@@ -124,7 +124,7 @@ def read_labels(path: Path | str, known: Container[int] | None = None, told: boo
         samples = opened.load()[:, :]
         if samples.dtype.kind not in "biu":
             raise Unusable(
-                f"holds {samples.dtype}, no whole numbers", "Save it with 8 or 16 bits as whole numbers"
+                f"contains {samples.dtype}, not whole numbers", "Save it with 8 or 16 bits as whole numbers"
             )
         if samples.dtype == np.uint64 and samples.max(initial=0) > np.iinfo(np.int64).max:
             raise Unusable(f"holds the label {samples.max()}", "Number the objects from 1 on")
@@ -168,7 +168,7 @@ class LargeImage:
             self._opened = _opened(Path(path))
             self._opened.check_numbers()
             if self._opened.top is None:
-                raise Unusable("holds floats", "Save an image as large as this with 8 or 16 bits")
+                raise Unusable("holds floats", "Save an image of this size with 8 or 16 bits")
             self._samples = self._opened.load(in_windows=True)
         self.shape = (*self._samples.shape[:2], channels)
 
@@ -304,7 +304,7 @@ class _Opened:
     def check_numbers(self) -> None:
         kind, size = self.dtype.kind, self.dtype.itemsize
         if kind not in "buf" or (kind == "u" and size > 2):
-            raise Unusable(f"holds {self.dtype.name}, a kind of number whose range is not known", RESCALE)
+            raise Unusable(f"contains {self.dtype.name} numbers, whose range is not known", RESCALE)
 
     def finish(self, samples: np.ndarray, channels: int) -> np.ndarray:
         """Samples `(height, width)` or `(height, width, bands)` as float32 in 0..1 with 1 or 3 channels."""
@@ -354,9 +354,9 @@ def _opened(path: Path) -> _Opened:
         if path.is_dir():
             raise Unusable("is a folder", "Give an image file")
         if not path.exists():
-            raise Unusable("there is no such file", "Put the file there, or take it off the list")
+            raise Unusable("there is no such file", "Put the file there, or remove it from the list")
         if not path.is_file():  # a pipe, a device
-            raise Unusable("is no ordinary file", "Give an image file")
+            raise Unusable("is not an ordinary file", "Give an image file")
         with path.open("rb") as file:
             head = file.read(512)
     except (

@@ -94,7 +94,7 @@ def _by_source(split: str, size: tuple[int, int]) -> Dataset:
     sizes = {tuple(entry[1:3]) for entry in found._index}
     if split != "val" and size not in sizes:
         known = ", ".join(map(str, sorted(sizes)))
-        raise ValueError(f"held_out is {size}; the training images have the sizes {known}.")
+        raise ValueError(f"held_out is {size}; it must be one of the sizes of the training images, {known}.")
     found.split = split
     found._index = [entry for entry in found._index if (tuple(entry[1:3]) == size) == (split == "test")]
     return found
@@ -222,7 +222,7 @@ def _unpacked_file(path: Path) -> Iterator[Path]:
         folder = next((parent for parent in path.parents if (parent / archive.MARKER).is_file()), path.parent)
         raise ArchiveDamaged(
             f"{path.relative_to(folder)} in the cache is missing or unreadable. "
-            f"Delete the folder {folder}, and the next call makes it anew."
+            f"Delete the folder {folder}; the next call creates it again."
         ) from None
 
 

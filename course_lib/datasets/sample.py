@@ -55,7 +55,7 @@ def boxes_from_instances(instances: np.ndarray) -> np.ndarray:
     for instance, slices in enumerate(ndimage.find_objects(instances), start=1):
         if slices is None:
             raise ValueError(
-                f"instances: id {instance} has no pixel although higher ids exist; "
+                f"instances has no pixel with id {instance}, although higher ids exist; "
                 "relabel the map to 1..n without gaps first."
             )
         rows, columns = slices
@@ -138,7 +138,9 @@ class Dataset(Sequence):
         """`index` as a plain position, negative ones counted from the end, or an `IndexError` that says the length."""
         length = len(self)
         if not -length <= index < length:
-            raise IndexError(f"index {index}: {self.name} {self.split} holds samples 0 to {length - 1}.")
+            raise IndexError(
+                f"index is {index}; it must be a sample of {self.name} {self.split}, 0 to {length - 1}."
+            )
         return int(index) % length
 
     def __repr__(self) -> str:

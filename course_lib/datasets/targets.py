@@ -100,7 +100,9 @@ def encode_three_classes(
         int32 `(height, width)` with the ids of `THREE_CLASSES`; -1 where a pixel does not count.
     """
     if border < 1:
-        raise ValueError(f"border is {border}; below 1 pixel touching cells would have no border.")
+        raise ValueError(
+            f"border is {border}; it must be at least 1 pixel, or touching cells would have no border."
+        )
     _, second = nearest_two_distances(instances, border)
     encoded = (instances > 0).astype(np.int32)
     encoded[second <= border] = 2
@@ -135,7 +137,7 @@ def decode_three_classes(
         )
     for name, value in (("seed_threshold", seed_threshold), ("mask_threshold", mask_threshold)):
         if not 0 <= value <= 1:
-            raise ValueError(f"{name} is {value}; a probability lies in 0..1.")
+            raise ValueError(f"{name} is {value}; it must be a probability from 0 to 1.")
     mask = 1 - probabilities[..., 0] > mask_threshold
     seeds, _ = ndimage.label((probabilities[..., 1] > seed_threshold) & mask)
     # A small object seen whole is kept even if its seed is small: size is judged after growing, specks of a

@@ -21,8 +21,8 @@ def label_map(name: str, values: np.ndarray) -> np.ndarray:
     )
     if values.size and values.min() < 0:
         raise ValueError(
-            f"{name} holds {values.min()}; it must hold ids from 0. Set pixels that belong to nothing to 0, and give those "
-            "that don't count as `ignore` where there is such an argument."
+            f"{name} holds {values.min()}; it must hold ids from 0. Set pixels that belong to nothing to 0, and mark "
+            "pixels that do not count with `ignore`, where there is such an argument."
         )
     return values
 
@@ -53,7 +53,9 @@ def region(ignore: np.ndarray | None, shape: tuple[int, ...]) -> np.ndarray | No
         return None
     ignore = array_of("ignore", ignore, "boolean", instead="give a mask such as semantic == -1")
     if ignore.shape != shape:
-        raise ValueError(f"ignore is an array of shape {ignore.shape}; it must be that of the maps, {shape}.")
+        raise ValueError(
+            f"ignore is an array of shape {ignore.shape}; it must have the shape of the label maps, {shape}."
+        )
     return ignore if ignore.any() else None
 
 
@@ -62,14 +64,14 @@ def paired_images(name_a: str, a: Iterable, name_b: str, b: Iterable) -> tuple[l
     for name, maps in ((name_a, a), (name_b, b)):
         if isinstance(maps, np.ndarray) and maps.ndim < 3:  # its rows would pass for images
             raise ValueError(
-                f"{name} is one array of shape {maps.shape}; it must be a list, one map per image, also where there is "
-                "one image only."
+                f"{name} is one array of shape {maps.shape}; it must be a list with one label map per image, even for "
+                "a single image."
             )
     a, b = list(a), list(b)
     if len(a) != len(b):
         raise ValueError(f"{name_a} holds {len(a)} maps and {name_b} {len(b)}; each must hold one per image.")
     if not a:
-        raise ValueError(f"{name_a} is empty; it must hold a map per image, one at least.")
+        raise ValueError(f"{name_a} is empty; it must hold at least one label map, one per image.")
     return a, b
 
 

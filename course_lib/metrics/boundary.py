@@ -183,7 +183,8 @@ def checked_spacing(spacing: float | Sequence[float] | None, axes: int) -> np.nd
     given = np.asarray(1.0 if spacing is None else spacing, np.float64)
     if given.shape not in ((), (axes,)) or not np.all((given > 0) & np.isfinite(given)):
         raise ValueError(
-            f"spacing is {spacing}; it must be the size of a pixel, above 0: one number, or one for each of {axes} axes."
+            f"spacing is {spacing}; it must be the size of a pixel, above 0: one number, or one for each of the {axes} "
+            "axes."
         )
     return np.broadcast_to(given, (axes,))
 

@@ -115,8 +115,8 @@ def interpolated_precision(
     matches = np.count_nonzero(is_match)
     if num_objects < matches:
         raise ValueError(
-            f"num_objects is {num_objects}; it must be at least {matches}, the number of matches: an object is found "
-            "once, by the best-scored detection."
+            f"num_objects is {num_objects}; it must be at least {matches}, the number of matches: an object is matched "
+            "once, by the detection with the highest score."
         )
     if num_objects == 0:
         return np.full(len(recalls), np.nan)
@@ -391,8 +391,8 @@ class COCOEvaluator:
         wrong = ids[(ids < 0) | (ids >= self.num_classes)]
         if wrong.size:
             raise ValueError(
-                f"{name} holds {wrong[0]}; ids must run from 0 to {self.num_classes - 1}: drop rows that only fill up a "
-                "batch, and what is background."
+                f"{name} holds {wrong[0]}; ids must run from 0 to {self.num_classes - 1}: drop rows that only pad a "
+                "batch, and background rows."
             )
         return ids
 
@@ -410,7 +410,7 @@ def _finite(name: str, values: np.ndarray, shape: tuple[int | None, ...]) -> np.
         return np.zeros((0, *shape[1:]))
     values = array_of(name, values, shape=shape, instead="give one entry per object or class id")
     if not np.isfinite(values).all():
-        raise ValueError(f"{name} holds a NaN or an infinity; all of it must be finite.")
+        raise ValueError(f"{name} contains NaN or infinity; all its values must be finite.")
     return values.astype(np.float64)
 
 

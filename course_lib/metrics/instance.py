@@ -120,7 +120,7 @@ class MatchingScores:
         if not found.size:
             taken = ", ".join(f"{t:g}" for t in self.thresholds)
             raise ValueError(
-                f"threshold is {threshold:g}; it must be one of those that the scores were taken at, {taken}."
+                f"threshold is {threshold:g}; it must be one of the thresholds of the scores, {taken}."
             )
         return float(self.average_precision[found[0]])
 
@@ -367,7 +367,7 @@ def checked_thresholds(thresholds: Sequence[float]) -> np.ndarray:
     """IoU thresholds as float64 `(t,)`, or a `ValueError`."""
     thresholds = array_of("thresholds", thresholds, shape=(None,)).astype(np.float64)
     if not thresholds.size:
-        raise ValueError("thresholds is empty; it must hold one number at least.")
+        raise ValueError("thresholds is empty; it must hold at least one number.")
     for threshold in thresholds:
         in_range("threshold", threshold, 0, 1, open_high=True)  # no IoU is greater than 1
     return thresholds

@@ -105,7 +105,7 @@ def segments_from_probability(
     if probability.size and not (probability.min() >= 0 and probability.max() <= 1):  # NaN fails this, too
         raise ValueError(
             f"cell_probability holds {probability.min():g} to {probability.max():g}; it must hold probabilities, 0 to 1: "
-            "of logits take the softmax (or sigmoid) first."
+            "apply the softmax (or sigmoid) to logits first."
         )
     threshold = in_range("threshold", threshold, 0, 1, open_high=True)
     min_size = whole_number("min_size", min_size, 1)

@@ -233,7 +233,8 @@ def _mask_counts(mask_a: np.ndarray, mask_b: np.ndarray) -> tuple[int, int, int]
         if mask.size and (mask.min() < 0 or mask.max() > 1):
             wrong = mask.max() if mask.max() > 1 else mask.min()
             raise ValueError(
-                f"{name} holds {wrong}; it must hold true and false, or 1 and 0: compare the map with one label first."
+                f"{name} holds {wrong}; it must hold true and false, or 1 and 0: compare the label map with one class "
+                "first."
             )
         masks.append(mask.astype(bool))
     a, b = masks

@@ -92,7 +92,7 @@ class _ClassTable(_PixelCounts):
     def __init__(self, num_classes: int, ignore: int | None, name: str, dtype=None):
         if num_classes == 1:
             raise ValueError(
-                "num_classes is 1; it must be at least 2: also a model of one output channel has the two classes "
+                "num_classes is 1; it must be at least 2: even a model with one output channel has two classes, "
                 "background and object."
             )
         self.num_classes = whole_number("num_classes", num_classes, 2)
@@ -104,8 +104,8 @@ class _ClassTable(_PixelCounts):
     def check_classes(self, classes):
         if classes != self.num_classes:
             raise ValueError(
-                f"num_classes is {self.num_classes}; it must be {classes}, as many as the logits' last axis tells "
-                "apart (two where it has one channel)."
+                f"num_classes is {self.num_classes}; it must be {classes}, the number of classes that the "
+                "last axis of the logits stands for (two if it has one channel)."
             )
 
     def table(self) -> Tensor:

@@ -192,8 +192,8 @@ def _multiply_adds(operation, incoming: tuple[int, ...], outgoing: tuple[int, ..
         # Every weight once at each place of the input.
         return int(np.prod(incoming[1:-1])) * size
     raise ValueError(
-        f"model: no rule to count the multiplications of {operation.name!r}, a {kind}; measure a part of the model "
-        "without it."
+        f"model has {operation.name!r}, a {kind}, for which no rule counts the multiplications; measure a part of the "
+        "model without it."
     )
 
 
@@ -460,7 +460,9 @@ def effective_receptive_field(
     rows, columns = model.compute_output_shape((1, *images.shape[1:]))[1:3]
     row, column = (rows // 2, columns // 2) if location is None else location
     if not (0 <= row < rows and 0 <= column < columns):
-        raise ValueError(f"location is {location}; the map has {rows} rows and {columns} columns.")
+        raise ValueError(
+            f"location is {location}; it must lie in the feature map of {rows} rows and {columns} columns."
+        )
 
     def output(
         shifted,
@@ -519,7 +521,7 @@ def _functional(model):
 
     if not isinstance(model, keras.Model) or not getattr(model, "inputs", None):
         raise ValueError(
-            "model must be a functional or sequential keras.Model; a model class of one's own has no graph."
+            "model must be a functional or sequential keras.Model; a model class of your own has no graph."
         )
     if hasattr(model, "_run_through_graph"):
         return model
@@ -540,9 +542,7 @@ def _picture_shape(model, input_shape: Sequence[int] | None) -> tuple[int, ...]:
     """Height, width and channels of the image."""
     inputs = _functional(model).inputs
     if len(inputs) != 1:
-        raise ValueError(
-            f"model: {model.name!r} has {len(inputs)} inputs; only models with one can be measured."
-        )
+        raise ValueError(f"model is {model.name!r} with {len(inputs)} inputs; it must have exactly one.")
     own = tuple(inputs[0].shape[1:])
     shape = own if input_shape is None else tuple(input_shape)
     if len(shape) == len(own) - 1:
@@ -551,6 +551,6 @@ def _picture_shape(model, input_shape: Sequence[int] | None) -> tuple[int, ...]:
         raise ValueError(f"input_shape is {shape}; {model.name!r} takes {own}.")
     if None in shape:
         raise ValueError(
-            f"input_shape: {model.name!r} takes images of any size; give one, such as (224, 224)."
+            f"input_shape is missing; {model.name!r} takes images of any size: give one, such as (224, 224)."
         )
     return shape

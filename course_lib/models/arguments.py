@@ -45,7 +45,7 @@ def check_normalization(normalization: str | None, allowed: Sequence, **filters:
             f"{name} {'is ' * (not k)}{row}" for k, (name, row) in enumerate(filters.items())
         )
         raise ValueError(
-            f"{given}; normalization='group' takes groups of 8 channels: give "
+            f"{given}; normalization='group' needs groups of 8 channels: give "
             f"{'a multiple' if len(values) == 1 else 'multiples'} of 8."
         )
 

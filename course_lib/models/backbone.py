@@ -153,8 +153,8 @@ def resnet(
         check_rows(None, multi_grid=multi_grid)
         if output_stride == 32:
             raise ValueError(
-                f"multi_grid is {multi_grid!r}; it must be None with output_stride=32: the last stage has a stride, and no "
-                "dilation to multiply. Take 8 or 16."
+                f"multi_grid is {multi_grid!r}; it must be None with output_stride=32: the last stage then has a stride "
+                "and no dilation to multiply. Set output_stride to 8 or 16."
             )
 
     def convolve(x, filters, size, name, stride=1, dilation=1):

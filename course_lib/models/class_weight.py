@@ -26,7 +26,7 @@ def _refusing(method):
                     f"{class_weight.get(k, 1):g}" for k in range(max(class_weight, default=0) + 1)
                 )
             raise ValueError(
-                f"class_weight is {class_weight}; it must be None, since each pixel has a class of its own: give the "
+                f"class_weight is {class_weight}; it must be None, because each pixel has its own class: give the "
                 f"weights to the loss, such as losses.CrossEntropy(class_weights=({weights})), or one per pixel as "
                 "sample_weight."
             )

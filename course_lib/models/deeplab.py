@@ -87,13 +87,15 @@ def deeplab(
     one_of("output_stride", output_stride, OUTPUT_STRIDES)
     if backbone != "small" and (widths is not None or blocks is not None):
         raise ValueError(
-            "widths and blocks are sizes of the small backbone; leave them out, or give backbone='small'."
+            "widths and blocks configure the small backbone; leave them out, or give backbone='small'."
         )
     check_counts(num_classes=num_classes, aspp_filters=aspp_filters)
     check_rows(3, rates=rates)
     check_rows(2, decoder_filters=decoder_filters)
     if len(set(rates)) < len(rates):
-        raise ValueError(f"rates is {tuple(rates)!r}; give different ones, or two branches see the same.")
+        raise ValueError(
+            f"rates is {tuple(rates)!r}; its numbers must differ, or two branches would be alike."
+        )
     check_normalization(
         normalization, NORMALIZATIONS, aspp_filters=aspp_filters, decoder_filters=tuple(decoder_filters)
     )
@@ -116,7 +118,9 @@ def deeplab(
     # The backbone: C2 at a quarter of the size knows where, C5 at the output stride knows what.
     if encoder is not None:
         if backbone != "resnet50" or multi_grid is not None:
-            raise ValueError(f"encoder is {encoder!r}; leave out backbone and multi_grid, which it has not.")
+            raise ValueError(
+                f"encoder is {encoder!r}; leave out backbone and multi_grid, which do not apply to it."
+            )
         inputs = keras.Input(input_shape, name="image")
         found = features_by_stride(encoder, inputs, weights, output_stride, keep_statistics)
         low, features = found[4], found[output_stride]

@@ -177,7 +177,7 @@ def load_encoder_weights(body: keras.Model, path: Path) -> None:
         for variable, values in zip(body.variables, before, strict=True):
             variable.assign(values)
         raise ValueError(
-            f"weights is {str(path)!r}; it is no file of weights for {body.name} ({error})."
+            f"weights is {str(path)!r}; it must be a file of weights for {body.name} ({error})."
         ) from error
     wanted = [variable for variable in body.variables if "seed_generator" not in variable.path]
     given = list(arrays.values())[: len(wanted)]

@@ -122,7 +122,7 @@ def fcn(
     check_rows(5, widths=widths, convolutions=convolutions)
     check_counts(num_classes=num_classes, head_filters=head_filters, head_size=head_size)
     if head_size % 2 == 0:
-        raise ValueError(f"head_size is {head_size}; it must be odd, so that the kernel has a middle.")
+        raise ValueError(f"head_size is {head_size}; it must be odd, so that the kernel has a centre.")
     if padding == "paper" and head_size != 7:
         raise ValueError(
             f"head_size is {head_size}; padding='paper' puts 100 zeros around the image for a 7 × 7 kernel: give "

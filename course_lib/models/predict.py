@@ -113,8 +113,8 @@ def predict_probabilities(
         if probabilities.shape[1:3] != windows.shape[1:3]:
             lost = (windows.shape[1] - probabilities.shape[1]) // 2
             raise ValueError(
-                f"model returns a map of {probabilities.shape[1:3]} for an image of {windows.shape[1:3]}; it must return "
-                "one of the same size. For an unpadded U-Net call course_lib.ops.tiles.overlap_tile with a window that "
+                f"model returns a score map of {probabilities.shape[1:3]} for an image of {windows.shape[1:3]}; both must "
+                "have the same size. For an unpadded U-Net call course_lib.ops.tiles.overlap_tile with a window that "
                 f"fits, margin={lost}."
             )
         return probabilities[:, :height, :width]

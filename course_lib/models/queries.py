@@ -233,8 +233,8 @@ def cheapest(cost):
     objects, queries = cost.shape[-2:]
     if not objects <= queries or objects > 4:
         raise ValueError(
-            f"cost is of {objects} objects and {queries} queries; every way is tried for at most 4 objects, and no more "
-            "than there are queries."
+            f"cost has {objects} objects and {queries} queries; it must have at most 4 objects, because every assignment "
+            "is tried, and no more objects than queries."
         )
     ways = _choices(queries, objects)
     total = sum(ops.take(cost[:, number], ways[:, number], axis=-1) for number in range(objects))

@@ -24,8 +24,8 @@ def check_sides(name: str, coarse, fine, factor: int) -> None:
     for small, large in zip(coarse[1:3], fine[1:3], strict=True):
         if small is not None and large is not None and small != -(-large // factor):
             raise ValueError(
-                f"{name}: a map of {tuple(coarse[1:3])} does not belong to one of {tuple(fine[1:3])} that is {factor} "
-                f"times as fine: each side must be the finer one's divided by {factor}, rounded up."
+                f"{name} got feature maps of {tuple(coarse[1:3])} and {tuple(fine[1:3])}; each side of the coarser map "
+                f"must be that of the finer one divided by {factor}, rounded up."
             )
 
 
@@ -160,7 +160,7 @@ class CropTo(layers.Layer):
         for side, wanted in zip(shape[1:3], other[1:3], strict=True):
             if side is not None and wanted is not None and side < self.offset + wanted:
                 raise ValueError(
-                    f"{self.name}: a side of {wanted} from pixel {self.offset} on does not lie within a map of {side}."
+                    f"{self.name} crops {wanted} pixels from pixel {self.offset}; they must lie in a feature map of {side}."
                 )
 
 

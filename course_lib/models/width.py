@@ -28,8 +28,8 @@ def nearest_width(parameters: int, count: Callable[[int], int]) -> int:
     one, two, three = map(count, (1, 2, 3))
     if not 0 < two - one <= three - two:
         raise ValueError(
-            f"count is {one:,}, {two:,} and {three:,} at widths 1, 2 and 3; it must grow faster and faster: make all "
-            "numbers of channels multiples of the width."
+            f"count is {one:,}, {two:,} and {three:,} at widths 1, 2 and 3; its growth must increase with the width: "
+            "make all numbers of channels multiples of the width."
         )
 
     def expected(width: int) -> int:

@@ -86,20 +86,21 @@ def pyramid_anchors(
     """
     if len(sizes) != len(feature_sizes):
         raise ValueError(
-            f"{len(sizes)} anchor sizes for {len(feature_sizes)} levels; give each level its size, or its tuple of sizes."
+            f"sizes has {len(sizes)} entries for {len(feature_sizes)} levels; give each level one size, or a tuple of "
+            "sizes."
         )
     if strides is not None and (
         len(strides) != len(feature_sizes) or not all(stride > 0 for stride in strides)
     ):
         raise ValueError(
-            f"strides is {tuple(strides)}; give one positive number for each of the {len(feature_sizes)} levels."
+            f"strides is {tuple(strides)}; it must have one positive number for each of the {len(feature_sizes)} levels."
         )
     levels = []
     for level, (feature_size, size) in enumerate(zip(feature_sizes, sizes, strict=True)):
         if not all(0 < side <= whole for side, whole in zip(feature_size, image_size, strict=True)):
             raise ValueError(
                 f"feature_sizes has a map of {tuple(feature_size)} for an image of {tuple(image_size)}; "
-                "a map has at least one position and no more than the image has pixels."
+                "a feature map has at least one location, and no more locations than the image has pixels."
             )
         if strides is None:
             steps = image_size[0] // feature_size[0], image_size[1] // feature_size[1]
@@ -112,5 +113,5 @@ def pyramid_anchors(
 def _positive(name: str, values: np.ndarray) -> np.ndarray:
     values = np.asarray(values, np.float32)
     if values.ndim != 1 or not values.size or not (values > 0).all():
-        raise ValueError(f"{name} is {values.tolist()}; give one positive number or a row of them.")
+        raise ValueError(f"{name} is {values.tolist()}; it must be one positive number or a list of them.")
     return values

@@ -111,7 +111,7 @@ def float32_boxes(name: str, boxes):
         boxes = ops.convert_to_tensor(boxes)
     if len(boxes.shape) < 2 or boxes.shape[-1] != 4:
         raise ValueError(
-            f"{name} has shape {tuple(boxes.shape)}, and has to be (..., n, 4), four numbers a box. "
+            f"{name} has shape {tuple(boxes.shape)}; it must be (..., n, 4), four numbers per box. "
             f"Write a single box as one row, {name}[None]."
         )
     return ops.cast(boxes, "float32")
@@ -125,5 +125,7 @@ def _centre_and_sides(boxes):
 def _weights(weights: Sequence[float]) -> np.ndarray:
     weights = np.asarray(weights, np.float32)
     if weights.shape != (4,) or not (weights > 0).all():
-        raise ValueError(f"weights is {weights.tolist()}; give four positive numbers: of dx, dy, dw and dh.")
+        raise ValueError(
+            f"weights is {weights.tolist()}; it must be four positive numbers, for dx, dy, dw and dh."
+        )
     return weights

@@ -81,7 +81,7 @@ def read_batch(
         raise ValueError(
             f"y_true holds {wrong}; it must hold class ids, 0 to {classes - 1}"
             f"{'' if ignore is None else f', or {ignore} for pixels to ignore'}. Give each class its id (a mask of 0 and "
-            f"255 as mask > 127), and a label that is not to count as `ignore={wrong}`."
+            f"255 as mask > 127), and give a label that must not count as `ignore={wrong}`."
         )
     weights = ops.cast(counted, dtype)
     if sample_weight is not None:
@@ -158,7 +158,8 @@ def _pixel_weights(sample_weight: Tensor, labels: Tensor, dtype: str) -> Tensor:
     if len(given) > len(wanted) or not aligned or not fits:
         raise ValueError(
             f"sample_weight has shape {tuple(sample_weight.shape)} for labels of shape {wanted}; it must be one number "
-            "per image (batch,), or one per pixel, as the labels. (A factor per class is the loss's: `class_weights`.)"
+            "per image (batch,), or one per pixel, like the labels. (Factors per class belong to the loss: "
+            "`class_weights`.)"
         )
     for _ in range(len(wanted) - len(given)):
         weights = ops.expand_dims(weights, -1)

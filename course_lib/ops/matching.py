@@ -44,7 +44,7 @@ def match(quality, high: float, low: float, allow_low_quality: bool = False, val
     if len(quality.shape) < 2:
         raise ValueError(f"quality has shape {tuple(quality.shape)}; give objects × boxes, (..., g, n).")
     if not low <= high:
-        raise ValueError(f"low is {low}, above high, {high}; give two thresholds in order, or one twice.")
+        raise ValueError(f"low is {low}; it must not exceed high, {high}.")
     if 0 in quality.shape[-2:]:
         return ops.full((*ops.shape(quality)[:-2], ops.shape(quality)[-1]), BACKGROUND, dtype="int32")
     if valid is not None:

@@ -61,12 +61,12 @@ def nms(boxes, scores, iou_threshold: float, max_output: int, valid=None, groups
     if count is None or scores.shape[-1] != count or len(scores.shape) != len(boxes.shape) - 1:
         raise ValueError(
             f"scores has shape {tuple(scores.shape)} for boxes of {tuple(boxes.shape)}; "
-            "there must be one score for each box, and a number of boxes that is known in advance."
+            "there must be one score for each box, and the number of boxes must be known in advance."
         )
     if not 0 <= iou_threshold <= 1 or max_output < 1:
         raise ValueError(
             f"iou_threshold is {iou_threshold} and max_output {max_output}; the threshold must lie in 0..1, "
-            "and at least one place is needed."
+            "and max_output must be at least 1."
         )
     if count == 0:
         nothing = ops.zeros((*ops.shape(scores)[:-1], max_output), "int32")

@@ -400,13 +400,13 @@ def _checked(features: Sequence, boxes, spatial_scales: Sequence[float]):
     boxes = ops.stop_gradient(float32_boxes("boxes", boxes))
     if len(features) != len(spatial_scales):
         raise ValueError(
-            f"{len(spatial_scales)} spatial_scales for {len(features)} feature maps; give each its own."
+            f"spatial_scales has {len(spatial_scales)} entries for {len(features)} feature maps; it must have one for each."
         )
     for level in features:
         if len(level.shape) != 4 or None in level.shape[1:] or level.shape[-1] != features[0].shape[-1]:
             raise ValueError(
-                f"features has a map of shape {tuple(level.shape)}; maps are (batch, height, width, channels) with fixed "
-                "sizes and as many channels each."
+                f"features has a feature map of shape {tuple(level.shape)}; all must be (batch, height, width, "
+                "channels) with fixed sizes and the same number of channels."
             )
     if len(boxes.shape) != 3 or boxes.shape[1] is None:
         raise ValueError(f"boxes has shape {tuple(boxes.shape)}; RoIs are (batch, n, 4), with a fixed n.")

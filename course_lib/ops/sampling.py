@@ -42,7 +42,7 @@ def sample_balanced(positive, negative, count: int, positive_fraction: float, ra
     if rows is None or negative.shape[-1] != rows:
         raise ValueError(
             f"positive has shape {tuple(positive.shape)} and negative {tuple(negative.shape)}; "
-            "both must have one truth value for each row, and a number of rows that is known in advance."
+            "both must have one boolean for each row, and the number of rows must be known in advance."
         )
     if count < 1 or not 0 <= positive_fraction <= 1:
         raise ValueError(

@@ -77,7 +77,8 @@ def overlap_tile(
         if predicted.shape[1:3] != tuple(tile):
             raise ValueError(
                 f"predict returned {predicted.shape[1:3]} for a window of {window}; it must return the window's size or "
-                f"the tile's, {tuple(tile)}. For an unpadded U-Net, margin is half of what the model takes off."
+                f"the tile's, {tuple(tile)}. For an unpadded U-Net, margin is half of the pixels that the model removes "
+                "from a side."
             )
         if out is None:
             out = np.empty((height, width, predicted.shape[-1]), predicted.dtype)

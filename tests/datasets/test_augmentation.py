@@ -198,7 +198,7 @@ class TestBatches:
             self.make(normalization="mean")
         with pytest.raises(ValueError, match="dataset is empty"):
             Batches([])
-        with pytest.raises(IndexError, match="batches 0 to 2"):
+        with pytest.raises(IndexError, match="a batch from 0 to 2"):
             self.make()[3]
 
 

@@ -350,9 +350,9 @@ def test_the_command_line_asks_what_255_means(tmp_path):
     ("arguments", "message"),
     [
         ({"suffix": "_mask", "label_names": "{}_mask"}, "suffix is '_mask'; it must be left out"),
-        ({"label_names": "mask"}, "label_names is 'mask'; it must hold {} once"),
-        ({"image_names": "{}/{}"}, "image_names is '{}/{}'; it must hold"),
-        ({"label_names": "x/y"}, "label_names is 'x/y'; it must hold"),
+        ({"label_names": "mask"}, "label_names is 'mask'; it must contain {} once"),
+        ({"image_names": "{}/{}"}, "image_names is '{}/{}'; it must contain"),
+        ({"label_names": "x/y"}, "label_names is 'x/y'; it must contain"),
     ],
 )
 def test_bad_patterns(tmp_path, arguments, message):
@@ -489,7 +489,7 @@ def test_ids_of_other_types_are_matched(tmp_path, listed, used):
     else:
         with pytest.raises(FolderProblems, match="no image has that id"):
             coco("all", path)
-        with pytest.raises(ValueError, match="no image of own.json is in it"):
+        with pytest.raises(ValueError, match="it contains no image of own.json"):
             coco("all", path, skip=True)
 
 

@@ -108,7 +108,7 @@ def test_a_sample_depends_on_its_index_alone(make):
     assert all(same(short[i], backwards[i]) for i in range(4))
     assert same(short[-1], short[3])
     assert same(long[np.int64(2)], short[2])
-    with pytest.raises(IndexError, match="holds samples 0 to 3"):
+    with pytest.raises(IndexError, match="a sample of .*, 0 to 3"):
         short[4]
     with pytest.raises(IndexError):
         short[-5]
@@ -385,11 +385,11 @@ def test_contrast_and_noise_of_scenes():
         assert (b.image.astype(np.float64) - a.image)[inside].std() == pytest.approx(0.1, rel=0.05)
 
 
-# Bad dials --------------------------------------------------------------------------------------------------
+# Bad parameters -------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
-    ("make", "dials", "message"),
+    ("make", "parameters", "message"),
     [
         (cells, {"split": "dev"}, "split is .dev.; it must be one of"),
         (cells, {"length": -1}, "length is -1; it must be at least 0"),
@@ -426,6 +426,6 @@ def test_contrast_and_noise_of_scenes():
         (scenes, {"imbalance": 1.0}, "imbalance is 1.0; .* at most 0.95"),
     ],
 )
-def test_a_bad_dial_is_one_clear_error(make, dials, message):
+def test_a_bad_parameter_is_one_clear_error(make, parameters, message):
     with pytest.raises((TypeError, ValueError), match=message):
-        make(**dials)
+        make(**parameters)

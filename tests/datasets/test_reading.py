@@ -689,7 +689,7 @@ def test_words_say_what_a_file_is(tmp_path):
             zeros_of(6400),
             r"is 6400 × 6400 pixels \(height × width\), more than 40 million. Cut it into pieces",
         ),
-        (lambda path: os.mkfifo(path), "is no ordinary file"),
+        (lambda path: os.mkfifo(path), "is not an ordinary file"),
         (lambda path: path.mkdir(), "is a folder"),
         (lambda path: None, "there is no such file"),
     ):

@@ -97,7 +97,8 @@ class TestBySource:
 
     def test_a_size_that_no_image_has(self):
         with pytest.raises(
-            ValueError, match=r"held_out is \(7, 7\); the training images have the sizes \(6, 9\), \(8, 8\)"
+            ValueError,
+            match=r"held_out is \(7, 7\); it must be one of the sizes of the training images, \(6, 9\), \(8, 8\)",
         ):
             real.nuclei("train", held_out=(7, 7))
 

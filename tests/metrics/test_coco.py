@@ -302,8 +302,8 @@ MAP = np.ones((4, 4), int)
             lambda: evaluated(image(BOX, BOX, [1.0, 0.5])),
             r"scores is an array of shape \(2,\); it must be \(1\)",
         ),
-        (lambda: evaluated(image(BOX, BOX, [np.nan])), "scores holds a NaN"),
-        (lambda: evaluated(image(BOX, [[0, 0, np.inf, 1]], [1.0])), "boxes_pred holds a NaN or an infinity"),
+        (lambda: evaluated(image(BOX, BOX, [np.nan])), "scores contains NaN"),
+        (lambda: evaluated(image(BOX, [[0, 0, np.inf, 1]], [1.0])), "boxes_pred contains NaN or infinity"),
         (
             lambda: evaluated(image([[5, 0, 4, 4]], BOX, [1.0])),
             r"boxes_true holds .* in row 0.*x, y, width, height",
@@ -331,7 +331,7 @@ MAP = np.ones((4, 4), int)
             r"masks_pred .*\(1, 4, 5\); its height and width .*\(4, 4\)",
         ),
         (lambda: coco.interpolated_precision([0.5], [True, False], 3), "is_match .*one entry per score"),
-        (lambda: coco.interpolated_precision([np.nan], [True], 3), "scores holds a NaN"),
+        (lambda: coco.interpolated_precision([np.nan], [True], 3), "scores contains NaN"),
         (
             lambda: coco.interpolated_precision([0.5, 0.4], [True, True], 1),
             "num_objects is 1; it must be at least 2",

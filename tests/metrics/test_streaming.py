@@ -274,7 +274,7 @@ def test_a_metric_comes_back_from_its_configuration(metric):
 @pytest.mark.parametrize(
     ("call", "words"),
     [
-        (lambda: metrics.MeanIoU(1), "num_classes is 1; it must be at least 2: also a model of one output"),
+        (lambda: metrics.MeanIoU(1), "num_classes is 1; it must be at least 2: even a model with one output"),
         (lambda: metrics.DiceScore(3, classes=[3]), r"classes is \[3\]; it must hold ids from 0 to 2"),
         (lambda: metrics.MeanIoU(3, classes=[]), r"classes is \[\]"),
         (
@@ -307,7 +307,7 @@ def test_bad_arguments(call, words):
             r"sample_weight has shape \(4, 5\) for labels of shape \(2, 4, 5\)",
         ),
         ((2, 4, 5), (2, 4, 5, 3), (3,), r"sample_weight has shape \(3,\) .*one number per image"),
-        ((2, 4, 5), (2, 4, 5, 3), (2, 4, 5, 3), "A factor per class is the loss's: `class_weights`"),
+        ((2, 4, 5), (2, 4, 5, 3), (2, 4, 5, 3), "Factors per class belong to the loss: `class_weights`"),
         (
             (5, 5, 5),
             (5, 5, 5, 3),

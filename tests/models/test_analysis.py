@@ -117,7 +117,7 @@ def test_totals_and_any_size(build):
     assert small.parameters == large.parameters == model.count_params()
     assert 3 * small.multiply_adds < large.multiply_adds <= 4 * small.multiply_adds
     assert small.layers[-1].shape == (64, 96, 4)
-    with pytest.raises(ValueError, match="takes images of any size; give one"):
+    with pytest.raises(ValueError, match="takes images of any size: give one"):
         costs(model)
     with pytest.raises(ValueError, match=r"input_shape is \(64, 64, 1\)"):
         costs(model, (64, 64, 1))
@@ -177,12 +177,13 @@ def test_table():
 def test_what_cannot_be_counted_is_named():
     inputs = keras.Input((8, 4))
     with pytest.raises(
-        ValueError, match="no rule to count the multiplications of 'look', a MultiHeadAttention"
+        ValueError,
+        match="model has 'look', a MultiHeadAttention, for which no rule counts the multiplications",
     ):
         costs(keras.Model(inputs, layers.MultiHeadAttention(1, 2, name="look")(inputs, inputs)))
     with pytest.raises(ValueError, match="a Matmul"):
         costs(keras.Model(inputs, ops.matmul(inputs, ops.transpose(inputs, (0, 2, 1)))))
-    with pytest.raises(ValueError, match="has 2 inputs"):
+    with pytest.raises(ValueError, match="with 2 inputs"):
         costs(keras.Model([inputs, other := keras.Input((8, 4))], inputs + other))
     with pytest.raises(ValueError, match="model must be a functional or sequential"):
         costs("unet")
@@ -367,7 +368,7 @@ def test_the_gradient_lies_within_the_theoretical_field_and_the_model_stays_as_i
     ("arguments", "message"),
     [
         ({"layer": "C6"}, "layer is 'C6'"),
-        ({"location": (16, 0)}, r"location is \(16, 0\); the map has 16 rows"),
+        ({"location": (16, 0)}, r"location is \(16, 0\); it must lie in the feature map of 16 rows"),
         ({"images": np.zeros((16, 16, 1))}, "images has shape"),
         ({"images": np.zeros((1, 16, 16, 3))}, "images has shape"),
     ],

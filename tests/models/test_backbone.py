@@ -349,7 +349,7 @@ def test_pyramid_variants():
     ]
     assert len(fpn((4, 8), 8, pool=False).outputs) == 2
     dilated = small_resnet(**TINY, input_shape=(64, 64, 3), output_stride=16)
-    with pytest.raises(ValueError, match=r"a map of \(4, 4\) does not belong to one of \(4, 4\)"):
+    with pytest.raises(ValueError, match=r"got feature maps of \(4, 4\) and \(4, 4\)"):
         fpn(TINY["widths"], 4)(dilated.outputs)
     for arguments, message in (
         ({"channels": ()}, "channels is"),

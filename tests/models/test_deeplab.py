@@ -90,9 +90,7 @@ def test_interpolation_against_numpy(factor, side):
 
 
 def test_interpolation_refuses_maps_that_do_not_belong_together():
-    with pytest.raises(
-        ValueError, match=r"a map of \(4, 3\) does not belong to one of \(20, 12\) that is 4 times"
-    ):
+    with pytest.raises(ValueError, match=r"got feature maps of \(4, 3\) and \(20, 12\); .* divided by 4"):
         Interpolate(4)([np.zeros((1, 4, 3, 1), "float32"), np.zeros((1, 20, 12, 1), "float32")])
 
 
@@ -154,11 +152,11 @@ def test_logits_are_float32_in_mixed_precision():
         ({"backbone": "xception"}, "backbone is 'xception'.*'resnet50', 'small'"),
         ({"output_stride": 32}, "output_stride is 32.*8, 16"),
         ({"normalization": "frozen_batch"}, "normalization is 'frozen_batch'"),
-        ({"backbone": "resnet50"}, "widths and blocks are sizes of the small backbone"),
+        ({"backbone": "resnet50"}, "widths and blocks configure the small backbone"),
         ({"num_classes": 0}, "num_classes is 0"),
         ({"aspp_filters": 1.5}, "aspp_filters is 1.5"),
         ({"rates": (6, 12)}, "rates is .*3 whole numbers"),
-        ({"rates": (6, 6, 12)}, "rates is .*give different ones"),
+        ({"rates": (6, 6, 12)}, "rates is .*its numbers must differ"),
         ({"decoder_filters": (48,)}, "decoder_filters is .*2 whole numbers"),
         ({"normalization": "group"}, "aspp_filters is 4 and.*multiples of 8"),
         ({"dropout": -0.1}, "dropout is -0.1"),

@@ -262,5 +262,5 @@ def test_bad_arguments_are_named(arguments, message):
 
 
 def test_a_part_beyond_the_map_is_refused():
-    with pytest.raises(ValueError, match="a side of 5 from pixel 2 on does not lie within a map of 6"):
+    with pytest.raises(ValueError, match="crops 5 pixels from pixel 2; they must lie in a feature map of 6"):
         CropTo(2)([np.zeros((1, 6, 9, 1), "float32"), np.zeros((1, 5, 5, 1), "float32")])

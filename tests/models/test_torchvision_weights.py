@@ -93,7 +93,7 @@ def test_missing_extra_and_misshapen_names_are_listed_and_the_model_is_left_as_i
         load_torchvision(model, state)
     assert str(caught.value).splitlines() == [
         "These weights do not fit the model heads: 1 names missing, 1 extra, 1 misshapen (shapes as in torchvision). "
-        "Build the model that they belong to, or name what shall be left out in `ignore`.",
+        "Build the model that they belong to, or list in `ignore` what to leave out.",
         "missing: roi_heads.box_head.fc6.bias (5,)",
         "extra: roi_heads.box_head.fc8.bias (3,)",
         "misshapen: roi_heads.box_predictor.cls_score.weight is (91, 5), the model's (2, 5)",
@@ -105,7 +105,7 @@ def test_missing_extra_and_misshapen_names_are_listed_and_the_model_is_left_as_i
 def test_a_flattened_map_of_another_size_is_refused():
     inputs = keras.Input((75,))
     model = keras.Model(inputs, layers.Dense(5, name="roi_heads-box_head-fc6")(inputs))
-    with pytest.raises(ValueError, match="fc6.weight takes 75 numbers, which are no map of 7 × 7"):
+    with pytest.raises(ValueError, match="fc6.weight takes 75 numbers, which is not a feature map of 7 × 7"):
         load_torchvision(model, state_of(model))
 
 

@@ -44,7 +44,7 @@ def test_strides_that_are_given_hold_where_a_map_is_rounded_up():
     np.testing.assert_array_equal((level[:107, 0] + level[:107, 2]) / 2, np.arange(0, 214, 2))
     np.testing.assert_array_equal((level[::107, 1] + level[::107, 3]) / 2, [0, 2, 4])
     with pytest.raises(
-        ValueError, match=r"strides is \(2, 4\); give one positive number for each of the 1 levels"
+        ValueError, match=r"strides is \(2, 4\); it must have one positive number for each of the 1 levels"
     ):
         pyramid_anchors((6, 213), [(3, 107)], [8], (1,), strides=[2, 4])
 
@@ -60,7 +60,7 @@ def test_every_level_has_its_own_stride_and_size():
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (((64, 64), [(8, 8)], [8, 16]), "2 anchor sizes for 1 levels"),
+        (((64, 64), [(8, 8)], [8, 16]), "sizes has 2 entries for 1 levels"),
         (((64, 64), [(8, 8)], [0]), r"sizes is \[0.0\]"),
         (((64, 64), [(8, 8)], [8], (1, -1)), r"aspect_ratios is \[1.0, -1.0\]"),
         (((64, 64), [(8, 8)], [()]), r"sizes is \[\]"),

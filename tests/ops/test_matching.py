@@ -117,7 +117,7 @@ class TestBoxes:
     ("call", "message"),
     [
         (lambda: match(np.zeros(3), 0.7, 0.3), r"quality has shape \(3,\)"),
-        (lambda: match(np.zeros((1, 3)), 0.3, 0.7), "low is 0.7, above high, 0.3"),
+        (lambda: match(np.zeros((1, 3)), 0.3, 0.7), "low is 0.7; it must not exceed high, 0.3"),
         (lambda: match_boxes(np.zeros((1, 3)), np.zeros((1, 4)), 0.7, 0.3), r"objects has shape \(1, 3\)"),
         (lambda: match_boxes(np.zeros((1, 4)), np.zeros(4), 0.7, 0.3), r"boxes has shape \(4,\)"),
     ],

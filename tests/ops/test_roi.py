@@ -189,10 +189,16 @@ def test_the_features_give_the_type():
     ("call", "message"),
     [
         (lambda: sample_positions(BOXES[:, 0], BOXES[:, 2], 7, 0), "max_samples is missing"),
-        (lambda: roi_align(MAPS[0], BATCH, 2), r"features has a map of shape \(9, 12, 3\)"),
+        (lambda: roi_align(MAPS[0], BATCH, 2), r"features has a feature map of shape \(9, 12, 3\)"),
         (lambda: roi_pool(MAPS, BOXES, 2), r"boxes has shape \(9, 4\); RoIs are \(batch, n, 4\)"),
-        (lambda: multilevel_roi_align([MAPS], BATCH, 2, SCALES), "4 spatial_scales for 1 feature maps"),
-        (lambda: multilevel_roi_pool([MAPS, MAPS[..., :1]], BATCH, 2, (1, 0.5)), "as many channels each"),
+        (
+            lambda: multilevel_roi_align([MAPS], BATCH, 2, SCALES),
+            "spatial_scales has 4 entries for 1 feature maps",
+        ),
+        (
+            lambda: multilevel_roi_pool([MAPS, MAPS[..., :1]], BATCH, 2, (1, 0.5)),
+            "the same number of channels",
+        ),
     ],
 )
 def test_bad_input(call, message):

@@ -118,12 +118,12 @@ class MaskRCNN(keras.Model):
             )
         one_of("backbone", backbone, BACKBONES)
         if encoder is None and (weights is not None or keep_statistics is not None):
-            raise ValueError("weights and keep_statistics are those of an encoder; give encoder, too.")
+            raise ValueError("weights and keep_statistics belong to an encoder; give encoder, too.")
         if encoder is not None and (
             backbone != "resnet50" or backbone_arguments or mean is not None or std is not None
         ):
             raise ValueError(
-                f"encoder is {encoder!r}; leave out backbone, backbone_arguments, mean and std, which it has not."
+                f"encoder is {encoder!r}; leave out backbone, backbone_arguments, mean and std, which do not apply to it."
             )
         if keep_statistics is None:
             keep_statistics = weights is not None

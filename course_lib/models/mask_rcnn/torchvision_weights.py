@@ -91,8 +91,8 @@ def load_torchvision(
     if missing or extra or misshapen:
         raise ValueError(
             f"These weights do not fit the model {model.name}: {len(missing)} names missing, {len(extra)} extra, "
-            f"{len(misshapen)} misshapen (shapes as in torchvision). Build the model that they belong to, or name what "
-            "shall be left out in `ignore`.\n" + "\n".join(missing + extra + misshapen)
+            f"{len(misshapen)} misshapen (shapes as in torchvision). Build the model that they belong to, or list in "
+            "`ignore` what to leave out.\n" + "\n".join(missing + extra + misshapen)
         )
     arrays = {name: to_keras(name, np.asarray(given[name])) for name in wanted}
     for name, array in arrays.items():
@@ -135,7 +135,8 @@ def to_keras(name: str, array: np.ndarray) -> np.ndarray:
     rows, columns = FLATTENED.get(name.removesuffix(".weight"), (1, 1))
     if array.shape[1] % (rows * columns):
         raise ValueError(
-            f"{name} takes {array.shape[1]} numbers, which are no map of {rows} × {columns}; pool the regions to that size."
+            f"{name} takes {array.shape[1]} numbers, which is not a feature map of {rows} × {columns}; pool the regions "
+            "to that size."
         )
     channels_first = array.reshape(array.shape[0], -1, rows, columns)
     return channels_first.transpose(2, 3, 1, 0).reshape(-1, array.shape[0])
@@ -158,7 +159,7 @@ def _variables(model):
         if name in variables:
             raise ValueError(
                 f"model has two variables for torchvision's {name}: {variables[name].path} and {variable.path}; "
-                "give the layers names of their own (see `prefix`)."
+                "give the layers different names (see `prefix`)."
             )
         variables[name] = variable
     return variables
@@ -186,7 +187,7 @@ def read_state_dict(source: Mapping[str, Any] | str | Path) -> dict[str, Any]:
     path = Path(source)
     if path.suffix in (".pth", ".pt"):
         raise ValueError(
-            f"source is {path.name}; it must end in .safetensors or .npz. A .pth file is a program in pickle that only "
+            f"source is {path.name}; it must end in .safetensors or .npz. A .pth file is a pickle, a program that only "
             "PyTorch should run: convert it once, where PyTorch is installed (see course_lib.models.mask_rcnn."
             "torchvision_weights)."
         )
@@ -201,5 +202,5 @@ def read_state_dict(source: Mapping[str, Any] | str | Path) -> dict[str, Any]:
             return {name: archive[name] for name in archive.files}
     except Exception as error:  # a damaged file can fail in any way: one message for all of them
         raise ValueError(
-            f"{path.name} cannot be read as weights: {error} Get the file again, or save a plain state dict."
+            f"{path.name} cannot be read as weights: {error} Download the file again, or save a plain state dict."
         ) from error
