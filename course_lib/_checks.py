@@ -1,4 +1,4 @@
-"""Checks of arguments, in one style: `name is value; it must be …`, and what to do where that is not plain.
+"""Checks of arguments with messages of one form: `name is value; it must be …`, and what to do where that is not obvious.
 
 Each returns the checked value in its plain form, so that a function's first lines read
 
@@ -31,7 +31,7 @@ def one_of(name: str, value: Any, allowed: Iterable) -> Any:
 
 
 def whole_number(name: str, value: Any, low: int | None = None, high: int | None = None) -> int:
-    """`value` as an int, or a `TypeError` if it is no whole number, a `ValueError` if it is out of range.
+    """`value` as an int, or a `TypeError` if it is not a whole number, a `ValueError` if it is out of range.
 
     Args:
         name: the argument's name.
@@ -59,7 +59,7 @@ def in_range(
     open_low: bool = False,
     open_high: bool = False,
 ) -> float:
-    """`value` as a float, or a `TypeError` if it is no number, a `ValueError` if it is out of range or not finite.
+    """`value` as a float, or a `TypeError` if it is not a number, a `ValueError` if it is out of range or not finite.
 
     Args:
         name: the argument's name.
@@ -83,7 +83,7 @@ def in_range(
 def array_of(
     name: str, values: Any, kind: str = "number", shape: Sequence[int | None] | None = None, instead: str = ""
 ) -> np.ndarray:
-    """`values` as an array, or a `ValueError` if they are of another kind or shape.
+    """`values` as an array, or a `ValueError` if their type or shape is wrong.
 
     Args:
         name: the argument's name.

@@ -1,4 +1,4 @@
-"""Trained weights with a card that says where they come from.
+"""Trained weights, with a card that says how they were trained.
 
 A checkpoint is a folder `data/checkpoints/<recipe>/`: `weights.npz`, one array per variable, kernels in float16 (half
 the size, and the metrics are measured after rounding), and `card.json`.
@@ -35,7 +35,7 @@ CARD |= {"epochs": int, "seconds": (int, float), "backend": str, "device": str}
 
 
 class CheckpointError(RuntimeError):
-    """A checkpoint is missing, damaged, or not one for this recipe."""
+    """A checkpoint is missing, is damaged, or belongs to another recipe."""
 
 
 # Weights -------------------------------------------------------------------------------------------------------
@@ -85,7 +85,7 @@ def save_weights(model: keras.Model, path: Path) -> str:
 
 
 def load_weights(model: keras.Model, path: Path, sha256: str | None = None) -> None:
-    """Put the weights of `save_weights` into a model.
+    """Load the weights that `save_weights` wrote into a model.
 
     Args:
         model: with the variables that the file has.
@@ -165,7 +165,7 @@ def read_json(path: Path) -> dict[str, Any]:
 
 
 def folder(recipe: Recipe, root: Path | None = None) -> Path:
-    """Where the checkpoint of a recipe lies: in `root`; by default in `FOLDER` for the course's recipes, in `OWN` for
+    """The folder of a recipe's checkpoint: in `root`; by default in `FOLDER` for the course's recipes, in `OWN` for
     others, and for all where the library is installed and something was trained."""
     from course_lib.recipes import FOR_A_GPU, RECIPES
 
@@ -214,7 +214,7 @@ def card(recipe: Recipe, root: Path | None = None) -> dict[str, Any]:
 
 
 def is_missing(recipe: Recipe, root: Path | None = None) -> bool:
-    """Whether a recipe has no weights here that belong to it as it now is."""
+    """Whether there are no weights for the recipe in its present form."""
     try:
         card(recipe, root)
     except CheckpointError:
@@ -223,7 +223,7 @@ def is_missing(recipe: Recipe, root: Path | None = None) -> bool:
 
 
 def load(recipe: Recipe, model: keras.Model, root: Path | None = None, quiet: bool = False) -> dict[str, Any]:
-    """Put a recipe's trained weights into a model, and say where they come from.
+    """Load a recipe's trained weights into a model, and return a line on their origin.
 
     Args:
         recipe: whose weights.
@@ -248,7 +248,7 @@ def load(recipe: Recipe, model: keras.Model, root: Path | None = None, quiet: bo
 
 
 def changed_data(recipe: Recipe, content: dict[str, Any], data: Callable) -> str:
-    """A sentence if the training data is here and is not what the weights were trained on, else `""`.
+    """A sentence if the training data on this machine differs from what the weights were trained on, else `""`.
 
     Args:
         recipe: whose card it is.

@@ -1,4 +1,4 @@
-"""What a recipe's objects say of themselves, as plain JSON: the same objects give the same text on every machine."""
+"""The configuration of a recipe's objects as plain JSON: the same objects give the same text on every machine."""
 
 import dataclasses
 import functools
@@ -19,7 +19,7 @@ def digest(content: Any, digits: int = 12) -> str:
 
 
 def plain(value: Any, name: str) -> Any:
-    """`value` as JSON can hold it.
+    """`value` in a form that JSON can store.
 
     An argument that stands at its default is left out, of dataclasses and of Keras's objects, so that a new option changes
     no digest of old; whoever changes a default has to see to that.

@@ -5,7 +5,7 @@
 
 An exported network takes what the network takes: float32 `(batch, height, width, channels)`, scaled to 0..1 and normalized
 as in training. The normalization is not part of the file, on purpose: `"stretch"` reads percentiles off the whole picture,
-and a program that goes through a large picture in windows would stretch each of them differently. The sidecar says what to
+and a program that processes a large image in windows would stretch each of them differently. The sidecar says what to
 do in a sentence and two numbers.
 """
 
@@ -67,12 +67,12 @@ export._convert(*sys.argv[2:5], json.loads(sys.argv[5]))
 
 
 class ExportError(RuntimeError):
-    """A network cannot be written in this format here, or not be run."""
+    """A network cannot be written in this format on this machine, or cannot be run."""
 
 
 @dataclass(frozen=True)
 class Exported:
-    """What was written.
+    """The files that an export wrote.
 
     Attributes:
         path: the file; of a SavedModel the folder.
@@ -97,7 +97,7 @@ def export(
     size: tuple[int, int] | None = None,
     probabilities: bool = False,
 ) -> Exported:
-    """Write a network so that it runs elsewhere, and beside it `<path>.json`, which says how to use it.
+    """Write a network so that other programs can run it, and beside it `<path>.json`, which says how to use it.
 
     The batch is free, and so are height and width where the network allows it. In a SavedModel and in ONNX input and output
     have names: `image`, and `logits` or `probabilities`; a detector's are those of its answer. Whoever looks sees nothing
@@ -151,8 +151,8 @@ def export(
 
 
 def run(path: Path | str, images: np.ndarray) -> dict[str, np.ndarray]:
-    """What an exported network says, by its own runtime: Keras, TensorFlow without Keras (in a process of its own), or ONNX
-    Runtime.
+    """The outputs of an exported network, computed by its own runtime: Keras, TensorFlow without Keras (in a separate
+    process), or ONNX Runtime.
 
     Args:
         path: what `export` wrote, with its sidecar beside it.
@@ -292,7 +292,7 @@ def _checked_size(
 
 
 def multiple_of(model: keras.Model) -> int | None:
-    """What the sides of a picture must be a multiple of, so that the network gives back a map of the picture's size: 1, 2,
+    """What the sides of an image must be a multiple of, so that the network returns a map of the image's size: 1, 2,
     4 … 64, found by trying; `None` where none of them does or the size is fixed."""
     if None not in model.input_shape[1:3]:
         return None

@@ -1,4 +1,4 @@
-"""Write all of a file or nothing of it, and say in words what a disk refuses."""
+"""Write a file completely or not at all, and turn errors of the disk into plain words."""
 
 import errno
 import json
@@ -73,7 +73,7 @@ def replacing(path: Path) -> Iterator[Path]:
 
 
 def write_atomically(path: Path, content: bytes | str) -> None:
-    """Write a file so that whoever looks sees the old one or the whole new one, never a half; text in UTF-8."""
+    """Write a file so that every reader sees either the old file or the complete new one; text in UTF-8."""
     with replacing(path) as unfinished:
         unfinished.write_bytes(content if isinstance(content, bytes) else content.encode())
 

@@ -1,4 +1,4 @@
-"""What this machine has, and what therefore runs here: the real training, or the shipped weights.
+"""The hardware of this machine, and what runs on it: the real training, or the shipped weights.
 
 `hardware.train_here()` is true with a GPU, or where `COURSE_TRAIN=1` says so; `COURSE_TRAIN=0` says no.
 """
@@ -10,7 +10,7 @@ import keras
 
 
 def accelerators() -> list[str]:
-    """The GPUs and TPUs that Keras's backend sees, such as `["gpu:0"]`."""
+    """The GPUs and TPUs that Keras's backend finds, such as `["gpu:0"]`."""
     found = []
     for kind in ("gpu", "tpu"):
         try:
@@ -36,7 +36,7 @@ def train_here() -> bool:
 
 
 def several(devices: int | str, batch_size: int):
-    """What divides each batch among several devices, for training in its `scope()`: a `keras.distribution.DataParallel`.
+    """A `keras.distribution.DataParallel`, which splits each batch across several devices, for training in its `scope()`.
 
     Weights and optimizer are copied to each device, and the gradient is that of the whole batch. With `join_processes` the
     devices are those of all processes together.
@@ -116,7 +116,7 @@ def describe(used: int | None = None) -> dict[str, str]:
 
 
 def summary() -> str:
-    """One line for a notebook: what is here and what it will do."""
+    """One line for a notebook: the hardware, and what the notebook will run on it."""
     facts = describe()
     plan = (
         "the real trainings run here" if train_here() else "shipped weights stand in for the long trainings"

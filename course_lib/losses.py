@@ -44,7 +44,7 @@ from course_lib.ops.labels import Tensor, read_batch, scaled_as_keras
 
 
 class SegmentationLoss(keras.losses.Loss):
-    """What all losses here share: one channel or many, ignored pixels, pixel weights, sums.
+    """The base of all losses: one channel or many, ignored pixels, pixel weights, sums.
 
     A subclass writes `value(one_hot, logits, weights, counted)`. Keras's own reductions are not used: they would divide
     by the number of all pixels, the ignored ones too, and cannot weight pixels inside a ratio such as Dice.
@@ -285,7 +285,7 @@ class Focal(SegmentationLoss):
 
 
 class AreaLoss(SegmentationLoss):
-    """What the losses share that compare a class's predicted area with its area in the ground truth.
+    """The base of the losses that compare a class's predicted area with its area in the ground truth.
 
     The sums run over all pixels of the batch, so an image without a class does not decide the class's value alone.
     Each loss is 1 − a ratio of the form (hits + s) / (hits + errors + s). It is computed as errors / (hits + errors + s),
@@ -586,7 +586,7 @@ def squared_distances(seeds: Tensor) -> Tensor:
 
 
 def signed_distances(inside: Tensor, outside: Tensor) -> Tensor:
-    """How far each pixel is from the edge of a class: outside the class positive, inside it 0 or negative.
+    """The distance of each pixel from the boundary of a class: positive outside the class, 0 or negative inside.
 
     Outside it is the distance to the nearest pixel of the class; inside, 1 − the distance to the nearest pixel that is
     not of the class: a pixel on the edge of the class has 0. An image that has no edge, because all or none of it is

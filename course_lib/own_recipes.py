@@ -1,4 +1,4 @@
-"""Recipes of one's own for the command line: a Python file that holds one, or a folder of images and labels."""
+"""Your own recipes for the command line: a Python file that contains one, or a folder of images and labels."""
 
 import runpy
 from collections.abc import Sequence
@@ -61,7 +61,7 @@ def _of_file(file: Path, name: str) -> Recipe:
 
 
 def of_folder(folder: Path, classes: Sequence[str] = (), objects: bool = False) -> Recipe:
-    """A recipe that serves most small sets: a U-Net of depth 3, contrast normalized, mirrored and turned by right angles.
+    """A recipe that suits most small data sets: a U-Net of depth 3, normalized contrast, flips and quarter turns.
 
     Args:
         folder: holds `images/` and `labels/` (see `datasets.folder`).

@@ -1,4 +1,4 @@
-"""The figures that several notebooks share: large, few colours, safe for colour-blind eyes."""
+"""The figures that several notebooks share: large, with few colours, safe for colour-blind readers."""
 
 from collections.abc import Sequence
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""What the course trains: data, network, task, loss, schedule and seed in one object. Nothing runs until it is asked to."""
+"""Recipes: data, network, task, loss, schedule and seed of a training in one object. Creating one runs nothing."""
 
 import dataclasses
 import inspect
@@ -143,7 +143,8 @@ class Recipe:
         object.__setattr__(self, name, value)
 
     def configuration(self) -> dict[str, Any]:
-        """What the weights depend on, as plain JSON: all but the title, the validation data and how the output is read."""
+        """What the weights depend on, as plain JSON: all except the title, the validation data and the decoding of "
+        "the output."""
         task = {"class": type(self.task).__name__} | {
             name: value for name, value in _given(self.task).items() if name not in DECODING
         }
@@ -181,7 +182,7 @@ class Recipe:
         )
 
     def class_names(self) -> tuple[str, ...]:
-        """The classes that the network tells apart."""
+        """The classes that the network distinguishes."""
         return self.task.class_names(self._of_data("class_names"))
 
     def channels(self) -> int:

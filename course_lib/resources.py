@@ -1,4 +1,4 @@
-"""Where the files lie that the library reads: weights, results, manifests, notebooks."""
+"""The locations of the files that the library reads: weights, results, manifests, notebooks."""
 
 from pathlib import Path
 

@@ -1,4 +1,4 @@
-"""How the learning rate changes over a training."""
+"""Learning-rate schedules."""
 
 import math
 from collections.abc import Sequence
@@ -9,7 +9,7 @@ from keras import ops
 
 @keras.saving.register_keras_serializable("course_lib")
 class CosineCycles(keras.optimizers.schedules.LearningRateSchedule):
-    """A climb, a fall to zero along half a cosine, and the same fall again from a lower height for each restart.
+    """A linear warm-up, a decay to zero along half a cosine, and the same decay from a lower peak for each restart.
 
     A restart lets a finished training go on: the rate leaps up, the net leaves the place where it had settled, and often
     finds a better one (Loshchilov and Hutter 2017, SGDR: Stochastic Gradient Descent with Warm Restarts, equation 5,

@@ -1,4 +1,4 @@
-"""From an image to its label map in one line: a network with all that belongs to using it.
+"""From an image to its label map in one line: a network with everything that prediction needs.
 
 segmenter = course_lib.load("unet-nuclei")
 labels = segmenter.predict(image)                   # int32 (height, width)
@@ -128,7 +128,7 @@ class Segmenter:
         return self.score(samples, self.outputs(samples, progress))
 
     def score(self, samples: Sequence, outputs: Iterable[Output]) -> dict[str, float]:
-        """The task's metrics of outputs that are there already."""
+        """The task's metrics of outputs that were computed before."""
         if not len(samples):
             raise ValueError("samples is empty; it must contain at least one sample.")
         return self.task.score(samples, outputs, self.class_names, **self.thresholds)
@@ -136,7 +136,7 @@ class Segmenter:
     def choose_thresholds(
         self, data: Sequence | str = "val", outputs: Sequence | None = None
     ) -> dict[str, float]:
-        """Choose the thresholds on a data set, keep and return them."""
+        """Choose the thresholds on a data set, store and return them."""
         samples = self._samples(data)
         outputs = self.outputs(samples) if outputs is None else outputs
         self.thresholds = self.task.choose(samples, outputs, self.class_names)

@@ -1,4 +1,4 @@
-"""What a network learns of a sample, and how its output becomes the label map that a user gets: four tasks.
+"""Four tasks: what a network learns from a sample, and how its output becomes the label map that a user gets.
 
     task = Borders(border=2.0)
     labels = task.encode(sample)                       # what the loss compares the logits with
@@ -49,7 +49,7 @@ IOU_THRESHOLDS = np.linspace(0.5, 0.9, 9).round(2)
 
 @dataclass(frozen=True)
 class Task:
-    """What the four tasks share.
+    """The base of the four tasks.
 
     Attributes:
         choices: a threshold's name → the values that are tried on the validation set; the others keep their default.
@@ -106,11 +106,11 @@ class Task:
         return {**self.thresholds, **thresholds}
 
     def class_names(self, of_data: Sequence[str]) -> tuple[str, ...]:
-        """The classes that the network tells apart, from those of the data."""
+        """The classes that the network distinguishes, from those of the data."""
         return tuple(of_data)
 
     def loss(self) -> SegmentationLoss | None:
-        """The loss where a recipe names none; `None` for a network that brings its own."""
+        """The loss if a recipe names none; `None` for a network with its own loss."""
         return CrossEntropy()
 
     def build(
@@ -120,7 +120,7 @@ class Task:
         return network(input_shape, num_classes, **arguments)
 
     def check_network(self, network: Callable) -> None:
-        """Refuse a network that is made for another task."""
+        """Raise a `ValueError` for a network that is made for another task."""
         if network is MaskRCNN:
             raise ValueError(
                 f"network is MaskRCNN; {type(self).__name__} needs a network with a class for each pixel, such as unet. "
@@ -128,7 +128,7 @@ class Task:
             )
 
     def encode(self, sample: Sample) -> tuple[np.ndarray, ...]:
-        """Maps `(height, width)` to learn from: int32 labels, and float32 weights where the task has them."""
+        """The targets, maps `(height, width)`: int32 labels, and float32 weights where the task has them."""
         raise NotImplementedError
 
     def collate(self, images: np.ndarray, *maps: np.ndarray) -> tuple:
@@ -154,7 +154,7 @@ class Task:
         class_names: Sequence[str],
         **thresholds: float,
     ) -> dict[str, float]:
-        """The metrics of a data set's predictions: name → value in 0..1. Both are gone through once, together."""
+        """The metrics of a data set's predictions: name → value in 0..1. Both are iterated over once, together."""
         raise NotImplementedError
 
     def quick_score(self, samples, outputs, class_names, **thresholds) -> dict[str, float]:
@@ -221,7 +221,7 @@ class Semantic(Task):
 
 @dataclass(frozen=True)
 class Membranes(Semantic):
-    """Two classes, membrane and cell; the cells are the pieces that the membranes leave.
+    """Two classes, membrane and cell; the cells are the regions between the membranes.
 
     Attributes:
         border_weight, sigma: as for `Semantic`.
@@ -251,7 +251,7 @@ class Membranes(Semantic):
 
 @dataclass(frozen=True)
 class Borders(Semantic):
-    """Objects of one class, kept apart by a class of its own for the border between touching ones (`THREE_CLASSES`).
+    """Objects of one class, separated by an extra class for the border between touching ones (`THREE_CLASSES`).
 
     Attributes:
         border: half the border's width in pixels.
@@ -290,7 +290,7 @@ class Borders(Semantic):
 
 @dataclass(frozen=True)
 class Objects(Task):
-    """Objects found one by one, each with its box, its class and its mask: what a `MaskRCNN` learns.
+    """Objects detected one by one, each with its bounding box, class and mask: the task of a `MaskRCNN`.
 
     Attributes:
         max_objects: places for the objects of a crop.

@@ -1,4 +1,4 @@
-"""Training: one loop for recipes, claims and notebooks, which can be stopped and goes on; then the checkpoint."""
+"""Training: one loop for recipes, claims and notebooks, which can be stopped and resumed; then the checkpoint."""
 
 import json
 import math
@@ -44,11 +44,11 @@ class Diverged(RuntimeError):
 
 
 class DamagedState(RuntimeError):
-    """What was kept of an unfinished run cannot be read."""
+    """The saved state of an unfinished run cannot be read."""
 
 
 class StopWhenDiverged(keras.callbacks.Callback):
-    """Counts the steps that were left out, and ends a training with a message when there are too many.
+    """Counts the skipped steps, and stops training with a message when there are too many.
 
     A step whose gradient is not finite changes nothing (see `finite_steps`); one in a hundred is a rare batch, more are a
     fault. Keras's own TerminateOnNaN ends a training at the first, silently, after the callbacks that would keep the
@@ -95,7 +95,7 @@ class StopWhenDiverged(keras.callbacks.Callback):
 
 
 class Resume(keras.callbacks.Callback):
-    """Keeps the state of a run after each epoch, and goes on from it.
+    """Saves the state of a run after each epoch, and resumes from it.
 
     Keras's own BackupAndRestore writes weights and epoch into two files in place, so that a kill between the two leaves
     a pair that does not belong together, and it forgets the history. Here the weights (the optimizer's too) go into a
@@ -124,7 +124,7 @@ class Resume(keras.callbacks.Callback):
         self.guard: StopWhenDiverged | None = None
 
     def restore(self, model: keras.Model) -> int:
-        """Put the kept state into a compiled model; returns the epochs already done, 0 for a new run.
+        """Load the saved state into a compiled model; returns the epochs already done, 0 for a new run.
 
         Raises:
             DamagedState: if there is a state that cannot be read.
@@ -274,7 +274,7 @@ def start_again(model: keras.Model, recipe: Recipe) -> None:
 
 @dataclass(frozen=True)
 class Fitted:
-    """What `fit` has to say.
+    """The result of `fit`.
 
     Attributes:
         history: quantity → its value after each epoch.
@@ -304,7 +304,7 @@ def fit(
     name: str = "",
     data: str = "",
 ) -> Fitted:
-    """Keras's `fit`, for a compiled model, with a state that is kept after each epoch and gone on from.
+    """Keras's `fit` for a compiled model, with a state that is saved after each epoch and resumed.
 
     A callback that ends the training, such as EarlyStopping, ends it well. Its own memory, such as how many epochs there
     was no progress, begins anew when a stopped training goes on.
@@ -377,7 +377,7 @@ def train(
     progress: bool = True,
     devices: int | str | None = None,
 ) -> dict[str, Any]:
-    """Train a recipe to its end and write its checkpoint; go on where an earlier call was stopped or killed.
+    """Train a recipe to its end and write its checkpoint; resume where an earlier call was stopped or killed.
 
     The state belongs to the recipe and to the content of its training data: with other labels the training begins anew.
 

@@ -1,4 +1,4 @@
-"""Data sets: made by the course itself (cells, scenes), real (nuclei, membranes, camvid), photographs, and one's own
+"""Data sets: synthetic (cells, scenes), real (nuclei, membranes, camvid), photographs, and your own
 (folder, coco)."""
 
 from course_lib.datasets import collage, photographs
@@ -56,7 +56,7 @@ CLASSES_AND_CHANNELS = {
 
 
 def class_names(name: str) -> tuple[str, ...]:
-    """The classes of a set, known without opening it: `class_names("camvid")[8]` is `"car"`."""
+    """The class names of a data set, known without opening it: `class_names("camvid")[8]` is `"car"`."""
     return _known(name)[0]
 
 

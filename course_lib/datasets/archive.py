@@ -72,7 +72,7 @@ BAD_NAMES = (errno.EEXIST, errno.ENOTDIR, errno.EISDIR, errno.ENAMETOOLONG, errn
 
 @dataclass(frozen=True)
 class Archive:
-    """One entry of `data/archives.json`: where a data set comes from, and what of it the course reads."""
+    """One entry of `data/archives.json`: where a data set comes from, and which parts of it the course reads."""
 
     name: str
     title: str
@@ -151,7 +151,7 @@ def ensure(name: str, split: str | None = None, *, progress: bool = True) -> Pat
 
 
 def status() -> list[dict]:
-    """What is on this machine, without downloading or unpacking anything.
+    """Which data is on this machine; downloads and unpacks nothing.
 
     Returns:
         One dict per archive: `name`, `title`, `found` (`"COURSE_DATA"`, `"cache"` or `"absent"`), `splits` (a
@@ -190,7 +190,7 @@ def status() -> list[dict]:
 
 
 def locked(name: str) -> AbstractContextManager[None]:
-    """The lock under which alone anything is written to the cache for an archive."""
+    """The lock that must be held to write an archive to the cache."""
     return disk.locked(cache_folder() / f"{name}.lock", name)
 
 

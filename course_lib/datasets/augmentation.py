@@ -1,8 +1,8 @@
 """Random changes to a training image and, in step, to its labels.
 
-All geometry is one map from the pixels of the result to places in the source: flips, right-angle turns, rotation,
-scale, and U-Net's elastic deformation are composed first and the image is sampled once. So labels move exactly with
-the image, nothing is interpolated twice, and the crop comes for free.
+All geometry is one mapping from the pixels of the result to locations in the source: flips, quarter turns, rotation,
+scaling and U-Net's elastic deformation are composed first, and the image is sampled once. So labels move exactly with
+the image, nothing is interpolated twice, and the crop costs nothing.
 """
 
 from collections.abc import Sequence
@@ -17,7 +17,7 @@ from course_lib.ops.tiles import reflect
 
 @dataclass(frozen=True)
 class Augmentation:
-    """What may happen to a training image. The default is nothing.
+    """The random changes to a training image. The default is none.
 
     Attributes:
         flip: mirror left-right with probability 1/2, and top-bottom likewise where `turn` is on too.

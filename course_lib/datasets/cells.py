@@ -1,4 +1,4 @@
-"""`cells`: fluorescence microscopy of nuclei, made to measure.
+"""`cells`: synthetic fluorescence microscopy of nuclei.
 
 An image is built as a microscope makes one: nuclei of irregular outline and mottled chromatin, some against
 each other, each of its own brightness; the blur of the optics and the haze of what lies out of focus; uneven
@@ -48,7 +48,7 @@ def cells(
     noise: float | tuple[float, float] = (0.01, 0.05),
     foreground: float | None = None,
 ) -> Dataset:
-    """Fluorescence microscopy of nuclei, made by the course: one channel, classes `("background", "cell")`.
+    """Synthetic fluorescence microscopy of nuclei: one channel, classes `("background", "cell")`.
 
     A parameter takes one number, or a pair `(low, high)` from which every image draws its own.
 
@@ -184,7 +184,7 @@ class _Plate:
     def fill(
         self, radius: float, limits: tuple[float, float], fraction: float, touching: float, exact: bool
     ) -> None:
-        """Lay cells of about `radius` until they cover `fraction` of the plane or no room is left.
+        """Place cells of about `radius` until they cover `fraction` of the plane or no space is left.
 
         `exact` sizes the last cell to what is missing; otherwise it is laid or not so that the fraction is right
         on average.
@@ -281,7 +281,7 @@ class _Plate:
         return pixels - taken
 
     def tidied(self) -> np.ndarray:
-        """The instance map int32 `(h, w)` in the order of laying, rid of crumbs cut off by a neighbour."""
+        """The instance map int32 `(h, w)` in the order of placing, without fragments cut off by a neighbour."""
         parts, count = label(self.owner, connectivity=1, return_num=True)
         sizes = np.bincount(parts.ravel(), minlength=count + 1)
         owners = np.zeros(count + 1, np.int32)

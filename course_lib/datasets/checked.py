@@ -1,4 +1,4 @@
-"""What one's own data sets share, a folder's and a COCO file's: every sample is read once and checked, everything that is
+"""What your own data sets share, a folder's and a COCO file's: every sample is read once and checked, everything that is
 wrong is reported at once, and what is sound is divided into splits."""
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ MOST = 40
 
 @dataclass(frozen=True)
 class Problem:
-    """One thing that is wrong with one file.
+    """One problem of one file.
 
     Attributes:
         file: the file, from the folder on, such as `"labels/a.png"`.
@@ -58,7 +58,7 @@ class Problem:
 
 @dataclass(frozen=True)
 class Report:
-    """What reading every file of a folder has shown.
+    """The result of reading every file of a folder.
 
     Attributes:
         folder: the folder's (or the JSON file's) own name.
@@ -135,7 +135,8 @@ class Faulty(Exception):
 
 @dataclass(frozen=True)
 class GroundTruth:
-    """What labels say: `semantic`, `instances` (or `None`) and `classes` as in `Sample`, crowds in it, a note or `""`."""
+    """The content of the labels: `semantic`, `instances` (or `None`) and `classes` as in `Sample`, crowds in it, a "
+    "note or `""`."""
 
     semantic: np.ndarray
     instances: np.ndarray | None
@@ -340,7 +341,7 @@ class Source:
 
 
 class FolderDataset(Dataset):
-    """Samples of one's own, read from their files on access.
+    """Your own samples, read from their files on access.
 
     Attributes:
         report: what the check has found, a `Report`.

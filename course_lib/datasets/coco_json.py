@@ -2,8 +2,8 @@
 images, as most annotation tools export it.
 
 `images` lists the files, `categories` the classes, `annotations` one object each: its image, its category, and its outline,
-as polygons or as run lengths (RLE, plain or in COCO's letters). Such a file comes from elsewhere, so nothing in it is
-believed: types, ids, file names, numbers of pixels are checked, and each fault is told with where it stands. What tools
+as polygons or as run lengths (RLE, plain or as COCO's strings). Such a file comes from outside, so nothing in it is
+trusted: types, ids, file names and numbers of pixels are checked, and each fault is reported with its location. What tools
 write in different ways (ids as text, images beside or below or above the JSON, a byte order mark) is read all the same.
 """
 
@@ -132,7 +132,7 @@ def coco(
     split: str, path: str | Path, class_names: Sequence[str] | None = None, *, skip: bool = False, check: bool = True,
     **options,
 ) -> FolderDataset:  # fmt: skip
-    """One's own images with objects in COCO's JSON, as a data set like the others.
+    """Your own images with objects in COCO's JSON, as a data set like the others.
 
     Where two objects claim a pixel, the smaller one keeps it, as for `nuclei`. A region that is marked as a crowd
     (`iscrowd`) is one whose objects nobody has told apart: its pixels become -1 in the semantic map, so that they count

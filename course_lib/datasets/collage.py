@@ -46,7 +46,7 @@ _ON_THE_WALL = (
 
 @dataclass(frozen=True)
 class Cutout:
-    """An object and the photograph it is in.
+    """An object and the photograph that it comes from.
 
     Attributes:
         image: float64 `(height, width, 3)` in 0..1.
@@ -58,7 +58,7 @@ class Cutout:
 
 
 def cutout(source: str, kind: str, number: int = 0) -> Cutout:
-    """An outlined object of one of scikit-image's photographs.
+    """An outlined object in one of scikit-image's photographs.
 
     Args:
         source: the photograph, such as `"coffee"`.

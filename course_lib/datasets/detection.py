@@ -15,7 +15,7 @@ SMALLEST = 4
 def truth_from_maps(
     instances: np.ndarray, semantic: np.ndarray, max_objects: int, masks: bool = True
 ) -> dict[str, np.ndarray]:
-    """The truth about a batch, as a detector wants it, from what a segmentation knows.
+    """The ground truth of a batch in the form that a detector needs, from its segmentation maps.
 
     Args:
         instances: integers `(batch, height, width)`, 0 = background; ids may have gaps, as a crop leaves them.
@@ -67,7 +67,7 @@ def truth_from_maps(
 
 
 def truth_from_samples(samples: Sequence, max_objects: int, masks: bool = True) -> dict[str, np.ndarray]:
-    """`truth_from_maps` for whole samples of one size."""
+    """`truth_from_maps` for samples of the same size."""
     return truth_from_maps(
         np.stack([sample.instances for sample in samples]),
         np.stack([sample.semantic for sample in samples]),
@@ -83,7 +83,7 @@ def instance_map(
     smallest: int = 1,
     least_left: float = 0.5,
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Detections as a map in which every pixel belongs to one object at most: the most confident first.
+    """Detections as an instance map in which every pixel belongs to at most one object, the most confident one.
 
     Args:
         detections: of one image, `scores`, `classes`, `valid`, each `(n,)`.

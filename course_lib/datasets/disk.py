@@ -1,4 +1,4 @@
-"""Write all of a thing or nothing of it: folders built beside their place, a lock, and plain words for a full
+"""Write everything or nothing: folders built beside their final location, a lock, and clear messages for a full
 disk."""
 
 import errno
@@ -34,11 +34,10 @@ def progress_bar(label: str, total: int | None, unit: str, show: bool = True) ->
 
 @contextmanager
 def replacing(folder: Path) -> Iterator[Path]:
-    """Build a folder beside its place, and move it there when it is whole; after an error nothing of it is
-    left.
+    """Build a folder beside its final location, and move it there when it is complete; after an error nothing of it
+    is left.
 
-    Only under a lock: the folder that is built in has a fixed name, so that what a killed process left is
-    cleared away.
+    Only under a lock: the temporary folder has a fixed name, so that the remains of a killed process are removed.
 
     Raises:
         DataError: if the disk is full or may not be written.
@@ -58,7 +57,7 @@ def replacing(folder: Path) -> Iterator[Path]:
 
 @contextmanager
 def disk_errors(folder: Path, instead: str = "set COURSE_CACHE to a folder of your own") -> Iterator[None]:
-    """Say in one sentence what a disk refuses, and what to do about it.
+    """Turn an error of the disk into one sentence that says what to do.
 
     Args:
         folder: what is written to.

@@ -1,4 +1,4 @@
-"""Download one zip file over HTTP with pooch, which retries; a download that breaks off begins anew."""
+"""Download one zip file over HTTP with pooch, which retries; an interrupted download starts again."""
 
 import os
 import shutil
@@ -21,7 +21,7 @@ CHUNK = 1 << 16
 
 
 def download_zip(url: str, target: Path, label: str, instead: str, progress: bool = True) -> None:
-    """Download a zip file to `target`, which exists only once all of it has come.
+    """Download a zip file to `target`, which exists only once the download is complete.
 
     What is in the zip is not looked at here. Only under a lock: it is written beside `target` first, in a folder of a
     fixed name.

@@ -10,8 +10,8 @@ class DataUnavailable(DataError):
 
 
 class SplitUnavailable(DataError):
-    """The archive that is here does not hold the split that was asked for."""
+    """The archive on this machine does not contain the requested split."""
 
 
 class ArchiveDamaged(DataError):
-    """The archive that is here is not what it should be: cut short, altered, or another file altogether."""
+    """The archive on this machine is not what it should be: truncated, altered, or a different file."""

@@ -1,4 +1,4 @@
-"""One's own images: a folder of images and label files as a data set, checked whole before anything is trained.
+"""Your own images: a folder of images and label files as a data set, checked completely before training.
 
     mine/
       images/  a.png  b.jpg  c.tif
@@ -170,7 +170,7 @@ def folder(
     check: bool = True,
     **options,
 ) -> FolderDataset:
-    """One's own images with label files of the same names, as a data set like the others.
+    """Your own images with label files of the same names, as a data set like the others.
 
     Files lie in the two folders or below them; a sample's name is the path from there on, without ending, such as
     `"dish-a/field-3"`. What a file may hold is in `docs/formats.md`.

@@ -1,4 +1,4 @@
-"""From samples to the batches that `fit` eats."""
+"""From samples to the batches that `fit` takes."""
 
 import math
 import threading
@@ -185,7 +185,7 @@ class Batches(keras.utils.PyDataset):
         self.epoch += 1
 
     def order(self, epoch: int) -> np.ndarray:
-        """The indices of the samples in the order in which this epoch takes them, a vector of int."""
+        """The indices of the samples in the order of this epoch, a vector of int."""
         with self._order_lock:
             if epoch not in self._orders:
                 rng = np.random.default_rng([self.seed, epoch])

@@ -1,4 +1,4 @@
-"""`photographs`: images from inside scikit-image, so that nothing is downloaded, with masks of our own.
+"""`photographs`: images that scikit-image includes, so nothing is downloaded, with masks made for the course.
 
 The outlines are kept as polygons in `data/polygons/<image>.json`: a list of objects, each with its class
 and its corners `[x, y]` in pixels (the centre of the first pixel is at 0.5, 0.5). An object covers those that
@@ -115,7 +115,7 @@ def _photograph(name: str, source: str) -> Sample:
 
 
 def bundled_image(source: str) -> np.ndarray:
-    """An image from inside scikit-image, uint8 `(h, w, channels)`.
+    """An image that scikit-image includes, uint8 `(h, w, channels)`.
 
     Raises:
         DataUnavailable: if it cannot be read.

@@ -1,6 +1,6 @@
 """What `cells` and `scenes` have in common: random access, the checks of their parameters, smooth random fields.
 
-The same sample is the same array on every machine. Three things see to that:
+A sample is the same array on every machine, for three reasons:
 
 - all randomness of sample i comes from one generator, seeded with (seed, set, split, i);
 - only draws whose number never depends on a rounded result are used in bulk (no rejection sampling with a
@@ -23,7 +23,7 @@ from course_lib.datasets.splits import SPLITS
 
 
 class ProceduralDataset(Dataset):
-    """A set whose sample i is computed when asked for, from the seed, the split, the parameters and i alone.
+    """A data set whose sample i is computed on access, from the seed, the split, the parameters and i alone.
 
     Attributes:
         size: `(height, width)` of every image.

@@ -1,6 +1,6 @@
-"""One reader for all image files and label maps. It goes by what a file says of itself, never by its ending.
+"""One reader for all image files and label maps. It relies on a file's content, never on its extension.
 
-A file says it by its first bytes and its header: format, photometric interpretation, palette, orientation (EXIF), alpha and
+The first bytes and the header tell: format, photometric interpretation, palette, orientation (EXIF), alpha and
 other extra samples, compression, number type, byte order, bits per sample. What follows from that is either an image as
 everybody sees it, or one sentence that names what the reader cannot take and the way out. `docs/formats.md` has the table.
 

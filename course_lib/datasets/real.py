@@ -1,7 +1,7 @@
 """Three real data sets, each one call: fluorescence nuclei, electron-microscopy membranes, street scenes.
 
 The archives come from `course_lib.datasets.archive`: a folder of archives (`COURSE_DATA`), the user's cache,
-or the public archive. Anyone who reports a number on them uses these splits; they are fixed by the image's name
+or the public archive. Anyone who reports a number on them uses these splits; they are determined by the image's name
 and never drawn anew.
 """
 

@@ -1,4 +1,4 @@
-"""What every data set of the course hands out: one image with everything that is known about it."""
+"""The sample, which every data set returns: one image with everything that is known about it."""
 
 import hashlib
 from abc import abstractmethod
@@ -40,7 +40,7 @@ class Sample:
 
 
 def boxes_from_instances(instances: np.ndarray) -> np.ndarray:
-    """The tight box around each instance.
+    """The tight bounding box of each instance.
 
     Args:
         instances: int `(height, width)`, 0 = background, ids 1..n without gaps.

@@ -1,6 +1,6 @@
 """`scenes`: six shapes over photographic texture, one in front of another, from 4 pixels to the whole image.
 
-Colour and texture are drawn alike for all classes: a network can tell them apart by their shape alone.
+Colour and texture have the same distribution in all classes: a network can distinguish the classes by shape alone.
 """
 
 from collections.abc import Sequence
@@ -214,7 +214,7 @@ class _Stage:
     def add(
         self, kind: int, shape: int, length: float, thin: float, contrast: float, occlusion: float
     ) -> None:
-        """Paint an object where it hides no more of another than `occlusion`, if there is such a place."""
+        """Paint an object where it hides at most the fraction `occlusion` of another, if there is such a location."""
         half = 0.5 * length
         turn = complex(*self.rng.standard_normal(2))
         turn /= abs(turn)

@@ -17,7 +17,7 @@ def checksum(name: str) -> str:
 
 
 def membranes_split(slice_number: int) -> str:
-    """The split of a membrane slice: neighbours in the stack look alike, so the splits are runs of slices."""
+    """The split of a membrane slice: neighbouring slices are similar, so the splits are runs of slices."""
     return "train" if slice_number < 20 else "val" if slice_number < 24 else "test"
 
 

@@ -1,6 +1,6 @@
-"""How an instance map becomes something a U-Net can learn, and how its prediction becomes an instance map again.
+"""How an instance map becomes a target that a U-Net can learn, and how a prediction becomes an instance map again.
 
-A U-Net gives a class per pixel, so two touching cells of one class flow into one. Two cures, both from practice:
+A U-Net predicts a class per pixel, so two touching cells of one class merge into one. Two remedies, both from practice:
 the border weights of the U-Net paper make the thin gap between cells expensive to miss; the three-class form makes the
 border between touching cells a class of its own, so that what is left of each cell stands alone.
 """

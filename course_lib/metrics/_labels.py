@@ -1,4 +1,4 @@
-"""What every label metric does first: check the maps, number the labels, count which ones meet."""
+"""What every label metric does first: check the label maps, number the labels, count the pixels of each pair of labels."""
 
 from collections.abc import Iterable
 

@@ -1,4 +1,4 @@
-"""Scores that look at the outline of a mask only, where an area score such as IoU hardly looks.
+"""Scores of the outline of a mask only, to which an area score such as IoU is hardly sensitive.
 
 The **outline** of a mask, here and in every measure of this module, is its own outermost pixels: those with a
 neighbour above, below, left or right that isn't in the mask. The edge of the image counts as outline too, as if
@@ -50,7 +50,7 @@ def boundary_f1(
     tolerance: float = 2.0,
     spacing: float | Sequence[float] | None = None,
 ) -> float:
-    """How much of either outline runs near the other: the F1 score of the boundary.
+    """The F1 score of the boundary: how much of each outline lies close to the other.
 
     Csurka, Larlus, Perronnin (2013), "What is a good evaluation measure for semantic segmentation?", BMVC,
     section 3. Precision is the fraction of the predicted outline's pixels that have a pixel of the true outline at a
@@ -86,7 +86,7 @@ def hausdorff(
     percentile: float = 100.0,
     spacing: float | Sequence[float] | None = None,
 ) -> float:
-    """The Hausdorff distance of two outlines: how far off the worst pixel of either is.
+    """The Hausdorff distance of two outlines: the largest distance of a pixel of one from the other.
 
     max(max_a d(a, B), max_b d(b, A)) over the pixels a of one outline and b of the other. One stray pixel decides it.
     With `percentile=95` ("HD95") the farthest 5 % of each outline are forgiven: the percentile of the distances is
@@ -115,7 +115,7 @@ def hausdorff(
 def average_surface_distance(
     mask_true: np.ndarray, mask_pred: np.ndarray, spacing: float | Sequence[float] | None = None
 ) -> float:
-    """How far off the outlines are on average, in both directions: the ASSD.
+    """The average symmetric surface distance (ASSD): the mean distance between the outlines, in both directions.
 
     (Σ_a d(a, B) + Σ_b d(b, A)) / (|A| + |B|) over the pixels a of one outline and b of the other: each outline pixel
     counts once (Heimann et al. 2009, Comparison and evaluation of methods for liver segmentation from CT datasets,
@@ -133,7 +133,7 @@ def average_surface_distance(
 def surface_distances(
     mask_true: np.ndarray, mask_pred: np.ndarray, spacing: float | Sequence[float] | None = None
 ) -> tuple[np.ndarray, np.ndarray]:
-    """How far each pixel of either outline is from the other outline.
+    """The distance of each pixel of each outline from the other outline.
 
     Args:
         mask_true, mask_pred: boolean `(height, width)`, or of any number of axes.

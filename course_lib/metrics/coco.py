@@ -1,6 +1,6 @@
 """COCO's average precision: how well detections with scores find the objects of each class, by box or by mask.
 
-A detection is a guess with a score, and which guesses count is left to the user's threshold. Average precision
+A detection is a prediction with a score, and the user's threshold decides which detections count. Average precision
 judges all thresholds at once. The detections of one class, over all images, are sorted by score; each is right
 if it found an object that no better-scored one had taken (`greedy_matches`); and going down the list, recall grows
 while precision falls. The area below that curve is the average precision (`interpolated_precision`,
@@ -60,7 +60,7 @@ STATS = tuple(
 
 
 def greedy_matches(ious: np.ndarray, threshold: float = 0.5) -> np.ndarray:
-    """Which detections of one image and class find an object.
+    """Which detections of one image and class match an object.
 
     In order of score, each takes the object with the highest IoU of those that are free. The IoU must **reach** the
     threshold; equality is enough. (Scores of instance maps, `course_lib.metrics.match`, want more than equality.)
@@ -201,7 +201,7 @@ class CocoScores:
 
 
 class COCOEvaluator:
-    """COCO's average precision over a set of images, which are given one by one.
+    """COCO's average precision over a set of images, added one by one.
 
     Masks are kept run-length encoded, images not at all.
 

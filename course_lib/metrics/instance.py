@@ -1,4 +1,4 @@
-"""Scores of instance maps: which predicted object is which true one, and how many found no partner.
+"""Scores of instance maps: which predicted object matches which ground-truth object, and how many have no match.
 
 An instance map is an integer array in which 0 is background and each other value one object; values may have
 gaps. Two objects match if their IoU is **greater than** the threshold, never at equality: so the Data Science
@@ -48,7 +48,7 @@ DSB_THRESHOLDS = tuple(round(0.5 + 0.05 * step, 2) for step in range(10))
 
 @dataclass(frozen=True, eq=False)
 class Matching:
-    """Which objects of one image found each other.
+    """The matched objects of one image.
 
     Attributes:
         threshold: a match has an IoU greater than this.
@@ -286,7 +286,7 @@ def aggregated_jaccard(
 def count_error(
     instances_true: np.ndarray, instances_pred: np.ndarray, ignore: np.ndarray | None = None
 ) -> int:
-    """How many objects too many were predicted (negative: too few), wherever they lie.
+    """How many objects were predicted in excess (negative: too few), regardless of their location.
 
     Arguments and errors as in `match`.
     """

@@ -42,7 +42,7 @@ from course_lib.metrics._labels import check_same_shape, consecutive, contingenc
 
 @dataclass(frozen=True)
 class PartitionScore:
-    """How well the predicted segments are the true ones; 1 is perfect, 0 the worst.
+    """How well the predicted segments agree with the ground truth; 1 is perfect, 0 the worst.
 
     Attributes:
         f_score: harmonic mean of `split` and `merge`.

@@ -43,7 +43,8 @@ class _PixelCounts(keras.metrics.Metric):
         self._direction = "up"  # what Keras's callbacks read where their mode is "auto"
 
     def kinds_of(self, labels: Tensor, predicted: Tensor) -> Tensor:
-        """Which count each pixel belongs to, int32, from true and predicted class ids; labels of -1 weigh nothing."""
+        """The cell of the table that counts each pixel, int32, from true and predicted class ids; labels of -1 have "
+        "weight 0."""
         raise NotImplementedError
 
     def check_classes(self, classes: int) -> None:
@@ -131,7 +132,7 @@ class _ClassMean(_ClassTable):
         self.classes = None if classes is None else [int(c) for c in classes]
 
     def parts_and_wholes(self) -> tuple[Tensor, Tensor]:
-        """What is divided by what, `(C,)` each."""
+        """Numerators and denominators, `(C,)` each."""
         raise NotImplementedError
 
     def result(self) -> Tensor:

@@ -1,4 +1,4 @@
-"""The networks of the course, each a function that returns a `keras.Model` with logits out."""
+"""The networks of the course, each a function that returns a `keras.Model` whose output is logits."""
 
 from course_lib.models.deeplab import deeplab
 from course_lib.models.fcn import fcn

@@ -1,4 +1,4 @@
-"""What a network costs and what it sees, read off the live model: operations, parameters, memory, receptive fields.
+"""Costs and receptive fields of a network, computed from the live model: operations, parameters, memory, receptive fields.
 
 Everything here follows the graph that Keras holds of a functional model, so it is true of the model as it was built.
 
@@ -23,7 +23,7 @@ FLOAT_BYTES = 4
 
 @dataclass(frozen=True)
 class Cost:
-    """One layer at work on one image: its output's shape (without the batch) and what that takes."""
+    """The costs of one layer for one image: the shape of its output (without the batch), operations and memory."""
 
     name: str
     kind: str
@@ -40,7 +40,7 @@ class Cost:
 
 @dataclass(frozen=True)
 class Costs:
-    """What one image takes, layer by layer in the order in which Keras runs them, and in all.
+    """The costs of one image, layer by layer in the order in which Keras runs them, and in total.
 
     `activation_bytes` is the sum of all layers' outputs: what training keeps for the way back, if it keeps everything.
     `peak_bytes` is what has to be there at the same time when the model only predicts: the input and output of the layer
@@ -69,7 +69,8 @@ class Costs:
         return sum(layer.activation_bytes for layer in self.layers)
 
     def table(self, largest: int | None = None) -> str:
-        """The layers as plain text, a line each, with a line for all; with `largest`, only so many that work most."""
+        """The layers as plain text, a line each, with a line for the total; with `largest`, only the most expensive "
+        "ones."""
         shown = [layer for layer in self.layers if layer.parameters or layer.multiply_adds]
         if largest is not None:
             most = sorted(shown, key=lambda layer: -layer.multiply_adds)[:largest]
@@ -92,7 +93,7 @@ def _numbers(cost: Cost | Costs) -> tuple[str, str, str]:
 
 
 def costs(model, input_shape: Sequence[int] | None = None) -> Costs:
-    """What one image costs a network, counted from its graph; nothing is run.
+    """The costs of one image in a network, counted from its graph; nothing is run.
 
     Counted are the multiply-adds of convolutions, transposed convolutions and dense layers, a kernel's zeros beyond the
     border included, as is the custom; not the additions of biases, normalization, ReLU, pooling and interpolation,

@@ -1,6 +1,6 @@
 """ResNet, the network of He et al. (2016), https://arxiv.org/abs/1512.03385, as the backbone of other networks.
 
-A backbone looks at the image and returns four maps of features, C2 to C5: at a quarter, an eighth, a sixteenth and a
+A backbone takes the image and returns four feature maps, C2 to C5: at a quarter, an eighth, a sixteenth and a
 32nd of the image's size, each with more channels than the one before. Mask R-CNN and DeepLab build on them.
 
 Read top to bottom: the networks, then the stages and blocks that they are made of, then the normalization. `resnet50` is

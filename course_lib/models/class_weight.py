@@ -1,4 +1,4 @@
-"""What `fit(class_weight=…)` says of a model with a class for each pixel."""
+"""An error for `fit(class_weight=…)` with a model that predicts a class for each pixel."""
 
 import functools
 

@@ -1,9 +1,9 @@
 """DeepLabV3+, the network of Chen et al. (2018), https://arxiv.org/abs/1802.02611.
 
-A classifier's last maps are coarse because it halves them. Here the last halvings are left out, and the kernels after
-them are spread (*atrous*: with holes) so that each sees as far as before. On the last map, five branches look at the
-same place at different scales; a short decoder brings the answer back to a quarter of the size, where the boundary
-still is.
+A classifier's last feature maps are coarse because it halves them repeatedly. Here the last halvings are left out, and the
+kernels after them are dilated (*atrous*: with holes) to keep their receptive field. On the last feature map, five branches
+cover the same location at different scales; a short decoder brings the prediction back to a quarter of the image's size,
+where boundaries are still visible.
 
 Read top to bottom: the backbone, the branches (ASPP, atrous spatial pyramid pooling), the decoder.
 """

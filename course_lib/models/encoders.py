@@ -1,11 +1,11 @@
-"""Encoders that were trained elsewhere: the image classifiers of `keras.applications`, cut up for segmentation.
+"""Pretrained encoders: the image classifiers of `keras.applications`, cut up for segmentation.
 
 A classifier's last features are coarse; a decoder also needs those from before each halving. They are found by their
 **stride**, the pixels of the image per pixel of the feature map, never by a layer's name or index, which differ from
 network to network. The encoder stays one layer of the whole network, `model.get_layer("encoder")`, so that one line
 freezes it.
 
-Three things go wrong silently with weights from elsewhere, and are dealt with here: images must be scaled as these weights
+Three mistakes with pretrained weights raise no error, and are handled here: images must be scaled as these weights
 saw them (each network's own way, done within the encoder), batch normalization must keep the statistics it was trained
 with while the batches are small, and new layers want a larger learning rate than trained ones (`slower_encoder`).
 """
@@ -108,7 +108,7 @@ def strides(body: keras.Model) -> tuple[int, ...]:
 def features_by_stride(
     name: str, inputs, weights: str | Path | None, deepest: int, keep_statistics: bool | None
 ) -> dict[int, keras.KerasTensor]:
-    """What a decoder builds on: stride → feature map of `inputs`, none coarser than `deepest`.
+    """The inputs of a decoder: stride → feature map of `inputs`, none coarser than `deepest`.
 
     Args:
         name, weights: as for `encoder`.
@@ -148,7 +148,7 @@ def _keep_statistics(layer: layers.BatchNormalization) -> None:
 
 
 def load_encoder_weights(body: keras.Model, path: Path) -> None:
-    """Put the weights of a file into a classifier's convolutional part.
+    """Load the weights of a file into a classifier's convolutional part.
 
     Keras's own files, the old `.h5` of `keras.applications` and what `save_weights` wrote for the same network, are read by
     Keras. Any other HDF5 file will do whose arrays, in the order of their names, begin with those of the network, shape by

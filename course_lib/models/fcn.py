@@ -1,10 +1,10 @@
 """FCN, the fully convolutional network of Long, Shelhamer and Darrell (2015), https://arxiv.org/abs/1411.4038.
 
-A classifier looks at the whole image and gives one answer. Its fully connected layers are convolutions whose kernel
-happens to be as large as the map that they see; written so, the same weights answer at every place of a larger image,
-once in 32 pixels (FCN-32s). Two finer maps of the same network add where things are (FCN-16s, FCN-8s).
+A classifier takes the whole image and gives one prediction. Its fully connected layers are convolutions whose kernel
+is as large as the feature map; written like this, the same weights predict at every location of a larger image,
+once in 32 pixels (FCN-32s). Two finer feature maps of the same network add the location (FCN-16s, FCN-8s).
 
-Read top to bottom: five stages of convolutions and pooling, the classifier as convolutions, the scores, the way up.
+Read top to bottom: five stages of convolutions and pooling, the classifier as convolutions, the scores, the decoder.
 """
 
 from collections.abc import Sequence

@@ -1,7 +1,7 @@
-"""A point in, a mask out: the idea of Segment Anything (Kirillov et al. 2023, https://arxiv.org/abs/2304.02643), small.
+"""From a point to a mask: a small model after Segment Anything (Kirillov et al. 2023, https://arxiv.org/abs/2304.02643).
 
-There are two parts: a heavy **image encoder** looks at the image once, and a light **mask decoder** runs for every click.
-So a click costs next to nothing, and the same network serves every kind of object: which one is meant is no longer a class
+There are two parts: a heavy **image encoder** runs once per image, and a light **mask decoder** runs for every click.
+So a click costs almost nothing, and the same network serves every kind of object: which one is meant is no longer a class
 that was learned, but part of the input.
 """
 

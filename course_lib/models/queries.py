@@ -1,8 +1,8 @@
 """Mask classification with learned queries: the idea of MaskFormer (Cheng et al. 2021, https://arxiv.org/abs/2107.06278).
 
-Mask R-CNN proposes a thousand boxes and throws most of them away. Here a few **queries**, vectors that are learned like any
-weight, ask the image one question each: is there an object for me, of which class, and which pixels are its own? Their
-answers are a *set*: in training each object is matched with exactly one query, and the queries that get none learn to say
+Mask R-CNN proposes a thousand boxes and discards most of them. Here a few **queries**, vectors that are learned like any
+weight, predict one object each: whether there is one, its class, and its pixels. Their predictions are a *set*: in
+training each object is matched with exactly one query, and the queries without an object learn to predict
 "no object". So there are no anchors, no proposals, and no duplicates to suppress.
 
 Read top to bottom: the network (U-Net features, rounds of attention, two small heads), the matching, the loss, the reading
@@ -98,8 +98,8 @@ class Attention(layers.Layer):
 
 @keras.saving.register_keras_serializable(package="course_lib")
 class QueryModel(keras.Model):
-    """A functional model of `query_network`, trained by `set_loss`: `fit` takes images and `(classes, masks)`, the objects'
-    class ids `(batch, g)`, 0 where there is none, and their masks `(batch, g, height / 2, width / 2)`, 0 or 1."""
+    """A functional model of `query_network`, trained with `set_loss`: `fit` takes images and `(classes, masks)`, the
+    objects' class ids `(batch, g)`, 0 where there is none, and their masks `(batch, g, height / 2, width / 2)`, 0 or 1."""
 
     def compute_loss(self, x=None, y=None, y_pred=None, sample_weight=None, training=True):
         classes, masks = y
@@ -196,7 +196,7 @@ def mask_cost(masks, mask_logits):
 
 
 def matching_cost(classes, masks, class_logits, mask_logits):
-    """What it would cost to let each query answer for each object: `mask_cost` − 2 · probability of the object's class.
+    """The cost of assigning each query to each object: `mask_cost` − 2 · probability of the object's class.
 
     Args:
         classes: int `(batch, g)`, 0 where there is no object.
@@ -218,7 +218,7 @@ def _choices(queries: int, objects: int) -> np.ndarray:
 
 
 def cheapest(cost):
-    """The query of each object such that none answers twice and the sum of costs is least, by trying every way.
+    """The query of each object such that no query is used twice and the total cost is minimal, by exhaustive search.
 
     The Hungarian algorithm (`scipy.optimize.linear_sum_assignment`) finds it in a time that grows with the cube of their
     number, but a compiled training step cannot call SciPy. With 8 queries there are 1,680 ways for up to 4 objects, and a
@@ -268,7 +268,7 @@ def set_loss(classes, masks, class_logits, mask_logits):
 
 
 def read_queries(output: dict, least: float = 0.5) -> list[dict[str, np.ndarray]]:
-    """The objects that a network of queries found in each image.
+    """The objects that a query network predicts in each image.
 
     Args:
         output: what the model returns for a batch.

@@ -1,7 +1,7 @@
-"""Maps of two sizes laid one over the other: which pixel of the coarse map lies where in the fine one?
+"""Aligning feature maps of two sizes: which pixel of the coarse map lies where in the fine one?
 
-A pixel of a map is a square, and its middle is what a kernel looks at. Let a layer of stride s make a fine map of n pixels
-coarse. Two conventions are common, and to mix them up moves every feature by a fraction of a coarse pixel:
+A pixel of a feature map is a square, and a kernel is applied at its centre. Let a layer of stride s make a fine
+map of n pixels coarse. Two conventions are common, and mixing them up moves every feature by a fraction of a coarse pixel:
 
 - **A pooling, or a kernel of even side, covers blocks.** Coarse pixel i covers the fine pixels s · i to s · i + s − 1; its
   middle lies between pixels, at s · i + (s − 1) / 2. The way back is a resize with half-pixel centres: VGG and the FCN
@@ -94,7 +94,7 @@ def bilinear_kernel(size: int) -> np.ndarray:
 
 @keras.saving.register_keras_serializable(package="course_lib")
 class Bilinear(keras.initializers.Initializer):
-    """Starts a `Conv2DTranspose` as bilinear interpolation of each channel alone (`bilinear_kernel`)."""
+    """Initialises a `Conv2DTranspose` as bilinear interpolation of each channel separately (`bilinear_kernel`)."""
 
     def __call__(self, shape, dtype=None):
         rows, columns, outgoing, incoming = shape
@@ -108,7 +108,7 @@ class Bilinear(keras.initializers.Initializer):
 
 @keras.saving.register_keras_serializable(package="course_lib")
 class EdgePadding(layers.Layer):
-    """A frame of one pixel that repeats the outermost ones: what is beyond the border is as at the border.
+    """Padding by one pixel that repeats the outermost pixels.
 
     Zeros instead would fade the interpolated scores to nothing over half a step of the coarse map.
 

@@ -1,4 +1,4 @@
-"""How wide a model must be to have a given number of parameters, for comparisons in which none may win by its size."""
+"""How wide a model must be to have a given number of parameters, for comparisons at equal size."""
 
 from collections.abc import Callable
 
@@ -6,7 +6,7 @@ from course_lib._checks import whole_number
 
 
 def nearest_width(parameters: int, count: Callable[[int], int]) -> int:
-    """The width whose model comes nearest to a number of parameters, the smaller one of two that come equally near.
+    """The width whose model has the number of parameters nearest to a given one; of two equally near, the smaller.
 
         >>> nearest_width(500_000, lambda filters: unet((None, None, 1), base_filters=filters).count_params())
         8

@@ -1,10 +1,10 @@
-"""Anchors: the boxes from which a region proposal network guesses (Ren et al. 2015, Faster R-CNN, section 3.1.1).
+"""Anchors: the reference boxes of a region proposal network (Ren et al. 2015, Faster R-CNN, section 3.1.1).
 
-At each position of a feature map stand a few boxes of fixed sizes and shapes. The network doesn't say where an object
-is; it says which anchors look like one and by how much to move them. Each level of a feature pyramid has one size of its
+Each location of a feature map has a few boxes of fixed sizes and shapes. The network doesn't say where an object
+is; it predicts which anchors contain one and by how much to move them. Each level of a feature pyramid has one size of its
 own (Lin et al. 2017, Feature Pyramid Networks, section 4.1).
 
-Anchors depend on the sizes of the maps alone, not on what they hold: plain NumPy, made once, constants in the graph.
+Anchors depend only on the sizes of the feature maps, not on their values: plain NumPy, made once, constants in the graph.
 Boxes are `x1, y1, x2, y2` in pixels of the image.
 """
 
@@ -16,7 +16,7 @@ import numpy as np
 def base_anchors(
     sizes: float | Sequence[float], aspect_ratios: Sequence[float] = (0.5, 1.0, 2.0)
 ) -> np.ndarray:
-    """The anchors of one position, around the origin, their edges rounded to whole pixels.
+    """The anchors of one location, around the origin, their edges rounded to whole pixels.
 
     An anchor of size s and aspect ratio r is s / √r wide and s · √r high: all ratios have the area s². Halves are
     rounded to the even number, as NumPy and torchvision do.
@@ -40,7 +40,7 @@ def base_anchors(
 
 
 def grid_anchors(base: np.ndarray, feature_size: tuple[int, int], strides: tuple[int, int]) -> np.ndarray:
-    """The anchors of all positions of one feature map.
+    """The anchors of all locations of one feature map.
 
     Args:
         base: `(k, 4)`, from `base_anchors`.

@@ -1,4 +1,4 @@
-"""Boxes as the network sees them: coded relative to a reference box, decoded, clipped, sorted out when tiny.
+"""Encoding boxes relative to a reference box, decoding, clipping, and removing tiny boxes.
 
 A head doesn't predict x1, y1, x2, y2. It predicts how far the centre lies from that of a reference (an anchor or a
 proposal), in units of the reference's sides, and the logarithm of how much larger the sides are (Girshick et al. 2014,
@@ -7,7 +7,7 @@ R-CNN, appendix C, https://arxiv.org/abs/1311.2524):
     dx = wx · (x - x_ref) / width_ref      dw = ww · log(width / width_ref)
     dy = wy · (y - y_ref) / height_ref     dh = wh · log(height / height_ref)
 
-So one and the same number means the same for a small and for a large object. The weights bring the four targets to
+So a number means the same for a small and for a large object. The weights bring the four targets to
 about unit variance: 10, 10, 5, 5 for the box head, 1, 1, 1, 1 for the proposals.
 
 Boxes are `x1, y1, x2, y2` in pixels; all arithmetic is float32, whatever the precision of the network around it.
@@ -24,7 +24,7 @@ LARGEST_GROWTH = math.log(1000 / 16)
 
 
 def encode_boxes(boxes, references, weights: Sequence[float] = (1.0, 1.0, 1.0, 1.0)):
-    """The deltas that lead from each reference to its box.
+    """The deltas from each reference to its box.
 
     Args:
         boxes: `(..., n, 4)`.
@@ -50,7 +50,7 @@ def encode_boxes(boxes, references, weights: Sequence[float] = (1.0, 1.0, 1.0, 1
 
 
 def decode_boxes(deltas, references, weights: Sequence[float] = (1.0, 1.0, 1.0, 1.0)):
-    """The boxes to which the deltas lead: the inverse of `encode_boxes`.
+    """The boxes that the deltas encode: the inverse of `encode_boxes`.
 
     Args:
         deltas: `(..., n, 4)`: dx, dy, dw, dh. Growth is limited to `LARGEST_GROWTH`.
@@ -73,7 +73,7 @@ def decode_boxes(deltas, references, weights: Sequence[float] = (1.0, 1.0, 1.0, 
 
 
 def clip_boxes(boxes, image_size):
-    """Boxes with all that lies outside the image cut off. A box wholly outside becomes an empty one on the border.
+    """Boxes clipped to the image. A box entirely outside becomes an empty one on the border.
 
     Args:
         boxes: `(..., n, 4)`.

@@ -29,7 +29,7 @@ def box_area(boxes):
 
 
 def box_intersection(boxes_a, boxes_b):
-    """Area that each box of one list shares with each of another, in pixels.
+    """Area of the intersection of each box of one list with each of another, in pixels.
 
     Args:
         boxes_a: `(..., n, 4)`.

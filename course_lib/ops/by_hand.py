@@ -1,8 +1,8 @@
-"""The parts of Mask R-CNN as one would write them down first: plain loops, one box, one point, one pixel at a time.
+"""The parts of Mask R-CNN in their simplest form: plain loops over boxes, points and pixels.
 
-Every function here has a fast twin in this room (`anchors`, `box_coding`, `nms`, `roi`, `masks`, `matching`, `sampling`)
-that gives the same numbers; the tests compare them. These are for reading. One image, no batch, no padding: lists are
-as long as they are. Boxes are `x1, y1, x2, y2` in pixels; feature maps `(height, width, channels)`.
+Every function here has a fast counterpart in this package (`anchors`, `box_coding`, `nms`, `roi`, `masks`, `matching`,
+`sampling`) that gives the same numbers; the tests compare them. These are for reading: one image, no batch, no padding.
+Boxes are `x1, y1, x2, y2` in pixels; feature maps `(height, width, channels)`.
 """
 
 import math
@@ -46,7 +46,7 @@ def anchors(image_size, feature_size, sizes, aspect_ratios) -> np.ndarray:
 
 
 def encode(box, reference, weights=(1, 1, 1, 1)) -> np.ndarray:
-    """dx, dy, dw, dh that lead from a reference box to another, `(4,)`."""
+    """dx, dy, dw, dh from a reference box to another, `(4,)`."""
     width, height = box[2] - box[0], box[3] - box[1]
     width_ref, height_ref = reference[2] - reference[0], reference[3] - reference[1]
     if min(width, height, width_ref, height_ref) <= 0:
@@ -64,7 +64,7 @@ def encode(box, reference, weights=(1, 1, 1, 1)) -> np.ndarray:
 
 
 def decode(deltas, reference, weights=(1, 1, 1, 1)) -> np.ndarray:
-    """The box `(4,)` to which dx, dy, dw, dh lead from a reference."""
+    """The box `(4,)` that dx, dy, dw, dh encode relative to a reference."""
     dx, dy, dw, dh = (delta / weight for delta, weight in zip(deltas, weights, strict=True))
     width_ref, height_ref = reference[2] - reference[0], reference[3] - reference[1]
     x = (reference[0] + reference[2]) / 2 + dx * width_ref
@@ -107,7 +107,7 @@ def nms(boxes, scores, iou_threshold, classes=None) -> list[int]:
 
 
 def bilinear(feature_map, y, x) -> np.ndarray:
-    """The value `(channels,)` of a map between its positions; 0 more than one position outside."""
+    """The value `(channels,)` of a feature map between its locations; 0 more than one location outside."""
     height, width = feature_map.shape[:2]
     if y < -1 or y > height or x < -1 or x > width:
         return np.zeros(feature_map.shape[2])

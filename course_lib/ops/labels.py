@@ -1,4 +1,4 @@
-"""Labels, logits and pixel weights as `fit` hands them over: one reading of them for losses and metrics.
+"""Labels, logits and pixel weights as `fit` passes them, read in the same way by losses and metrics.
 
 Ground truth comes as class ids `(batch, height, width)` or `(batch, height, width, 1)`, of any integer type, boolean, or
 float if they are whole numbers. A model of one output channel stands for two classes: sigmoid(z) is the softmax of

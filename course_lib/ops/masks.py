@@ -1,7 +1,7 @@
-"""Masks between the image and the grid of a box: pasted back for the answer, cut out for the training targets.
+"""Masks between the image and the grid of a box: pasted into the image for predictions, cropped for training targets.
 
-The mask head answers with a small grid, 28 × 28, for each box. To become a mask of the image it is stretched to the box
-and pasted there; the ground truth goes the other way, cut out of the image and reduced to the grid (He et al. 2017, Mask
+The mask head predicts a small grid, 28 × 28, for each box. To become a mask of the image it is stretched to the box
+and pasted there; the ground truth goes the other way, cropped from the image and reduced to the grid (He et al. 2017, Mask
 R-CNN, section 3). Both ways are separable: rows and columns are stretched alone, each by a matrix of interpolation weights,
 and the mask stands between the two.
 
@@ -114,7 +114,7 @@ def whole_image_masks(
 def crop_masks(
     masks, objects, boxes, output_size: int, sampling_ratio: int = 0, max_samples: int | None = None
 ):
-    """The true mask of each box's object, cut out and reduced to the mask head's grid: its training target.
+    """The ground-truth mask of each box's object, cropped and reduced to the mask head's grid: its training target.
 
     RoI Align with scale 1 on the object's mask, as torchvision makes its targets (`sampling_ratio` 0: one reading per
     pixel and more). The target is the fraction of each cell that the object covers, not cut to 0 and 1.

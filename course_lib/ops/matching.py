@@ -1,9 +1,9 @@
-"""Which object each anchor or proposal answers for, if any.
+"""Which object each anchor or proposal is assigned to, if any.
 
-Every box is given the object that it overlaps most. With an IoU of at least `high` it answers for it, below `low` it is
-background, and in between it is nothing that one could learn from (Ren et al. 2015, Faster R-CNN, section 3.1.2: 0.7 and
+Every box gets the object that it overlaps most. With an IoU of at least `high` it is assigned to that object, below `low`
+it is background, and in between it is not used for training (Ren et al. 2015, Faster R-CNN, section 3.1.2: 0.7 and
 0.3 for anchors; Girshick 2015, Fast R-CNN, section 2.3: 0.5 for proposals). An object that no anchor overlaps by `high`
-would be lost, so anchors also answer if they are the best that their object has (`allow_low_quality`).
+would be lost, so an anchor is also assigned to an object if no anchor overlaps that object more (`allow_low_quality`).
 
 Objects are padded to a fixed number; padding, empty boxes and crowds are never matched.
 """

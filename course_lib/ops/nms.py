@@ -1,4 +1,4 @@
-"""Non-maximum suppression: of boxes that say the same thing, keep the one that says it loudest.
+"""Non-maximum suppression: of duplicate boxes, keep the one with the highest score.
 
 The greedy rule (Felzenszwalb et al. 2010, Object Detection with Discriminatively Trained Part-Based Models, section 7.2,
 there with another measure of overlap): go through the boxes from the highest score down; keep a box unless its IoU with

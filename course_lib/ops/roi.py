@@ -278,7 +278,7 @@ def multilevel_roi_pool(
     canonical_box_size: float = 224.0,
     canonical_level: int = 4,
 ):
-    """RoI Pool on a feature pyramid, to put in the place of `multilevel_roi_align`: arguments and result as there.
+    """RoI Pool on a feature pyramid, as a replacement for `multilevel_roi_align`: the same arguments and result.
 
     Bins have all sizes, shapes must be fixed. So the maxima over windows of 1, 2, 4, 8, ... rows and columns are computed
     once for the whole map, and each bin read as four of them, which overlap and together are the bin. They take

@@ -1,11 +1,11 @@
 """Choosing the few boxes that a training step learns from, positives and negatives in balance.
 
-Of the thousands of anchors on an image nearly all are background. If each counted, the loss would be about background
-alone. So each image gives a fixed number: as many positives as there are, up to a fraction of it, and negatives for the
+Of the thousands of anchors on an image nearly all are background. If all of them counted, background would dominate
+the loss. So each image gives a fixed number: as many positives as there are, up to a fraction of it, and negatives for the
 rest (Ren et al. 2015, Faster R-CNN, section 3.1.3: 256 anchors, up to half positive; Girshick 2015, Fast R-CNN, section
 2.3: a quarter of the RoIs positive).
 
-The number of places is fixed, and a mask says which are filled, so that every step has the same shapes.
+The number of slots is fixed, and a mask says which are filled, so that every step has the same shapes.
 """
 
 import keras

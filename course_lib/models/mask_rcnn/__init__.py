@@ -1,4 +1,4 @@
-"""Mask R-CNN, the network of He et al. (2017), https://arxiv.org/abs/1703.06870, in pieces that each run alone."""
+"""Mask R-CNN, the network of He et al. (2017), https://arxiv.org/abs/1703.06870, in parts that can be run separately."""
 
 from course_lib.models.mask_rcnn.fpn import fpn
 from course_lib.models.mask_rcnn.heads import box_head, mask_head, rpn_head

@@ -1,7 +1,7 @@
 """Feature pyramid network of Lin et al. (2017), https://arxiv.org/abs/1612.03144.
 
-A backbone's fine maps know where, its coarse maps know what. The pyramid passes what the coarse maps know down to the fine
-ones, never up. So small objects can be found on fine maps and large ones on coarse maps, all with the same heads.
+A backbone's fine feature maps tell where, its coarse ones tell what. The pyramid passes information from coarse maps to
+fine ones, never back. So small objects are detected on fine maps and large ones on coarse maps, all by the same heads.
 """
 
 from collections.abc import Sequence

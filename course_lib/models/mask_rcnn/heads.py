@@ -1,7 +1,7 @@
 """The three heads of Mask R-CNN: small networks that read features and predict.
 
 - The **RPN head** slides over every level of the pyramid (Ren et al. 2015, https://arxiv.org/abs/1506.01497, section 3.1)
-  and predicts for each anchor whether it holds an object, and how it must move to fit it.
+  and predicts for each anchor whether it contains an object, and how to move it onto the object.
 - The **box head** reads a region of 7 × 7 features (Girshick 2015, https://arxiv.org/abs/1504.08083) and predicts its
   class, and for each class how the region must move.
 - The **mask head** reads a region of 14 × 14 features (He et al. 2017, https://arxiv.org/abs/1703.06870, section 3 and

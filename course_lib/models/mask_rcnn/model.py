@@ -4,8 +4,8 @@ Five parts, each a model of its own that can be called alone. They bear torchvis
 
     backbone      a ResNet: from the image to four feature maps
     fpn           the feature pyramid: from those to five maps of equal depth
-    rpn_head      on every map: which anchors are objects, and how they must move
-    box_head      on every proposal: its class, and how it must move
+    rpn_head      on every map: which anchors are objects, and how to move them
+    box_head      on every proposal: its class, and how to move it
     mask_head     on every detection: which pixels belong to the object
 
 Between them stand the functions of `stages.py`. Read `features`, then `detect` and `compute_losses`: that is the whole
@@ -417,7 +417,7 @@ class MaskRCNN(keras.Model):
         return total
 
     def load_torchvision(self, source: Mapping[str, Any] | str, ignore: Sequence[str] = ()) -> None:
-        """Put torchvision's weights into this network; see `torchvision_weights.load_torchvision`.
+        """Load torchvision's weights into this network; see `torchvision_weights.load_torchvision`.
 
         `published("COCO_V1")` and `published("COCO_V2")` build the two networks whose weights torchvision publishes.
         """
@@ -443,7 +443,7 @@ PUBLISHED = {
 
 
 def published(weights: str = "COCO_V1", **arguments) -> MaskRCNN:
-    """The network that torchvision's published weights belong to, untrained: 91 classes (COCO's ids, 0 = background).
+    """The network that fits torchvision's published weights, untrained: 91 classes (COCO's ids, 0 = background).
 
         >>> model = published("COCO_V1")
         >>> model.load_torchvision("maskrcnn_resnet50_fpn_coco.safetensors")     # see torchvision_weights.py

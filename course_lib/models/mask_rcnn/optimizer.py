@@ -1,4 +1,4 @@
-"""An optimizer that leaves out the steps that would corrupt the weights, and a mean that leaves out their losses."""
+"""An optimizer that skips the steps that would corrupt the weights, and a mean that skips their losses."""
 
 import keras
 from keras import ops
@@ -36,7 +36,7 @@ class FiniteSteps(keras.optimizers.LossScaleOptimizer):
 
 @keras.saving.register_keras_serializable(package="course_lib")
 class FiniteMean(keras.metrics.Mean):
-    """The mean of the finite values: a step that is left out does not make the epoch's loss NaN."""
+    """The mean of the finite values: a skipped step does not make the epoch's loss NaN."""
 
     def update_state(self, values, sample_weight=None):
         values = ops.convert_to_tensor(values, self.dtype)
@@ -46,7 +46,7 @@ class FiniteMean(keras.metrics.Mean):
 
 
 def finite_steps(optimizer, half_precision: bool) -> keras.optimizers.Optimizer:
-    """The optimizer, wrapped unless it already is in a class that leaves out such steps.
+    """The optimizer, wrapped in a class that skips such steps unless it already is.
 
     Args:
         optimizer: an optimizer, its name, or its configuration.

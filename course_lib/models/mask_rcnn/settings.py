@@ -29,7 +29,7 @@ COUNTS = (
 
 @dataclass(frozen=True)
 class Settings:
-    """The defaults are torchvision's, which are the papers' with later habits (Lin et al. 2017 for the pyramid).
+    """The hyperparameters. The defaults are torchvision's: the papers', with later conventions (Lin et al. 2017: pyramid).
 
     Attributes:
         anchor_sizes: for each level of the pyramid from the finest, the side in pixels of its square anchor.

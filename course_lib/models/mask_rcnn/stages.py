@@ -47,7 +47,7 @@ def propose(
     post_nms_top_n: int,
     nms_thresh: float,
 ):
-    """The boxes that the RPN proposes: on each level the best scored, moved as it says, without duplicates.
+    """The boxes that the RPN proposes: on each level those with the highest scores, moved as predicted, without duplicates.
 
     Args:
         objectness: per level the logits `(batch, height, width, k)`.
@@ -189,7 +189,7 @@ def rpn_losses(
 
 
 def select_training_samples(proposals, proposals_valid, targets: Mapping, settings: Settings, random):
-    """What the heads learn from: a random sample of the proposals and of the ground-truth boxes, which are added to them.
+    """The training regions of the heads: a random sample of the proposals, to which the ground-truth boxes are added.
 
     Without the ground-truth boxes an untrained RPN would give the heads nothing to learn a mask from.
 

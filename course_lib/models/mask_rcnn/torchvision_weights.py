@@ -1,4 +1,4 @@
-"""torchvision's trained weights in our layers: whose name is whose, in which order of axes, and out of which file.
+"""torchvision's trained weights in our layers: names, order of axes, and file formats.
 
 torchvision keeps a dictionary, the *state dict*, from the name of a parameter (`backbone.body.conv1.weight`) to its array.
 Ours differ in three ways only:
@@ -57,7 +57,7 @@ OLD_NAMES = (
 def load_torchvision(
     model: keras.Model, source: Mapping[str, Any] | str | Path, ignore: Sequence[str] = ()
 ) -> None:
-    """Put torchvision's weights into a model whose layers are named after torchvision's modules.
+    """Load torchvision's weights into a model whose layers are named after torchvision's modules.
 
     Args:
         model: a whole Mask R-CNN or a part of it; every layer with weights is named as torchvision's module, with `-` for
@@ -143,7 +143,7 @@ def to_keras(name: str, array: np.ndarray) -> np.ndarray:
 
 
 def current_name(name: str) -> str:
-    """What torchvision calls a parameter today, where an older file has an older name."""
+    """The present name of a parameter in torchvision, where an older file uses an older name."""
     for pattern, today in OLD_NAMES:
         if pattern.fullmatch(name):
             return pattern.sub(today, name)
