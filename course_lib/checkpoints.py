@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from course_lib.recipes import Recipe
 
 FOLDER = resources.DATA / "checkpoints"
-"""The shipped weights, and in a checkout the place for those of the course's recipes."""
+"""The folder of the shipped weights, and in a checkout of all weights of the course's recipes."""
 OWN = resources.RUNS / "checkpoints"
 """The weights of your own recipes."""
 CARD = {"recipe": str, "digest": str, "thresholds": dict, "weights": str}
@@ -55,8 +55,8 @@ def keras_numpy(variable) -> np.ndarray:
 
 
 def _variables(model: keras.Model) -> dict[str, Any]:
-    """The model's variables by place and name. A layer without a name of its own gets another in each session, so it is
-    the place that counts; the name is for people."""
+    """The model's variables by position and name. A layer without its own name gets a new one in each session, so the
+    position identifies it; the name is for people."""
     # A seed generator's state is no weight.
     weights = [variable for variable in model.variables if "seed_generator" not in variable.path]
     return {f"{place:04d}/{variable.path}": variable for place, variable in enumerate(weights)}

@@ -4,7 +4,7 @@
     deviation(model, written.path, images)                           # run again by its own runtime, and compared
 
 An exported network takes what the network takes: float32 `(batch, height, width, channels)`, scaled to 0..1 and normalized
-as in training. The normalization is not part of the file, on purpose: `"stretch"` reads percentiles off the whole picture,
+as in training. The normalization is not part of the file, on purpose: `"stretch"` takes percentiles of the whole image,
 and a program that processes a large image in windows would stretch each of them differently. The sidecar says what to
 do in a sentence and two numbers.
 """
@@ -100,7 +100,7 @@ def export(
     """Write a network so that other programs can run it, and beside it `<path>.json`, which says how to use it.
 
     The batch is free, and so are height and width where the network allows it. In a SavedModel and in ONNX input and output
-    have names: `image`, and `logits` or `probabilities`; a detector's are those of its answer. Whoever looks sees nothing
+    have names: `image`, and `logits` or `probabilities`; a detector's are those of its outputs. Whoever looks sees nothing
     or the whole of it, never a half.
 
     SavedModel and ONNX are written by TensorFlow. Where Keras runs on JAX or PyTorch, a process of its own does that, from

@@ -11,7 +11,7 @@ from keras import ops
 class CosineCycles(keras.optimizers.schedules.LearningRateSchedule):
     """A linear warm-up, a decay to zero along half a cosine, and the same decay from a lower peak for each restart.
 
-    A restart lets a finished training go on: the rate leaps up, the net leaves the place where it had settled, and often
+    A restart continues a finished training: the rate jumps up, the network leaves the minimum that it had found, and often
     finds a better one (Loshchilov and Hutter 2017, SGDR: Stochastic Gradient Descent with Warm Restarts, equation 5,
     https://arxiv.org/abs/1608.03983).
 
@@ -19,7 +19,7 @@ class CosineCycles(keras.optimizers.schedules.LearningRateSchedule):
         peak: the highest rate.
         lengths: steps of each cycle, the climb included in the first.
         warmup: steps of the climb, a straight line from a hundredth of the peak.
-        again: the height of each cycle as a share of the one before.
+        again: the peak of each cycle as a fraction of the one before.
 
     Raises:
         ValueError: if a length is below 1, or the first is not longer than the climb.

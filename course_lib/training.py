@@ -222,8 +222,8 @@ class Progress(keras.callbacks.Callback):
             return
         self._last = now
         steps = self.params.get("steps") or 1
-        share = (batch + 1) / steps
-        bar = "█" * round(20 * share) + "·" * (20 - round(20 * share))
+        fraction = (batch + 1) / steps
+        bar = "█" * round(20 * fraction) + "·" * (20 - round(20 * fraction))
         left = (now - self._begun) / self._done * ((self.epochs - self._epoch) * steps - batch - 1)
         line = f"epoch {self._epoch + 1}/{self.epochs} {bar} loss {_loss(logs):.4f}, about {left / 60:.1f} min left"
         if self._display is not None:

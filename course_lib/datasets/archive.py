@@ -4,7 +4,7 @@ An archive is looked for in this order:
 
 1. `COURSE_DATA`, a folder of archives (`nuclei-dsb2018.zip`, …), for machines without a network and for
 classes;
-2. the user's cache (`COURSE_CACHE`, else the system's place for caches), already unpacked;
+2. the user's cache (`COURSE_CACHE`, else the system's cache folder), already unpacked;
 3. the public archive, pinned by commit in `data/archives.json`:
    `https://github.com/<repository>/archive/<commit>.zip`, or that path on the server that `COURSE_MIRROR`
    names.
@@ -16,7 +16,7 @@ pack it anew for every request, and the copies that classes hand round may be pa
 train and val of nuclei and membranes, and of CamVid the labels of train and val. The rest (the test splits,
 CamVid's images) rests on its checksum and on the commit in the address.
 
-A copy is built beside its place and moved there in one step, so a folder with a marker was whole; its files are
+A copy is built beside its final location and moved there in one step, so a folder with a marker was complete; its files are
 counted once in every process, since disks get cleaned. One process at a time works on an archive.
 """
 
@@ -107,7 +107,7 @@ def archives() -> dict[str, Archive]:
 
 
 def cache_folder() -> Path:
-    """Where unpacked archives are kept: `COURSE_CACHE`, else a folder in the system's place for caches."""
+    """Where unpacked archives are kept: `COURSE_CACHE`, else a folder in the system's cache folder."""
     return Path(os.environ.get("COURSE_CACHE") or pooch.os_cache("segmentation-course")).expanduser()
 
 

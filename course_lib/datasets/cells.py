@@ -53,7 +53,7 @@ def cells(
     A parameter takes one number, or a pair `(low, high)` from which every image draws its own.
 
     Args:
-        split: `"train"`, `"val"` or `"test"`: three streams of samples that share none.
+        split: `"train"`, `"val"` or `"test"`: three disjoint streams of samples.
         length: samples in the set.
         size: side of the images in pixels, or `(height, width)`; at least 16.
         seed: another seed, other samples.
@@ -204,7 +204,7 @@ class _Plate:
             missing -= gained
 
     def _lay(self, radius: float, touching: float, whole: bool) -> int:
-        """Find a place for one more cell; the pixels that it gained, 0 if none was found."""
+        """Find a location for one more cell; the pixels that it gained, 0 if none was found."""
         wanted = self.cells and sum(self.in_contact) < touching * (len(self.cells) + 1) - 0.5
         ways = (True, False) if wanted else (False, True) if touching > 0 and self.cells else (False,)
         outline = _Outline(radius, self.rng)

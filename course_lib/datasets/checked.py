@@ -288,19 +288,19 @@ class Source:
         for entry in self.entries if check else ():
             said: list[str] = []
             try:
-                image, truth = entry.load(self.channels, said)
+                image, ground_truth = entry.load(self.channels, said)
             except Faulty as bad:
                 problems += bad.problems
                 continue
             digest = hashlib.sha256(repr(image.shape).encode())
             digest.update(np.ascontiguousarray(image))
             digests[entry.name] = digest.hexdigest()
-            counts = np.bincount(truth.semantic.ravel() + 1, minlength=len(self.class_names) + 1)
-            found[entry.name] = counts, len(truth.classes), truth.crowds
+            counts = np.bincount(ground_truth.semantic.ravel() + 1, minlength=len(self.class_names) + 1)
+            found[entry.name] = counts, len(ground_truth.classes), ground_truth.crowds
             for remark in said:
                 remarks[remark].append(entry.image_shown)
-            if truth.note:
-                remarks[truth.note].append(entry.labels_shown)
+            if ground_truth.note:
+                remarks[ground_truth.note].append(entry.labels_shown)
         problems += _divided(self.chosen, digests, "is pixel by pixel the same image")
         dropped = {name for problem in problems for name in problem.drops}
         usable = [entry.name for entry in self.entries if entry.name not in dropped]
@@ -367,13 +367,15 @@ class FolderDataset(Dataset):
     def __getitem__(self, index: int) -> Sample:
         entry = self._entries[self.checked_index(index)]
         try:
-            image, truth = entry.load(self.channels)
+            image, ground_truth = entry.load(self.channels)
         except Faulty as bad:
             raise DataError(f"{self.name}: {bad}") from None
         boxes = np.zeros((0, 4), np.float32)
-        if truth.instances is not None:
-            boxes = boxes_from_instances(truth.instances)
-        return Sample(image, truth.semantic, truth.instances, boxes, truth.classes, entry.name)
+        if ground_truth.instances is not None:
+            boxes = boxes_from_instances(ground_truth.instances)
+        return Sample(
+            image, ground_truth.semantic, ground_truth.instances, boxes, ground_truth.classes, entry.name
+        )
 
 
 # Arguments ----------------------------------------------------------------------------------------------------

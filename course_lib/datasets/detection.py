@@ -31,7 +31,7 @@ def truth_from_maps(
         `masks` uint8 `(batch, max_objects, height, width)`. Empty places hold 0.
 
     Raises:
-        ValueError: if the maps are not of one shape, or there is no place.
+        ValueError: if the maps differ in shape, or `max_objects` is below 1.
     """
     if instances.shape != semantic.shape or instances.ndim != 3:
         raise ValueError(
@@ -40,14 +40,14 @@ def truth_from_maps(
     if max_objects < 1:
         raise ValueError(f"max_objects is {max_objects}; it must be at least 1.")
     count = len(instances)
-    truth = {
+    ground_truth = {
         "boxes": np.zeros((count, max_objects, 4), np.float32),
         "classes": np.zeros((count, max_objects), np.int32),
         "crowd": np.zeros((count, max_objects), bool),
         "ignore": semantic == IGNORE,
     }
     if masks:
-        truth["masks"] = np.zeros((count, max_objects, *instances.shape[1:]), np.uint8)
+        ground_truth["masks"] = np.zeros((count, max_objects, *instances.shape[1:]), np.uint8)
     for k, (ids, kinds) in enumerate(zip(instances, semantic, strict=True)):
         found = [
             (int(np.count_nonzero(ids[slices] == number)), number, slices)
@@ -57,13 +57,13 @@ def truth_from_maps(
         for place, (pixels, number, slices) in enumerate(sorted(found, key=_largest)[:max_objects]):
             inside = ids[slices] == number
             rows, columns = slices
-            truth["boxes"][k, place] = columns.start, rows.start, columns.stop, rows.stop
+            ground_truth["boxes"][k, place] = columns.start, rows.start, columns.stop, rows.stop
             votes = np.bincount(kinds[slices][inside] + 1, minlength=2)
-            truth["classes"][k, place] = max(1, votes[1:].argmax())
-            truth["crowd"][k, place] = pixels < SMALLEST or 2 * votes[0] > pixels
+            ground_truth["classes"][k, place] = max(1, votes[1:].argmax())
+            ground_truth["crowd"][k, place] = pixels < SMALLEST or 2 * votes[0] > pixels
             if masks:
-                truth["masks"][k, place][slices] = inside
-    return truth
+                ground_truth["masks"][k, place][slices] = inside
+    return ground_truth
 
 
 def truth_from_samples(samples: Sequence, max_objects: int, masks: bool = True) -> dict[str, np.ndarray]:

@@ -158,5 +158,5 @@ def _reason(error: Exception) -> str:
     elif isinstance(error, (requests.ConnectionError, requests.exceptions.ChunkedEncodingError)):
         text = "the connection dropped"
     else:
-        text = f"an answer that cannot be used, {type(error).__name__}"
+        text = f"an unusable response, {type(error).__name__}"
     return "".join(letter for letter in text if letter.isprintable())[:200]

@@ -278,7 +278,7 @@ class Batches(keras.utils.PyDataset):
             crop, cut = (self.augmentation or Augmentation()).apply(
                 image, maps, self.crop or image.shape[:2], rng
             )
-            # Where nothing counts there is nothing to learn: another place is drawn.
+            # Where no pixel counts there is nothing to learn: another crop is drawn.
             if not any(one.dtype.kind == "i" and one.max() < 0 for one in cut):
                 break
         return crop, *cut

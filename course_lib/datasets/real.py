@@ -55,7 +55,7 @@ def nuclei(split: str = "train", held_out: tuple[int, int] | None = None) -> Dat
     instance per nucleus. The archive holds one mask file per nucleus. Where two masks overlap, the smaller
     nucleus keeps the pixel (else it could vanish beneath the larger one; of two of one size, the one whose
     file name comes later); a mask that is empty is left out. Ids follow the order of the mask files' names,
-    which says nothing of place or size.
+    which is unrelated to location and size.
 
     Only the fluorescence images are used: the three colour channels equal, and a mean grey value below 128.
     Split by `zlib.crc32(image_id.encode()) % 10`: 0 and 1 test, 2 val, the rest train.

@@ -50,7 +50,7 @@ def scenes(
     A parameter takes one number, or a pair `(low, high)` from which every image draws its own.
 
     Args:
-        split: `"train"`, `"val"` or `"test"`: three streams of samples that share none.
+        split: `"train"`, `"val"` or `"test"`: three disjoint streams of samples.
         length: samples in the set.
         size: side of the images in pixels, or `(height, width)`; at least 16.
         seed: another seed, other samples.
@@ -159,7 +159,7 @@ def _outside(kind: int, points: np.ndarray, half: float, thin: float) -> np.ndar
     """How far each point lies outside a shape, in pixels; negative inside.
 
     Args:
-        kind: its place in `CLASS_NAMES`.
+        kind: its index in `CLASS_NAMES`.
         points: complex, x + iy from the shape's centre.
         half: half of the shape's length in pixels.
         thin: the parameter, 0 to 1.

@@ -190,7 +190,7 @@ def checked_spacing(spacing: float | Sequence[float] | None, axes: int) -> np.nd
 
 
 def _distance_to(pixels: np.ndarray, spacing: np.ndarray) -> np.ndarray:
-    """Of each place in a map the distance to the nearest of the given pixels; infinite if there is none."""
+    """For each location, the distance to the nearest of the given pixels; infinite if there is none."""
     if not pixels.any():
         return np.full(pixels.shape, np.inf)
     return ndimage.distance_transform_edt(~pixels, sampling=spacing)

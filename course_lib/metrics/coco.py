@@ -333,16 +333,20 @@ class COCOEvaluator:
         from pycocotools.cocoeval import COCOeval
 
         with contextlib.redirect_stdout(io.StringIO()):  # it reports each step
-            truth, found = COCO(), COCO()
+            ground_truth, found = COCO(), COCO()
             categories = [{"id": k} for k in range(self.num_classes)]
-            truth.dataset = {"images": self._images, "categories": categories, "annotations": self._objects}
-            truth.createIndex()
+            ground_truth.dataset = {
+                "images": self._images,
+                "categories": categories,
+                "annotations": self._objects,
+            }
+            ground_truth.createIndex()
             if self._detections:  # loadRes looks at the first
-                found = truth.loadRes([dict(row) for row in self._detections])
+                found = ground_truth.loadRes([dict(row) for row in self._detections])
             else:
-                found.dataset = {**truth.dataset, "annotations": []}
+                found.dataset = {**ground_truth.dataset, "annotations": []}
                 found.createIndex()
-            evaluation = COCOeval(truth, found, "bbox" if self.kind == "boxes" else "segm")
+            evaluation = COCOeval(ground_truth, found, "bbox" if self.kind == "boxes" else "segm")
             evaluation.params.iouThrs = self.iou_thresholds
             evaluation.params.recThrs = np.array(RECALLS)
             evaluation.params.maxDets = list(self.max_detections)

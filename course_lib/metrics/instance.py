@@ -295,7 +295,7 @@ def count_error(
 
 
 class _Overlap:
-    """The pairs of objects that share pixels.
+    """The pairs of objects that overlap.
 
     `rows` and `columns` are their positions in `true_ids` and `pred_ids`; `shared` the pixels that both hold,
     `unions` those that either does, `ious` their ratio. `true_areas` and `pred_areas` are of the objects,
@@ -324,7 +324,7 @@ class _Overlap:
         self.ious = self.shared / self.unions
 
     def dense(self, values: np.ndarray) -> np.ndarray:
-        """`(n, m)`: `values` of the pairs, 0 where two objects share no pixel."""
+        """`(n, m)`: `values` of the pairs, 0 where two objects have no pixel in common."""
         matrix = np.zeros((len(self.true_ids), len(self.pred_ids)))
         matrix[self.rows, self.columns] = values
         return matrix

@@ -113,7 +113,7 @@ def costs(model, input_shape: Sequence[int] | None = None) -> Costs:
     """
     import keras
 
-    shape = _picture_shape(model, input_shape)
+    shape = _image_shape(model, input_shape)
     layers, steps, seen = [], [], set()
 
     def visit(operation, *arguments, **more):
@@ -187,10 +187,10 @@ def _multiply_adds(operation, incoming: tuple[int, ...], outgoing: tuple[int, ..
         return 0  # at most a scale and a shift per channel
     size = sum(int(np.prod(kernel.shape)) for kernel in kernels)
     if kind in PER_OUTPUT:
-        # Every weight of the kernel once at each place of the output.
+        # Every weight of the kernel once at each location of the output.
         return int(np.prod(outgoing[1:-1])) * size
     if kind in PER_INPUT:
-        # Every weight once at each place of the input.
+        # Every weight once at each location of the input.
         return int(np.prod(incoming[1:-1])) * size
     raise ValueError(
         f"model has {operation.name!r}, a {kind}, for which no rule counts the multiplications; measure a part of the "
@@ -385,7 +385,7 @@ class _Impulses:
 
 
 def _single_channel(operation):
-    """What takes the place of a layer."""
+    """The replacement for a layer."""
     import keras
 
     kind = type(operation).__name__
@@ -539,7 +539,7 @@ def _operations(model) -> list:
     return found
 
 
-def _picture_shape(model, input_shape: Sequence[int] | None) -> tuple[int, ...]:
+def _image_shape(model, input_shape: Sequence[int] | None) -> tuple[int, ...]:
     """Height, width and channels of the image."""
     inputs = _functional(model).inputs
     if len(inputs) != 1:

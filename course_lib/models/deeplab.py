@@ -56,13 +56,13 @@ def deeplab(
         num_classes: classes, the background included.
         backbone: `"resnet50"`, or `"small"`, a `small_resnet` with few channels, for a CPU.
         output_stride: pixels of the image per pixel of the map that the branches look at: 16, or 8 for four times the
-            work in the last stages and finer answers.
+            work in the last stages and finer predictions.
         aspp_filters: channels of each of the five branches and of what they are brought together to.
         rates: dilation of the three 3 × 3 branches in pixels of that map; `None` is 6, 12 and 18, doubled at output
             stride 8, as published for images of 513 pixels. A rate as large as the map's side leaves only the middle
             of the kernel inside, and the branch becomes a 1 × 1 convolution: give smaller ones for small images.
         decoder_filters: channels that C2 is brought to (so many that it counts, so few that it does not outweigh the
-            answer from below), and channels of the decoder's two 3 × 3 convolutions.
+            coarse features), and channels of the decoder's two 3 × 3 convolutions.
         widths, blocks: of the small backbone (see `small_resnet`), which has its own if these are `None`.
         multi_grid: factors of the dilation in the last stage (see `resnet50`).
         normalization: `"batch"` or `"group"` before each ReLU. In the image-pooling branch one image is one pixel, so
@@ -144,7 +144,7 @@ def deeplab(
     if dropout:
         x = layers.Dropout(dropout, name="aspp_dropout")(x)
 
-    # Decoder: the answer at a quarter of the size, beside what the backbone saw there early on.
+    # Decoder: the prediction at a quarter of the size, concatenated with early features of the backbone.
     low = convolution(low, decoder_filters[0], 1, "decoder_low")
     x = Interpolate(output_stride // 4, name="decoder_up")([x, low])
     x = layers.Concatenate(name="decoder_skip")([low, x])

@@ -93,7 +93,7 @@ def fcn(
             to bilinear interpolation, those before it are learned), `"all"`, or `"none"` (the authors' later code,
             which found no significant difference).
         score_initializer: of the 1 × 1 convolutions that give scores. The paper sets them to zero: every skip added to
-            a trained model starts by changing nothing. An untrained model then answers 0 everywhere.
+            a trained model starts by changing nothing. An untrained model then predicts 0 everywhere.
         encoder: in place of the five stages, a classifier of `keras.applications` (see `models.encoders`), for sides that
             are multiples of 32. All but `"vgg16"` lay their pixels half a pixel apart from a pooling's; the learned
             upsampling can make up for it.
@@ -198,7 +198,7 @@ def fcn(
         start += 2 ** (stage - 1) / 2
         pools[stage] = x, start
 
-    # The classifier, at every place.
+    # The classifier, at every location.
     x = convolution(x, head_filters, head_size, "fc6", "same" if padding == "same" else "valid")
     if padding == "paper":
         start += 32 * (head_size // 2)

@@ -73,7 +73,7 @@ def mask_decoder(side: int = 64, channels: int = 12, points: int = 1) -> keras.M
 
     Args:
         side, channels: of the embeddings.
-        points: how many to answer at once.
+        points: how many points are processed at once.
 
     Returns:
         A model, embeddings `(batch, side, side, channels)` and points `(batch, points, 2)` (x, y in pixels) in, logits

@@ -173,7 +173,7 @@ def query_network(
     )
 
 
-# Which query answers for which object
+# Which query is matched with which object
 
 
 def mask_cost(masks, mask_logits):

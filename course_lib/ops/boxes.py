@@ -75,7 +75,7 @@ def box_giou(boxes_a, boxes_b):
         boxes_b: `(..., m, 4)`, with the same leading axes or ones that broadcast.
 
     Returns:
-        float32 `(..., n, m)` in -1..1, at most the IoU; 0 where both boxes are empty and lie in one place.
+        float32 `(..., n, m)` in -1..1, at most the IoU; 0 where both boxes are empty and coincide.
 
     Raises:
         ValueError: if one of them is no list of boxes.

@@ -26,16 +26,16 @@ def match(quality, high: float, low: float, allow_low_quality: bool = False, val
 
     Args:
         quality: `(..., g, n)`: overlap of each of g objects with each of n boxes, at least 0.
-        high: from here on a box answers for its best object.
+        high: from this IoU on, a box is assigned to its best object.
         low: below this it is background.
-        allow_low_quality: let the boxes that have the highest overlap with an object (all that tie) answer for *their own*
-            best object, however low it is.
+        allow_low_quality: also assign the boxes that have the highest overlap with an object (all that tie) to *their own*
+            best object, however low the overlap is.
         valid: bool `(..., g)`: the rows that are objects; by default all.
 
     Returns:
         int32 `(..., n)`: the object's row, or `BACKGROUND` (-1), or `IGNORED` (-2). Of objects that overlap a box equally
-        the first is taken. Without a valid object all is background. An object that no box touches stays without an
-        answer (in torchvision all boxes that miss it would then answer for the object that they overlap most).
+        the first is taken. Without a valid object all is background. An object that no box touches stays
+        unassigned (in torchvision all boxes that miss it would then be assigned to the object that they overlap most).
 
     Raises:
         ValueError: if low is above high, or the shapes do not fit.
@@ -67,15 +67,15 @@ def match_boxes(
     allow_low_quality: bool = False,
     valid=None,
     crowd=None,
-    crowd_share: float = 0.5,
+    crowd_fraction: float = 0.5,
     boxes_valid=None,
     ignore=None,
 ):
     """`match` by IoU, minding padding, empty boxes, crowds and pixels that do not count.
 
     A crowd is a box around many objects that nobody drew one by one. What lies in it is neither an object that we know nor
-    background: a box that would be background, but has `crowd_share` of its area or more in one crowd, is ignored. So is a
-    box that has as much of its area in pixels that do not count.
+    background: a box that would be background but has at least `crowd_fraction` of its area in one crowd is ignored. So is
+    a box that has as much of its area in pixels that do not count.
 
     Args:
         objects: `(..., g, 4)`, the true boxes, padded; an empty one matches nothing.
@@ -85,7 +85,7 @@ def match_boxes(
         allow_low_quality: as for `match`.
         valid: bool `(..., g)`: the rows of `objects` that aren't padding; by default all.
         crowd: bool `(..., g)`: which of them are crowds; by default none.
-        crowd_share: 0..1.
+        crowd_fraction: 0..1.
         boxes_valid: bool `(..., n)`: the rows of `boxes` that aren't padding; the others are ignored. By default all.
         ignore: bool `(batch, height, width)`: pixels of the image that do not count; by default none.
 
@@ -106,11 +106,11 @@ def match_boxes(
         single = ops.logical_and(real, ops.logical_not(crowd))
     matches = match(box_iou(objects, boxes), high, low, allow_low_quality, single)
     if crowd is not None and objects.shape[-2] != 0:
-        inside = box_intersection(objects, boxes) >= crowd_share * box_area(boxes)[..., None, :]
+        inside = box_intersection(objects, boxes) >= crowd_fraction * box_area(boxes)[..., None, :]
         inside = ops.any(ops.logical_and(inside, crowd[..., None]), axis=-2)
         matches = ops.where(ops.logical_and(matches == BACKGROUND, inside), IGNORED, matches)
     if ignore is not None:
-        inside = covered_fraction(ignore, boxes) >= crowd_share
+        inside = covered_fraction(ignore, boxes) >= crowd_fraction
         matches = ops.where(ops.logical_and(matches == BACKGROUND, inside), IGNORED, matches)
     if boxes_valid is not None:
         matches = ops.where(ops.cast(boxes_valid, "bool"), matches, IGNORED)

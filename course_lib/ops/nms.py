@@ -4,7 +4,7 @@ The greedy rule (Felzenszwalb et al. 2010, Object Detection with Discriminativel
 there with another measure of overlap): go through the boxes from the highest score down; keep a box unless its IoU with
 one already kept is above a threshold. As a loop it takes one step for each box, each waiting for the one before.
 
-Here the same answer comes from a matrix (Cluster-NMS, Zheng et al. 2020, https://arxiv.org/abs/2005.03572). Let S[i, j] be
+Here the same result comes from a matrix (Cluster-NMS, Zheng et al. 2020, https://arxiv.org/abs/2005.03572). Let S[i, j] be
 true where i has the higher score and overlaps j too much. A box is kept exactly if no *kept* box stands over it:
 
     keep[j] = not any over i (keep[i] and S[i, j])
@@ -14,7 +14,7 @@ compute the left, put that in again: after k rounds the first k boxes are certai
 as many rounds as the longest chain "a removes b, which would have removed c, ...", a handful. Each round is one product
 of a matrix with a vector, with shapes that are known before: it compiles, for a whole batch at once.
 
-The matrix of 4,000 boxes has 16 million entries, most of them for nothing: what the answer needs are the first
+The matrix of 4,000 boxes has 16 million entries, most of them needless: the result only needs the first
 `max_output` boxes that are kept. So the list is taken in blocks, highest scores first. A block is compared with what has
 been kept so far, then with itself, by the equation above; and as soon as every list's places are full, it ends.
 
@@ -30,7 +30,7 @@ from course_lib.ops.boxes import box_iou
 from course_lib.ops.sampling import take_rows
 
 BLOCK = 256
-"""Boxes that are taken at once. The answer does not depend on it."""
+"""Boxes that are processed at once. The result does not depend on it."""
 
 
 def nms(boxes, scores, iou_threshold: float, max_output: int, valid=None, groups=None):
@@ -43,7 +43,7 @@ def nms(boxes, scores, iou_threshold: float, max_output: int, valid=None, groups
         boxes: `(..., n, 4)`.
         scores: `(..., n)`; probabilities or logits, only their order counts.
         iou_threshold: a box goes if its IoU with a kept one is *above* this.
-        max_output: how many places the answer has.
+        max_output: length of the result.
         valid: bool `(..., n)`, the rows that are boxes at all; the others (padding) are never kept and remove nothing.
             By default all. A row with a score or an edge that is not a number is never valid.
         groups: integers `(..., n)`, as the class of each box: only boxes of one group remove each other.
@@ -89,7 +89,7 @@ def nms(boxes, scores, iou_threshold: float, max_output: int, valid=None, groups
     listed = {name: _in_blocks(value, len(scores.shape) - 1, BLOCK) for name, value in listed.items()}
     blocks, size = listed["rows"].shape[0], listed["rows"].shape[-1]
 
-    # The places of the answer, all free at first. They are made of the input, so that they have its leading axes.
+    # The slots of the result, all free at first. They are made from the input, so that they have its leading axes.
     free = ops.zeros_like(scores[..., :1]) + ops.zeros((max_output,))
     places = {
         "boxes": ops.zeros_like(boxes[..., :1, :]) + ops.zeros((max_output, 1)),

@@ -60,11 +60,11 @@ class TestBoxAsMask:
         assert detection.formula("rectangle", 1, 45) == pytest.approx(1 / 2)
 
     @pytest.mark.parametrize("sample", [cells("val", 1)[0], scenes("val", 2)[1], photographs.coins()])
-    def test_filled_shares_are_scikit_images_extent(self, sample):
+    def test_filled_fractions_are_scikit_images_extent(self, sample):
         extents = {}
         for region, kind in zip(regionprops(sample.instances), sample.classes):
             extents.setdefault(str(kind), []).append(region.extent)
-        found = detection.filled_shares([sample])
+        found = detection.filled_fractions([sample])
         assert found.keys() == extents.keys() and len(found)
         for kind, shares in found.items():
             assert shares == pytest.approx(extents[kind])

@@ -109,7 +109,7 @@ class TestBoxes:
     def test_less_of_a_box_in_the_crowd_than_its_share_stays_background(self):
         objects = np.array([[0, 0, 8, 10]], np.float32)  # holds 0.8 of the first box, 0.3 of the second
         for share, expected in ((0.9, [-1, -1]), (0.75, [-2, -1]), (0.25, [-2, -2])):
-            found = match_boxes(objects, self.ANCHORS[:2], 0.7, 0.3, crowd=[True], crowd_share=share)
+            found = match_boxes(objects, self.ANCHORS[:2], 0.7, 0.3, crowd=[True], crowd_fraction=share)
             assert numpy(found).tolist() == expected
 
 

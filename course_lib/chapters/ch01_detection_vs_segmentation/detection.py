@@ -82,7 +82,7 @@ def as_mask(box: np.ndarray, size: tuple[int, int]) -> np.ndarray:
 
 
 def formula(shape: str, elongation: float, degrees: float) -> float:
-    """The IoU of an object with the tight box around it, by geometry: the share of the box that the object fills.
+    """The IoU of an object with the tight box around it, by geometry: the fraction of the box that the object fills.
 
     An ellipse with axes a and b fills (π / 4) a b; its box is √(a² cos² + b² sin²) by √(a² sin² + b² cos²). A rectangle
     fills a b; its box is a cos + b sin by a sin + b cos.
@@ -94,47 +94,47 @@ def formula(shape: str, elongation: float, degrees: float) -> float:
     return float(a * b / ((a * c + b * s) * (a * s + b * c)))
 
 
-def filled_shares(samples: Iterable[Sample]) -> dict[str, list[float]]:
-    """For each class, the share of its tight box that each object fills: the IoU of the box, taken as a mask, with it.
+def filled_fractions(samples: Iterable[Sample]) -> dict[str, list[float]]:
+    """For each class, the fraction of its tight box that each object fills: the IoU of the box, taken as a mask, with it.
 
     Args:
         samples: with instances and classes.
 
     Returns:
-        class id as text → one share for each object.
+        class id as text → one fraction for each object.
     """
-    shares: dict[str, list[float]] = {}
+    fractions: dict[str, list[float]] = {}
     for sample in samples:
         areas = np.bincount(sample.instances.ravel(), minlength=len(sample.classes) + 1)[1:]
         sides = sample.boxes[:, 2:] - sample.boxes[:, :2]
-        for kind, share in zip(sample.classes, areas / sides.prod(1), strict=True):
-            shares.setdefault(str(kind), []).append(float(share))
-    return shares
+        for kind, fraction in zip(sample.classes, areas / sides.prod(1), strict=True):
+            fractions.setdefault(str(kind), []).append(float(fraction))
+    return fractions
 
 
-def _summary(shares: list[float]) -> dict[str, float]:
+def _summary(fractions: list[float]) -> dict[str, float]:
     return {
-        "objects": len(shares),
-        "least": float(np.min(shares)),
-        "median": float(np.median(shares)),
-        "greatest": float(np.max(shares)),
+        "objects": len(fractions),
+        "least": float(np.min(fractions)),
+        "median": float(np.median(fractions)),
+        "greatest": float(np.max(fractions)),
     }
 
 
 def real_shapes(progress: Callable[[str], None] = print) -> dict[str, dict]:
     """How much of its box an object fills, in the coins and in our data sets; real nuclei where they are here."""
-    found = {"coins": filled_shares([photographs.coins()])["1"]}
+    found = {"coins": filled_fractions([photographs.coins()])["1"]}
     for dataset in (cells("val", 64), scenes("val", 64)):
-        for kind, shares in sorted(filled_shares(dataset).items()):
+        for kind, fractions in sorted(filled_fractions(dataset).items()):
             name = dataset.class_names[int(kind)]
-            found["cells" if name == "cell" else f"{dataset.name}: {name}"] = shares
+            found["cells" if name == "cell" else f"{dataset.name}: {name}"] = fractions
     try:
-        found["real nuclei"] = filled_shares(nuclei("val"))["1"]
+        found["real nuclei"] = filled_fractions(nuclei("val"))["1"]
     except DataError as problem:
         progress(f"without real nuclei: {problem}")
     return {
-        name: {"objects": len(shares), "quantiles": np.quantile(shares, QUANTILES).round(4).tolist()}
-        for name, shares in found.items()
+        name: {"objects": len(fractions), "quantiles": np.quantile(fractions, QUANTILES).round(4).tolist()}
+        for name, fractions in found.items()
     }
 
 
@@ -249,7 +249,7 @@ def medicine() -> dict:
     """Two questions of a physician, asked of a box and of a mask: how large is it, and how much of it is there?"""
     retina = photographs.retina()
     disc = photographs.CLASS_NAMES["retina"].index("optic disc")
-    (fills,) = filled_shares([retina])[str(disc)]
+    (fills,) = filled_fractions([retina])[str(disc)]
     stained = stained_tissue(data.immunohistochemistry())
     (box,) = boxes_from_instances(stained.astype(np.int32))
     held = as_mask(box, stained.shape)
@@ -274,7 +274,7 @@ def medicine() -> dict:
 
 
 def stained_tissue(image: np.ndarray) -> np.ndarray:
-    """Where tissue took the brown stain (DAB): its share of the colour, cut by Otsu's threshold.
+    """Where tissue took the brown stain (DAB): its fraction of the colour, cut by Otsu's threshold.
 
     The stains are told apart by how they absorb light (Ruifrok and Johnston 2001).
 

@@ -7,7 +7,7 @@
 - The **mask head** reads a region of 14 × 14 features (He et al. 2017, https://arxiv.org/abs/1703.06870, section 3 and
   figure 4, right) and predicts for each class which of its pixels belong to the object.
 
-All give logits. Layers bear the names of torchvision's modules, `-` in the place of dots. Notebooks 06 and 06b write them
+All return logits. Layers have the names of torchvision's modules, with `-` instead of dots. Notebooks 06 and 06b write them
 again in a few lines each.
 """
 

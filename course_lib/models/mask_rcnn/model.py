@@ -388,7 +388,7 @@ class MaskRCNN(keras.Model):
         """The weighted sum of the losses and of the layers' own (regularizers); it also keeps their means for the log.
 
         Raises:
-            ValueError: if `y` is no targets, or with sample weights, which the losses of boxes have no place for.
+            ValueError: if `y` is not a dict of targets, or for sample weights, which the losses of boxes do not support.
         """
         if sample_weight is not None:
             raise ValueError(

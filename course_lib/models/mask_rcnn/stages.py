@@ -1,7 +1,7 @@
 """What happens between the heads, stage by stage: from anchors to proposals, from proposals to losses or to detections.
 
 Each stage is a function of arrays alone, with shapes that are known in advance: a fixed number of proposals, samples and
-objects, and a Boolean for each that says whether the place is filled. So the whole network compiles, once.
+objects, and a Boolean for each that says whether the slot is filled. So the whole network compiles, once.
 
 The targets of a batch are a dict of arrays, g objects for each image, padded (see `datasets.detection`):
 
