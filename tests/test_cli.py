@@ -315,7 +315,7 @@ class TestPictures:
             read_image(tmp_path / "text.png", 1)
         imageio.imwrite(tmp_path / "bright.tif", np.full((4, 4), 200.0, np.float32))
         with pytest.raises(
-            ValueError, match="bright.tif: holds numbers from 200 to 200, as floats outside 0..1"
+            ValueError, match="bright.tif: contains numbers from 200 to 200, floats outside 0..1"
         ):
             read_image(tmp_path / "bright.tif", 1)
 

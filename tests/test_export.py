@@ -233,7 +233,7 @@ def test_a_mask_rcnn_wants_a_size_and_has_no_logits(tmp_path):
 
 def test_other_models_are_named(tmp_path):
     flat = keras.Sequential([keras.Input((4,)), keras.layers.Dense(2)])
-    with pytest.raises(ValueError, match="only networks with one picture .* can be exported"):
+    with pytest.raises(ValueError, match="only networks with one image .* can be exported"):
         export(flat, tmp_path / "net.keras")
 
 
