@@ -213,7 +213,9 @@ def test_images_of_several_sizes_in_a_batch_are_named_with_what_to_do(sizes):
         )
         for k, size in enumerate(sizes)
     ]
-    words = r"crop is None; it must be \(height, width\), .*'cell 0' 20 x 20 x 1 and 'cell \d' .* batch_size=1"
+    words = (
+        r"crop is None; it must be \(height, width\), .*'cell 0' 20 x 20 x 1 and 'cell \d' .* batch_size=1"
+    )
     with pytest.raises(ValueError, match=words):
         Batches(samples, len(sizes))[0]
     assert Batches(samples, 1)[0][0].shape == (1, 20, 20, 1)
