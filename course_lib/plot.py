@@ -57,7 +57,7 @@ def overlay(image: np.ndarray, labels: np.ndarray, strength: float = 0.35) -> np
 
     Args:
         image: float `(height, width, 1 or 3)` in 0..1. Its contrast is stretched by percentiles.
-        labels: int `(height, width)`, 0 = untouched.
+        labels: int `(height, width)`, 0 = untouched, -1 = does not count: grey.
         strength: of the tint, 0..1.
 
     Returns:
@@ -67,7 +67,7 @@ def overlay(image: np.ndarray, labels: np.ndarray, strength: float = 0.35) -> np
     grey = np.clip((image - floor) / max(top - floor, 1e-6), 0, 1)
     tinted = np.repeat(grey, 3, axis=-1) if image.shape[-1] == 1 else grey
     colours = colour_labels(labels)
-    inside = (labels > 0)[..., None]
+    inside = (labels != 0)[..., None]
     tinted = np.where(inside, (1 - strength) * tinted + strength * colours, tinted)
     outline = find_boundaries(labels, mode="inner")
     tinted[outline] = np.clip(colours[outline] * 0.8 + 0.2, 0, 1)

@@ -41,6 +41,16 @@ def test_overlay_keeps_the_picture_where_there_is_no_label():
     assert (laid[3:8, 3:8, 0] != laid[3:8, 3:8, 1]).all()
 
 
+def test_what_does_not_count_is_grey_over_the_image():
+    image = np.random.default_rng(0).random((12, 12, 1))
+    labels = np.zeros((12, 12), int)
+    labels[3:8, 3:8] = -1
+    plain, laid = plot.overlay(image, np.zeros_like(labels)), plot.overlay(image, labels)
+    inside, untouched = (slice(4, 7), slice(4, 7)), (slice(9, 12), slice(0, 12))
+    np.testing.assert_allclose(laid[inside], 0.65 * plain[inside] + 0.35 * 0.5)
+    np.testing.assert_array_equal(laid[untouched], plain[untouched])
+
+
 def test_images_have_titles_and_hidden_axes():
     figure, axes = plot.images(
         [np.zeros((4, 6)), np.zeros((4, 6, 1)), np.zeros((4, 6, 3))], ["a", "b", "c"], columns=2

@@ -112,6 +112,11 @@ def folder_source(
     nearly = {_folded(name): _shown(masks[name], place) for name in unused}
     in_folder = Counter(name.rpartition("/")[0] for name in unused)
     drawn = _drawn(other, other_labels)
+    unread = {  # photographs of a phone, files of a microscope
+        composed(file.stem): file.name
+        for file in other
+        if not _looks_like_an_image(file) and file.suffix.lower() not in OUTLINES
+    }
     entries = []
     for name, file in found.items():
         shown = _shown(file, place)
@@ -145,6 +150,8 @@ def folder_source(
     for name in unused:
         what = f"belongs to no image: there is no {image_names.replace('{}', name)!r} in {images}/"
         fix = hint or "Name both alike, or move the label elsewhere"
+        if not hint and name.split("/")[-1] in unread:
+            fix = f"Save {unread[name.split('/')[-1]]} as PNG, JPEG or TIFF"
         problems.append(Problem(_shown(masks[name], place), what, fix))
     chosen, wrong = assign([entry.name for entry in entries], splits, group)
     problems += wrong
@@ -256,6 +263,10 @@ def roots_of(place: Path, argument: str, part: str) -> dict[str, Path]:
             return {"": entry}
     if inside := {f"{entry.name}/": entry / part for entry in below if (entry / part).is_dir()}:
         return inside
+    if (place.parent / part).resolve() == place.resolve():
+        raise ValueError(
+            f"path is the folder of {argument} itself, {place.name}; it must be the folder above it."
+        )
     there = ", ".join(f"{entry.name}/" for entry in below[:5]) or "none"
     if deeper := folders(below[0]) if below else []:
         there += f"; in {below[0].name}/: {', '.join(f'{entry.name}/' for entry in deeper[:5])}"
@@ -270,7 +281,8 @@ def _of_a_system(name: str) -> bool:
 
 
 def _looks_like_an_image(file: Path) -> bool:
-    return file.suffix.lower() in ENDINGS
+    """By its ending, or by what it holds if it has none."""
+    return file.suffix.lower() in ENDINGS or (not file.suffix and reading.pixel_count(file) is not None)
 
 
 def _shown(file: Path, place: Path) -> str:

@@ -176,6 +176,15 @@ def test_a_folder_that_is_nowhere_is_told_with_those_that_are_there(tmp_path):
     ) as error:
         folder("all", tmp_path, CELL)
     assert "in one folder: images='.', labels='.'" in str(error.value)
+    with pytest.raises(
+        ValueError, match="path is the folder of labels itself, labels; it must be the folder above"
+    ):
+        folder("all", tmp_path / "labels", CELL, images=".")
+    pairs(tmp_path / "far", "a", image="pictures/{}.png")
+    sound(
+        folder("all", tmp_path, CELL, images=tmp_path / "far/pictures", labels=str(tmp_path / "far/labels")),
+        "a",
+    )
     # One file for each object: the Data Science Bowl of 2018.
     for name in "ab":
         save(tmp_path / "dsb" / name / "images" / f"{name}.png", LIGHT)
@@ -293,6 +302,23 @@ def test_labels_that_are_no_images_are_named(tmp_path, file, fix):
     (tmp_path / "labels").mkdir()
     (tmp_path / file).write_text("{}")
     assert check_folder(tmp_path, CELL).problems[0].fix.startswith(fix)
+
+
+@pytest.mark.parametrize("ending", ["heic", "czi", "npy", "dcm"])
+def test_images_that_are_not_read_are_named(tmp_path, ending):
+    pairs(tmp_path, "a")
+    (tmp_path / "images" / f"b.{ending}").write_bytes(b"\0\0\0\x18ftypheic" + bytes(20))
+    save(tmp_path / "labels" / "b.png", SQUARE)
+    (problem,) = check_folder(tmp_path, CELL).problems
+    assert problem.file == "labels/b.png" and problem.fix == f"Save b.{ending} as PNG, JPEG or TIFF"
+
+
+def test_an_image_without_an_ending_is_one(tmp_path):
+    for part, pixels in (("images", LIGHT), ("labels", SQUARE)):
+        save(tmp_path / part / "a.b", pixels, format="PNG")
+        (tmp_path / part / "a.b").rename(tmp_path / part / "a")
+    (tmp_path / "images" / "README").write_text("no image")
+    assert sound(folder("all", tmp_path, CELL), "a").report.notes == ("images/: not read, no image: README",)
 
 
 @pytest.mark.parametrize("kind", ["semantic", "instances"])
