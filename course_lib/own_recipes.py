@@ -1,6 +1,7 @@
 """Your own recipes for the command line: a Python file that contains one, or a folder of images and labels."""
 
 import runpy
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -119,6 +120,8 @@ def of_folder(folder: Path, classes: Sequence[str] = (), objects: bool = False) 
         data["class_names"] = names
     data["channels"] = 1 if _grey(images) else 3
     first = datasets.folder("all", **data)
+    if first.report.notes or first.report.ignored:
+        print(first.report, file=sys.stderr)
     smallest = min(min(sample.image.shape[:2]) for sample in first)
     side = max(16, min(128, smallest // 16 * 16))
     return Recipe(

@@ -16,6 +16,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
+from scipy import ndimage
 
 from course_lib._checks import one_of, whole_number
 from course_lib.datasets import reading
@@ -448,7 +449,10 @@ def read_ground_truth(
     numbers, instances = np.unique(np.where(ignored, 0, ids), return_inverse=True)
     instances = (instances.reshape(ids.shape) + (numbers[0] != 0)).astype(np.int32)
     semantic = np.where(ignored, IGNORE, instances > 0).astype(np.int32)
-    return GroundTruth(semantic, instances, np.ones(instances.max(), np.int32))
+    note = ""
+    if instances.max() == 1 and ndimage.label(instances, np.ones((3, 3)))[1] > 1:
+        note = "one number in several pieces; if each piece is an object, number them: skimage.measure.label"
+    return GroundTruth(semantic, instances, np.ones(instances.max(), np.int32), note=note)
 
 
 def _advice(ids: np.ndarray, outside: np.ndarray) -> str:

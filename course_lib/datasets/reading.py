@@ -81,6 +81,8 @@ def read_image(path: Path | str, channels: int, notes: list[str] | None = None) 
             raise Unusable(f"contains {numbers}, floats outside 0..1", RESCALE)
         if notes is not None:
             notes += opened.notes
+            if opened.alpha and samples[..., opened.alpha].min() < (opened.top or 1):
+                notes.append("transparent in places; transparency is dropped, so what lies beneath is read")
             bits = int(samples.max(initial=0)).bit_length() if opened.top == 65535 else 16
             if 0 < bits < 14:
                 notes.append(
@@ -272,6 +274,7 @@ class _Opened:
         palette: uint8 `(n, 3)`.
         inverted: whether 0 is white.
         boolean: whether it is a boolean array of tifffile, whose numbers as labels are the stored ones all the same.
+        alpha: the band that says how opaque a pixel is; 0 if there is none.
         premultiplied: whether the colours are already multiplied by the alpha that follows them.
         step: by how much the decoder has multiplied samples of less than 8 bits.
         no_labels: why it cannot hold labels, and how to fix it.
@@ -288,6 +291,7 @@ class _Opened:
     palette: np.ndarray | None = None
     inverted: bool = False
     boolean: bool = False
+    alpha: int = 0
     premultiplied: bool = False
     step: int = 1
     no_labels: tuple[str, str] | None = None
@@ -440,7 +444,7 @@ def _open_other(path: Path, head: bytes) -> _Opened:
         )
     return _Opened(
         size, load, meaning, top, np.dtype(dtype), bands, mode, palette,
-        step=step, no_labels=no_labels, notes=notes,
+        step=step, no_labels=no_labels, notes=notes, alpha=bands - 1 if mode[-1] in "Aa" else 0,
     )  # fmt: skip
 
 
@@ -604,6 +608,7 @@ def _open_tiff(path: Path) -> _Opened:
             None if kind == 3 else 2**bits - 1, np.dtype(page.dtype), samples, meaning.upper(), palette,
             inverted=photometric == 0,
             boolean=boolean,
+            alpha=colours if more and extras[0] in (1, 2) else 0,
             premultiplied=more > 0 and extras[0] == 1,
             no_labels=None
             if page.compression in LOSSLESS or compression.isdecimal()

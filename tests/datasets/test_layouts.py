@@ -352,6 +352,22 @@ def test_marks_that_would_mark_nothing_are_refused(tmp_path, arguments, message)
     sound(folder("all", tmp_path, CELL, **given), "a")
 
 
+def test_a_mask_whose_objects_are_not_numbered_is_told(tmp_path, capsys):
+    """Read as an instance map it is one object, in as many pieces as there are objects."""
+    mask = SQUARE.copy()
+    mask[16:20, 20:26] = 1
+    pairs(tmp_path, "a", "b", values=mask * np.uint8(255))
+    report = check_folder(tmp_path, CELL, kind="instances")
+    assert report.objects == 2 and report.notes[-1].startswith(
+        "labels/a.png and 1 more: one number in several pieces; if each"
+    )
+    own_recipes.find(str(tmp_path), objects=True)
+    assert "one number in several pieces" in capsys.readouterr().err
+    for sound_map in (SQUARE, np.where(mask & ~SQUARE, 2, mask)):
+        pairs(tmp_path, "a", "b", values=sound_map.astype(np.uint8))
+        assert check_folder(tmp_path, CELL, kind="instances").notes == ()
+
+
 def test_the_command_line_asks_what_255_means(tmp_path):
     label = SQUARE.copy()
     label[:2] = 255

@@ -610,6 +610,21 @@ def test_grey_and_alpha_of_sixteen_bits_is_grey(tmp_path):
     np.testing.assert_array_equal(LargeImage(path, 3)[:, :], read_image(path, 3))
 
 
+def test_transparency_is_told_of(tmp_path):
+    clear = np.full_like(GREY, 255)
+    clear[:5] = 0
+    for alpha, said in ((clear, 1), (np.full_like(GREY, 255), 0)):
+        for number, write in enumerate([
+            png(np.dstack([RGB, alpha])), png(np.dstack([GREY, alpha])), tiff(np.dstack([RGB, alpha]), photometric="rgb"),
+            tiff(np.dstack([GREY, alpha]), photometric="minisblack", extrasamples=["unassalpha"], planarconfig="contig"),
+            pillow(Image.fromarray(np.dstack([RGB, alpha])), "WEBP", lossless=True, exact=True),
+            coded(raw_png(16, 4, [row.astype(">u2").tobytes() for row in np.dstack([GREY, alpha]).astype(int) * 257], 20)),
+        ]):  # fmt: skip
+            notes = []
+            read_image(save(tmp_path, write, f"{number}.png"), 1, notes)
+            assert len([note for note in notes if "transparent in places" in note]) == said, (number, notes)
+
+
 def test_tables_of_imagej_are_told_of(tmp_path):
     green = np.zeros((3, 256), np.uint8)
     green[1] = np.arange(256)
