@@ -12,6 +12,15 @@ os.environ["COURSE_PROGRESS"] = ""  # what tests solve is nobody's progress
 gc.disable()  # until everything is imported, see below
 
 
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items):
+    """Marks what XLA compiles as slow, where it is: on TensorFlow."""
+    if os.environ.get("KERAS_BACKEND", "tensorflow") == "tensorflow":
+        for item in items:
+            if item.get_closest_marker("xla"):
+                item.add_marker("slow")
+
+
 def pytest_collection_finish():
     """What has been imported stays: no garbage collection has to walk over those million objects again."""
     gc.freeze()

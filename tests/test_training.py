@@ -57,6 +57,15 @@ def numpy_draws_the_first_weights():
     """Not here: some of these trainings run in a process of their own and have to begin with the same weights."""
 
 
+@pytest.fixture(scope="module", autouse=True)
+def no_xla_on_tensorflow():
+    """There, compiling takes longer than these trainings; only the one whose progress is shown has it."""
+    with pytest.MonkeyPatch.context() as patch:
+        if keras.backend.backend() == "tensorflow":
+            patch.setattr(training, "JIT", False)
+        yield
+
+
 @pytest.fixture(scope="module")
 def trained(tmp_path_factory):
     """The tiny recipe, trained without a break."""
@@ -175,7 +184,7 @@ class TestTraining:
             "import sys, time, keras\n"
             f"sys.path.insert(0, {str(Path(__file__).parent)!r})\n"
             "from pathlib import Path\n"
-            "from test_training import TINY, training\n"
+            f"from test_training import TINY, training\ntraining.JIT = {training.JIT!r}\n"
             "slow = keras.callbacks.LambdaCallback(on_train_batch_end=lambda batch, logs: time.sleep(0.3))\n"
             f"training.train(TINY, runs=Path({str(tmp_path / 'runs')!r}), root=Path({str(tmp_path)!r}), "
             "callbacks=(slow,), progress=False)\n"
@@ -211,7 +220,8 @@ class TestTraining:
             training.train(wild, runs=tmp_path / "runs", root=tmp_path, progress=False)
         assert not list(tmp_path.rglob("*.weights.h5")) and not list(tmp_path.rglob("card.json"))
 
-    def test_progress_is_lines_where_nobody_watches(self, tmp_path, capsys):
+    def test_progress_is_lines_where_nobody_watches(self, tmp_path, capsys, monkeypatch):
+        monkeypatch.setattr(training, "JIT", "auto")
         recipe = dataclasses.replace(TINY, name="short", epochs=1, steps=1)
         training.train(recipe, runs=tmp_path / "runs", root=tmp_path)
         lines = capsys.readouterr().err.splitlines()

@@ -40,14 +40,18 @@ PROGRAMS = {
 CLOSING_LINE = re.compile(r"^=+ (.*(?:passed|failed|skipped|error|no tests ran).*) =+$")
 
 
+def workers() -> int:
+    """Into how many processes the tests are divided."""
+    return int(os.environ.get("WORKERS") or min(os.cpu_count() or 1, 4))
+
+
 def command_of(stage: str) -> list[str]:
     """The command line of a stage."""
     if stage == "style":
         return [sys.executable, "tools/style.py"]
     pytest = [sys.executable, "-m", "pytest", "--color=no"]
-    workers = int(os.environ.get("WORKERS") or min(os.cpu_count() or 1, 4))
-    if workers > 1:
-        pytest += ["-n", str(workers), "--dist", "loadfile", "--no-loadscope-reorder"]
+    if workers() > 1:
+        pytest += ["-n", str(workers()), "--dist", "loadfile", "--no-loadscope-reorder"]
     if stage == "browser":
         # The slides first: more than half of the time.
         return [*pytest, "tests/browser/test_slides.py", "tests/browser"]
@@ -78,6 +82,10 @@ def environment_of(stage: str) -> dict[str, str]:
         # Most tests run what they compile once: XLA takes longer to make it quick than it then gains. (At level 0 it makes
         # it so slow that an FCN's transposed convolutions take a minute.)
         environment.setdefault("XLA_FLAGS", "--xla_backend_optimization_level=1")
+    if stage in (*BACKENDS, QUICK) and workers() > 1:
+        # The processes take up the cores: more threads in each only wait for one another, with a fifth more work.
+        for name in ("TF_NUM_INTRAOP_THREADS", "TF_NUM_INTEROP_THREADS", "OPENBLAS_NUM_THREADS"):
+            environment.setdefault(name, "1")
     return environment
 
 

@@ -101,6 +101,7 @@ class TestForest:
         assert all((one.verdict[:10] == "undecided:") == (one.missing > 0) for one in states)
         wall.draw_forest(found)
 
+    @pytest.mark.slow
     def test_all_runs_show_what_was_put_into_them(self, runs):
         runs()
         assert great_table.missing() == 0

@@ -15,6 +15,8 @@ from course_lib import losses, metrics
 pytestmark = pytest.mark.backend
 
 CLASSES = 3
+ON_TENSORFLOW = keras.backend.backend() == "tensorflow"
+"""Where a step need not be compiled: for one step, that takes longer than the step."""
 
 
 def logits_of(classes: np.ndarray, num_classes: int = CLASSES) -> np.ndarray:
@@ -164,7 +166,7 @@ def small_model():
     return keras.Model(inputs, keras.layers.Conv2D(CLASSES, 3, padding="same")(inputs))
 
 
-@pytest.mark.parametrize("jit_compile", [True, False])
+@pytest.mark.parametrize("jit_compile", [pytest.param(True, marks=pytest.mark.xla), False])
 def test_in_fit(jit_compile):
     rng = np.random.default_rng(2)
     images = rng.normal(size=(6, 8, 8, 1)).astype("float32")
@@ -227,7 +229,7 @@ def test_a_model_may_be_fitted_with_labels_and_weights_of_one_shape_then_of_anot
 @pytest.mark.parametrize("metric", scalars(), ids=lambda metric: metric.name)
 def test_callbacks_know_that_higher_is_better(metric):
     model = small_model()
-    model.compile("sgd", losses.CrossEntropy(), metrics=[metric])
+    model.compile("sgd", losses.CrossEntropy(), metrics=[metric], run_eagerly=ON_TENSORFLOW)
     callback = keras.callbacks.EarlyStopping(f"val_{metric.name}")
     callback.set_model(model)
     data = np.zeros((1, 8, 8, 1), "float32"), np.zeros((1, 8, 8), "int32")

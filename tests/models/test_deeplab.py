@@ -125,7 +125,11 @@ def test_parameters_by_hand():
 def test_one_step_of_training():
     net = deeplab((33, 32, 1), 2, **TINY, normalization="batch", dropout=0.1)
     before = {weight.path: ops.convert_to_numpy(weight) for weight in net.trainable_weights}
-    net.compile(keras.optimizers.SGD(0.1), keras.losses.SparseCategoricalCrossentropy(from_logits=True))
+    net.compile(
+        keras.optimizers.SGD(0.1),
+        keras.losses.SparseCategoricalCrossentropy(from_logits=True),
+        run_eagerly=keras.backend.backend() == "tensorflow",  # tracing takes longer than this one step
+    )
     labels = np.zeros((4, 33, 32), "int32")
     labels[:, :, 20:] = 1
     x = np.random.default_rng(1).random((4, 33, 32, 1), np.float32)

@@ -1,5 +1,7 @@
 """Encoders from `keras.applications`: features by stride, colours, weights from files, freezing, slow learning."""
 
+from functools import cache
+
 import h5py
 import keras
 import numpy as np
@@ -25,20 +27,20 @@ SKIPS = {
 @pytest.fixture(scope="module")
 def bodies():
     keras.utils.set_random_seed(0)
-    return {name: encoders.encoder(name) for name in encoders.ENCODERS}
+    return cache(encoders.encoder)
 
 
 @pytest.mark.parametrize("name", encoders.ENCODERS)
 @pytest.mark.slow
 def test_features_by_stride(bodies, name):
-    body = bodies[name]
+    body = bodies(name)
     assert {s: o.shape[-1] for s, o in zip(encoders.strides(body), body.outputs)} == SKIPS[name]
     found = body(np.random.default_rng(0).random((1, 32, 64, 3), np.float32))
     assert [(o.shape[1], o.shape[2]) for o in found] == [(32 // s, 64 // s) for s in SKIPS[name]]
 
 
 def test_the_map_before_each_halving_is_taken(bodies):
-    last = [output._keras_history[0].name for output in bodies["resnet50"].outputs]
+    last = [output._keras_history[0].name for output in bodies("resnet50").outputs]
     assert last == [
         "conv1_relu",
         "conv2_block3_out",
@@ -61,21 +63,21 @@ def test_the_whole_encoder_is_kerass_on_an_image_of_bytes(bodies, name):
     theirs = getattr(keras.applications, function)(
         include_top=False, weights=None, input_shape=(None, None, 3)
     )
-    theirs.set_weights(bodies[name].get_weights())
+    theirs.set_weights(bodies(name).get_weights())
     image = np.random.default_rng(2).random((1, 64, 64, 3), np.float32)
     given = image * 255
     if scaling == "caffe":
         given = keras.applications.vgg16.preprocess_input(given.copy())
     wanted = keras.ops.convert_to_numpy(theirs(given, training=False))
-    found = keras.ops.convert_to_numpy(bodies[name](image, training=False)[-1])
+    found = keras.ops.convert_to_numpy(bodies(name)(image, training=False)[-1])
     np.testing.assert_allclose(found, wanted, rtol=1e-3, atol=1e-3 * np.abs(wanted).max())
 
 
 def test_grey_is_repeated(bodies):
     grey = encoders.encoder("vgg16", 1)
-    grey.set_weights(bodies["vgg16"].get_weights())
+    grey.set_weights(bodies("vgg16").get_weights())
     image = np.random.default_rng(3).random((1, 32, 32, 1), np.float32)
-    one, other = grey(image)[0], bodies["vgg16"](np.repeat(image, 3, -1))[0]
+    one, other = grey(image)[0], bodies("vgg16")(np.repeat(image, 3, -1))[0]
     np.testing.assert_allclose(
         keras.ops.convert_to_numpy(one), keras.ops.convert_to_numpy(other), rtol=1e-4, atol=1e-3
     )
@@ -212,7 +214,7 @@ class TestMaskRCNN:
         own = {"filters": 8, "box_units": 8, "mask_filters": 8, "mask_convolutions": 1}
         return models.MaskRCNN(3, encoder=encoder, settings=self.SETTINGS, **own | more)
 
-    @pytest.mark.parametrize("name", ["vgg16", "mobilenetv3"])
+    @pytest.mark.parametrize("name", ["vgg16", pytest.param("mobilenetv3", marks=pytest.mark.slow)])
     def test_the_pyramid_stands_on_strides_4_to_32(self, name):
         model = self.network(name)
         image = np.random.default_rng(9).random((1, 40, 70, 3), np.float32)
@@ -225,7 +227,7 @@ class TestMaskRCNN:
 
     def test_the_encoder_sees_the_image_as_its_weights_did(self, bodies):
         model = self.network("vgg16")
-        model.backbone.set_weights(bodies["vgg16"].get_weights())
+        model.backbone.set_weights(bodies("vgg16").get_weights())
         image = np.random.default_rng(10).random((1, 32, 32, 3), np.float32)
         seen = []
         call = model.fpn.call
@@ -233,9 +235,10 @@ class TestMaskRCNN:
             seen.append(features[-1]) or call(features, *more, **named)
         )
         model.features(image)
-        wanted = bodies["vgg16"](image)[-1]
+        wanted = bodies("vgg16")(image)[-1]
         np.testing.assert_allclose(*map(keras.ops.convert_to_numpy, (seen[0], wanted)), rtol=1e-4, atol=1e-3)
 
+    @pytest.mark.slow
     def test_frozen_it_learns_and_its_encoder_stays(self, tmp_path):
         model = self.network(keep_statistics=True)
         model.get_layer("encoder").trainable = False

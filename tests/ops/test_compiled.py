@@ -17,8 +17,7 @@ BACKEND = keras.backend.backend()
 if BACKEND not in ("tensorflow", "jax"):
     pytest.skip("compiles by tf.function or jax.jit", allow_module_level=True)
 
-# XLA on TensorFlow takes seconds to compile these. JAX, where every step is compiled, does not leave them out.
-SLOW = pytest.mark.slow if BACKEND == "tensorflow" else pytest.mark.backend
+# XLA on TensorFlow takes seconds to compile these.
 LONG = ("roi_pool", "nms of a long list")
 
 RNG = np.random.default_rng(0)
@@ -114,7 +113,9 @@ def flat(found):
     ]
 
 
-@pytest.mark.parametrize("name", [pytest.param(name, marks=SLOW if name in LONG else []) for name in PARTS])
+@pytest.mark.parametrize(
+    "name", [pytest.param(name, marks=pytest.mark.xla if name in LONG else []) for name in PARTS]
+)
 def test_compiled_gives_the_same(name):
     function, inputs = PARTS[name]
     inputs = [keras.ops.convert_to_tensor(one) for one in inputs]
@@ -128,7 +129,7 @@ def test_compiled_gives_the_same(name):
 
 
 @pytest.mark.parametrize("read", [align, pool])
-@SLOW
+@pytest.mark.xla
 def test_gradients_of_the_features(read):
     """What is read doubles when the features do, so it is the sum of the features, each times its gradient."""
     weights = RNG.normal(size=(2, 30, 3, 3, 3)).astype(np.float32)
@@ -206,7 +207,7 @@ class Walk(keras.layers.Layer):
         return boxes, is_positive, targets, pooled
 
 
-@SLOW
+@pytest.mark.xla
 def test_in_a_model_of_any_batch_size():
     arrays = [DELTAS, BOXES, SCORES, OBJECTS, MASKS, PYRAMID]
     inputs = keras.tree.map_structure(lambda one: keras.Input(one.shape[1:], dtype=one.dtype.name), arrays)
