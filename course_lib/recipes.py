@@ -143,8 +143,8 @@ class Recipe:
         object.__setattr__(self, name, value)
 
     def configuration(self) -> dict[str, Any]:
-        """What the weights depend on, as plain JSON: all except the title, the validation data and the decoding of "
-        "the output."""
+        """What the weights depend on, as plain JSON: all except the title, the validation data and the decoding of
+        the output."""
         task = {"class": type(self.task).__name__} | {
             name: value for name, value in _given(self.task).items() if name not in DECODING
         }

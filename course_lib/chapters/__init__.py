@@ -1,1 +1,1 @@
-"""One package a chapter: exercises, the experiments behind its claims, and what else it alone needs."""
+"""One package per chapter: exercises, the experiments behind its claims, and whatever only this chapter needs."""

@@ -135,8 +135,8 @@ class Faulty(Exception):
 
 @dataclass(frozen=True)
 class GroundTruth:
-    """The content of the labels: `semantic`, `instances` (or `None`) and `classes` as in `Sample`, crowds in it, a "
-    "note or `""`."""
+    """The content of the labels: `semantic`, `instances` (or `None`) and `classes` as in `Sample`, crowds in it, a
+    note or `""`."""
 
     semantic: np.ndarray
     instances: np.ndarray | None

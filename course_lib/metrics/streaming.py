@@ -43,8 +43,8 @@ class _PixelCounts(keras.metrics.Metric):
         self._direction = "up"  # what Keras's callbacks read where their mode is "auto"
 
     def kinds_of(self, labels: Tensor, predicted: Tensor) -> Tensor:
-        """The cell of the table that counts each pixel, int32, from true and predicted class ids; labels of -1 have "
-        "weight 0."""
+        """The cell of the table that counts each pixel, int32, from true and predicted class ids; labels of -1 have
+        weight 0."""
         raise NotImplementedError
 
     def check_classes(self, classes: int) -> None:

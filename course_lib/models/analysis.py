@@ -69,8 +69,8 @@ class Costs:
         return sum(layer.activation_bytes for layer in self.layers)
 
     def table(self, largest: int | None = None) -> str:
-        """The layers as plain text, a line each, with a line for the total; with `largest`, only the most expensive "
-        "ones."""
+        """The layers as plain text, a line each, with a line for the total; with `largest`, only the most expensive
+        ones."""
         shown = [layer for layer in self.layers if layer.parameters or layer.multiply_adds]
         if largest is not None:
             most = sorted(shown, key=lambda layer: -layer.multiply_adds)[:largest]

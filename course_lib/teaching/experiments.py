@@ -29,7 +29,7 @@ Results = Mapping[str, dict]
 
 @dataclass(frozen=True)
 class Experiment:
-    """Runs that belong together.
+    """A set of runs that belong together.
 
     Attributes:
         name: of the folder of its runs.
@@ -53,7 +53,7 @@ class Experiment:
     total: int = 0
 
     def path(self, arguments: Arguments, folder: Path | None = None) -> Path:
-        """Where a run's result lies."""
+        """The file of a run's result."""
         return (folder or FOLDER) / self.name / f"{key(arguments)}.json"
 
     def stored(self, folder: Path | None = None) -> dict[str, dict]:

@@ -1,8 +1,8 @@
 """The statistics of the claims, written once: intervals, tests, power, and the verdict that follows from them.
 
-Two runs with the same seed share data and initial weights, so what is compared is their difference, seed by
-seed. The tests are SciPy's and statsmodels's; what is the course's own are the rules by which five verdicts
-follow from them:
+Two runs with the same seed share data and initial weights, so their difference is compared, seed by seed.
+The tests are those of SciPy and statsmodels; only the rules that lead from them to the five verdicts are the
+course's own:
 
 - **supported**: the effect has the claimed sign at a significance level of 5 % (two-sided, Holm over a claim's
   comparisons);
@@ -113,7 +113,7 @@ class Resampled:
 
 
 def power(effect: float, deviation: float, runs: int, level: float = LEVEL) -> float:
-    """The probability with which a paired t-test of so many runs finds an effect."""
+    """The probability that a paired t-test with this number of runs detects an effect."""
     from statsmodels.stats.power import TTestPower
 
     found = TTestPower().power(abs(effect) / deviation, runs, level, alternative="two-sided")
@@ -127,18 +127,18 @@ def _detectable(runs: int, level: float, wanted: float) -> float:
 
 
 def detectable(deviation: float, runs: int, level: float = LEVEL, wanted: float = POWER) -> float:
-    """The smallest effect that a paired t-test of so many runs finds with a probability of `wanted`."""
+    """The smallest effect that a paired t-test with this number of runs detects with a probability of `wanted`."""
     return deviation * _detectable(runs, level, wanted)
 
 
 def runs_needed(effect: float, deviation: float, level: float = LEVEL, wanted: float = POWER) -> int:
-    """How many runs find an effect of this size with a probability of `wanted`; at least 3.
+    """How many runs detect an effect of this size with a probability of `wanted`; at least 3.
 
-    Not to be fed with the effect that was just measured (its "observed power" says nothing new), but with one that matters.
+    Do not pass the effect that was just measured (its "observed power" tells nothing new), but one that matters.
     """
     if effect == 0:
         raise ValueError(
-            "effect is 0; it must be the smallest one that matters: no number of runs finds none."
+            "effect is 0; it must be the smallest effect that matters: no number of runs detects an effect of 0."
         )
     normal = stats.norm.ppf(1 - level / 2) + stats.norm.ppf(wanted)
     runs = max(
@@ -244,12 +244,12 @@ class Gate:
 
 @dataclass(frozen=True)
 class Verdict:
-    """What follows from a claim's comparisons.
+    """The verdict that follows from a claim's comparisons.
 
     Attributes:
         word: one of the five; `"supported for …"` names the settings.
         comparisons: setting → what `compare` found, with `"p_holm"` and a `"verdict"` of its own.
-        reason: why it is undecided, else `""`.
+        reason: why the verdict is undecided, else `""`.
     """
 
     word: str
@@ -270,7 +270,7 @@ def judge(
     Args:
         settings: setting, such as `"1 % foreground"` → differences, one per seed, or their bootstrap over images.
         gates: of all settings or of each; a setting whose networks have not learned decides nothing.
-        planned: how many runs were planned beforehand; with fewer the verdict waits.
+        planned: how many runs were planned beforehand; with fewer there is no verdict yet.
         null, margin: as for `compare`, for all settings or for each.
         ratio: as for `compare`.
     """
@@ -345,7 +345,7 @@ def numbers(one: Mapping[str, Any]) -> str:
 
 
 def sentence(effect: str, verdict: str, comparisons: Mapping[str, dict], reason: str = "") -> str:
-    """A claim's result in words, made from nothing but the numbers that stand beside it."""
+    """A claim's result in words, made only from the numbers of its comparisons."""
     parts = []
     for name, one in comparisons.items():
         setting = f" ({name})" if name else ""

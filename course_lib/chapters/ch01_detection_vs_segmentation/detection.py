@@ -1,4 +1,4 @@
-"""Chapter 1 of the claims: what a box answers, what a mask answers, and what each of them costs."""
+"""Claims 1.1 to 1.3: what a box tells, what a mask tells, and what each of them costs."""
 
 import json
 from collections.abc import Callable, Iterable
@@ -30,7 +30,7 @@ ROTATIONS = (0, 15, 30, 45, 60, 75, 90)
 SHAPES = ("ellipse", "rectangle")
 QUANTILES = (0.05, 0.25, 0.5, 0.75, 0.95)
 SMALLEST_PERSON = 50
-"""Pieces of pedestrian of fewer pixels are left out: the pictures are 360 × 480, these cannot be told from errors."""
+"""Pieces of pedestrian of fewer pixels are left out: the images are 360 × 480, these cannot be told from errors."""
 
 
 # A mask as bytes --------------------------------------------------------------------------------------------
@@ -142,7 +142,7 @@ def real_shapes(progress: Callable[[str], None] = print) -> dict[str, dict]:
 
 
 def must(shown: bool, what: str) -> None:
-    """A demonstration that does not show what it says is an error.
+    """Raise an error if a demonstration does not show what it claims.
 
     Raises:
         AssertionError: says what was not so.
@@ -223,7 +223,7 @@ def claim_1_2(progress: Callable[[str], None] = print) -> Result:
 
 
 def faces() -> dict:
-    """A face detector from before deep nets, at work on a real photograph: scikit-image's cascade on the astronaut."""
+    """A face detector from before deep learning, applied to a real photograph: scikit-image's cascade on the astronaut."""
     sample = photographs.astronaut()
     detector = feature.Cascade(data.lbp_frontal_face_cascade_filename())
     found = detector.detect_multi_scale(
@@ -246,7 +246,7 @@ def faces() -> dict:
 
 
 def medicine() -> dict:
-    """Two questions of a physician, asked of a box and of a mask: how large is it, and how much of it is there?"""
+    """Two questions of a physician, answered from a box and from a mask: how large is it, and how much of it is there?"""
     retina = photographs.retina()
     disc = photographs.CLASS_NAMES["retina"].index("optic disc")
     (fills,) = filled_fractions([retina])[str(disc)]
@@ -289,7 +289,7 @@ def stained_tissue(image: np.ndarray) -> np.ndarray:
 
 
 def street() -> dict:
-    """Pedestrians and the road in CamVid's val pictures, as numbers.
+    """Pedestrians and the road in CamVid's validation images, as numbers.
 
     Raises:
         DataError: if CamVid is not here.

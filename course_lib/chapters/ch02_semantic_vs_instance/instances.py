@@ -1,4 +1,4 @@
-"""Chapter 2 of the claims: what a map of classes still knows about objects, and what it has lost."""
+"""Claim 2.1: what a class map still tells about objects, and what is lost."""
 
 from collections.abc import Callable, Mapping, Sequence
 
@@ -31,7 +31,7 @@ CROWD = 0.4
 DEPTHS = (0.25, 0.5, 0.75, 1.0, 1.5, 2.0, 3.0)
 """What the watershed's one parameter is chosen from, in pixels."""
 BORDER = 1.5
-"""Half the width of the border class, as in the recipe of the net that finds cells."""
+"""Half the width of the border class, as in the recipe of the network that segments cells."""
 
 
 # From a class map to objects --------------------------------------------------------------------------------
@@ -90,7 +90,7 @@ def by_watershed(semantic: np.ndarray, depth: float) -> np.ndarray:
 
 
 def at_best_with_borders(instances: np.ndarray) -> np.ndarray:
-    """The objects that a net with a border class could give at best: its three classes known without error."""
+    """The best objects that a network with a border class could predict: its three classes known without error."""
     known = np.eye(3)[encode_three_classes(instances, BORDER)]
     return decode_three_classes(known, min_size=SMALLEST_CELL)
 
@@ -120,7 +120,7 @@ def touching_pairs(instances: np.ndarray) -> np.ndarray:
 
 
 def touching_share(samples: Sequence[Sample], same_class: bool = True) -> float:
-    """Of all objects, the share that touch another one, of their own class or of any."""
+    """The fraction of all objects that touch another one, of their own class or of any."""
     touching = total = 0
     for sample in samples:
         pairs = touching_pairs(sample.instances)
@@ -136,15 +136,15 @@ def touching_share(samples: Sequence[Sample], same_class: bool = True) -> float:
 
 
 def counted(truths: Sequence[np.ndarray], answers: Sequence[np.ndarray]) -> dict[str, float]:
-    """How well objects were counted and found, over several pictures.
+    """How well objects were counted and found, over several images.
 
     Args:
-        truths, answers: one instance map for each picture.
+        truths, answers: one instance map for each image.
 
     Returns:
-        `count_error`: objects too many or too few in each picture, added up, as a share of the true objects;
+        `count_error`: objects too many or too few in each image, summed, as a fraction of the true objects;
         `count_bias`: the same, but too many and too few cancel, negative = too few;
-        `ap_50`, `ap_75`: TP / (TP + FP + FN) over all pictures at IoU 0.5 and 0.75.
+        `ap_50`, `ap_75`: TP / (TP + FP + FN) over all images at IoU 0.5 and 0.75.
     """
     wrong = np.array([answer.max() - truth.max() for truth, answer in zip(truths, answers, strict=True)])
     total = max(1, sum(int(truth.max()) for truth in truths))
@@ -158,7 +158,7 @@ def counted(truths: Sequence[np.ndarray], answers: Sequence[np.ndarray]) -> dict
 
 
 def merged_and_split(samples: Sequence[Sample]) -> dict[str, float]:
-    """Why the pieces of a perfect class map are not the objects, as shares of the true objects.
+    """How the components of a perfect class map differ from the objects, as fractions of the true objects.
 
     Of every object one can see one piece or, where something lies in front, several: these are `split`. Pieces of one
     class that touch are one piece of the class map: these are `merged`. Pieces counted = objects + split − merged.
@@ -188,7 +188,7 @@ def pairs_merged(samples: Sequence[Sample]) -> dict[str, dict[str, int]]:
 
 
 def choose_depth() -> tuple[float, dict[str, float]]:
-    """The depth with the best AP at IoU 0.5 on pictures of the train split, of all levels together; and every depth's."""
+    """The depth with the best AP at IoU 0.5 on images of the training set, of all levels together; and every depth's."""
     samples = [
         sample
         for level in TOUCHING
@@ -214,9 +214,10 @@ def _collect(into: dict, values: Mapping) -> None:
 # The claim --------------------------------------------------------------------------------------------------
 
 
-def count_cells(level: float, seed: int, depth: float, pictures: int = CELL_PICTURES) -> dict:
-    """One repetition at one level of touching: the share that really touch, and each way's scores, from perfect masks."""
-    samples = list(cells("val", pictures, seed=seed, touching=level, density=DENSITY))
+def count_cells(level: float, seed: int, depth: float, images: int = CELL_PICTURES) -> dict:
+    """One repetition at one level of touching: the fraction that really touch, and the scores of each method, from
+    perfect masks."""
+    samples = list(cells("val", images, seed=seed, touching=level, density=DENSITY))
     truths = [sample.instances for sample in samples]
     answers = {
         "components": [components(sample.semantic) for sample in samples],
@@ -228,9 +229,9 @@ def count_cells(level: float, seed: int, depth: float, pictures: int = CELL_PICT
     }
 
 
-def count_crowd(density: float, seed: int, pictures: int = CELL_PICTURES) -> dict:
-    """One repetition at one density: the share that really touch, and the score of connected pieces."""
-    samples = list(cells("val", pictures, seed=seed, touching=CROWD, density=density))
+def count_crowd(density: float, seed: int, images: int = CELL_PICTURES) -> dict:
+    """One repetition at one density: the fraction that really touch, and the score of connected components."""
+    samples = list(cells("val", images, seed=seed, touching=CROWD, density=density))
     truths = [sample.instances for sample in samples]
     return {
         "touching": touching_share(samples),
@@ -239,10 +240,10 @@ def count_crowd(density: float, seed: int, pictures: int = CELL_PICTURES) -> dic
 
 
 def count_scenes(
-    level: float, imbalance: float, seed: int, depth: float, pictures: int = SCENE_PICTURES
+    level: float, imbalance: float, seed: int, depth: float, images: int = SCENE_PICTURES
 ) -> dict:
     """One repetition at one level of occlusion: what touches, and what the pieces of the perfect class map miss."""
-    samples = list(scenes("val", pictures, seed=seed, occlusion=level, imbalance=imbalance))
+    samples = list(scenes("val", images, seed=seed, occlusion=level, imbalance=imbalance))
     truths = [sample.instances for sample in samples]
     return {
         "touching_same_class": touching_share(samples),

@@ -111,7 +111,7 @@ def shipped():
 
 
 def measure(skip: str, seed: int) -> dict:
-    """Train one network and measure all that the claims ask of it."""
+    """Train one network and measure everything that the claims need."""
     images, labels, instances = images_of("train", seed)
     val_images, val_labels, _ = images_of("val", seed)
     test = images_of("test", seed)
@@ -220,7 +220,7 @@ def probe_levels(model, fit_on: tuple, score_on: tuple, seed: int) -> dict[str, 
 def linear_probe(
     train: tuple[np.ndarray, np.ndarray], test: tuple[np.ndarray, np.ndarray], classes: int
 ) -> float:
-    """How well a linear map reads classes off features: balanced accuracy on `test`, 1 / classes is chance.
+    """How well a linear map predicts classes from features: balanced accuracy on `test`, 1 / classes is chance.
 
     A ridge regression onto one-hot classes, each class weighted alike (Alain and Bengio 2016 introduced linear
     probes, https://arxiv.org/abs/1610.01644). It has a closed form, so that nothing about the probe depends on luck.

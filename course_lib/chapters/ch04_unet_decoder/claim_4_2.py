@@ -1,4 +1,4 @@
-"""Claim 4.2: where the outline is, read off the decoder's levels, with the bottleneck's own resolution as the control."""
+"""Claim 4.2: the location of outlines in the decoder's levels, with the bottleneck's own resolution as a control."""
 
 from collections.abc import Callable
 
@@ -15,8 +15,8 @@ EXPERIMENTS = (networks.EXPERIMENT, networks.SKIPS)
 def claim_4_2(progress: Callable[[str], None] = print) -> Result:
     """How much better a probe finds the outline at the end of the decoder than in the bottleneck interpolated to full size.
 
-    The control is the point: block by block a coarse level must look worse, whatever it knows. The claim speaks of each
-    step, so each is tested beside the whole; the decoder without skips stands in the table.
+    The control matters: block by block a coarse level must score lower, whatever it knows. The claim is about each step,
+    so each step is tested beside the whole; the table also has the decoder without skips.
     """
     runs, without = networks.runs("concat"), networks.runs("none")
     table = probe_table(runs)

@@ -169,7 +169,7 @@ def measure(contestant: str, own: float, images: int, rate: float, seed: int) ->
 
 
 def tuning(contestant: str, done) -> tuple[list[dict], dict | None]:
-    """The tuning runs of a contestant as far as they are known, and the best of them once they are all there."""
+    """The tuning runs of a contestant known so far, and the best of them once all have been made."""
     own = CONTESTANTS[contestant].own
     usual = {"contestant": contestant, "own": own[0], "images": TUNING_IMAGES}
     return search(
@@ -184,7 +184,7 @@ def tuning(contestant: str, done) -> tuple[list[dict], dict | None]:
 
 
 def reported(contestant: str, images: int, done) -> list[dict]:
-    """The arguments of the reported runs; none as long as the tuning is not whole."""
+    """The arguments of the reported runs; none until the tuning is complete."""
     best = tuning(contestant, done)[1]
     return [best | {"images": images, "seed": seed} for seed in SEEDS] if best else []
 
@@ -262,7 +262,7 @@ def gate(contestants: Iterable[str], images: int) -> Gate | None:
 
 
 def missing(cells: Iterable[tuple[str, int]]) -> int:
-    """How many runs of these cells are still to be made, the tuning included as far as it is known."""
+    """How many runs of these cells are still missing, including the tuning runs known so far."""
     done = EXPERIMENT.results()
     tuned = [run for name in {name for name, _ in cells} for run in tuning(name, done)[0]]
     lacking = sum(len(SEEDS) - len(results(*cell)) for cell in cells)
@@ -286,7 +286,7 @@ def result(
 
 
 def claim_3_3(progress: Callable[[str], None] = print) -> Result:
-    """Elastic deformation besides flips and turns, at each number of crops; no changes at all stand in the table."""
+    """Elastic deformation in addition to flips and turns, at each number of crops; the table also has no augmentation."""
     return result(
         "3.3",
         "Elastic deformation is why few training images suffice.",

@@ -121,7 +121,7 @@ def builder_of(name: str, width: int) -> tuple[str, dict[str, Any]]:
 
 @cache
 def width_of(name: str, dataset: str) -> int:
-    """The width with which a network comes nearest to the U-Net's number of trainable parameters."""
+    """The width at which a network's number of trainable parameters is nearest to the U-Net's."""
     recipe = SETS[dataset]
     if name == "U-Net":
         return BASE_FILTERS
@@ -212,7 +212,7 @@ def probabilities(recipe: recipes.Recipe, model: keras.Model, dataset: Sequence[
 
 
 def found_objects(sample: Sample, mask: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Which objects of an image a mask of all objects finds.
+    """Which objects of an image are found by a mask of all objects.
 
     Of each object only its surroundings count: its own pixels and those up to `SURROUNDINGS` pixels away that are no
     other object's and nearer to none. There, mask and object must have an IoU of at least 0.5, so that neither a blot
@@ -283,7 +283,7 @@ def _points(value: float) -> str:
 
 
 def structure(model: keras.Model) -> dict[str, Any]:
-    """What a segmentation network does on its way down and up, read off its layers in the order in which they stand.
+    """The structure of a segmentation network's encoder and decoder, read from its layers in order.
 
     Returns:
         `parameters`; `down` and `up`, the parameters of the layers before and after the coarsest map was last made
@@ -357,7 +357,7 @@ PUBLISHED_SIDES = {"U-Net": 256, "FCN-8s": 256}
 
 
 def claim_5_1(progress: Callable[[str], None] = print) -> Result:
-    """U-Net is symmetric with concatenation; FCN interpolates and fuses few features: read off the published networks."""
+    """U-Net is symmetric with concatenation; FCN interpolates and fuses few features: read from the published networks."""
     from course_lib.models import fcn, unet
 
     side = PUBLISHED_SIDES

@@ -1,4 +1,4 @@
-"""Chapter 6 of the claims: Mask R-CNN as Faster R-CNN with one head more, and how a region is read from the map."""
+"""Claims 6.1 and 6.2: Mask R-CNN as Faster R-CNN with an extra head, and how a region is read from the feature map."""
 
 import dataclasses
 from collections.abc import Callable
@@ -17,7 +17,7 @@ from course_lib.teaching.ledger import Result, demonstrated, interval, waiting
 SEEDS = (0, 1, 2)
 READERS = ("align", "pool")
 MAPS = {"fine": 96.0, "coarse": 24.0}
-"""`canonical_box_size` of the net: a cell of 12 pixels is read from the map of stride 2, so 6 positions wide, or from
+"""`canonical_box_size` of the model: a cell of 12 pixels is read from the map of stride 2, so 6 positions wide, or from
 that of stride 8, 1.5 positions wide. The paper too compares the two on a coarse map, of stride 32 (He et al. 2017,
 https://arxiv.org/abs/1703.06870, table 2d)."""
 SCORES = ("box_ap", "box_ap_50", "box_ap_75", "mask_ap", "mask_ap_50", "mask_ap_75")
@@ -67,34 +67,34 @@ def variant(reader: str = "align", read_from: str = "fine", with_mask: bool = Tr
 
 
 class Bench:
-    """One net that is trained from several seeds, compiled but once.
+    """One network that is trained from several seeds, compiled only once.
 
     Args:
         recipe: its seed is of no account.
     """
 
     def __init__(self, recipe: recipes.Recipe):
-        self.recipe, self.net = recipe, recipe.model()
-        training.compile_model(self.net, recipe, jit=training.DETECTOR_JIT)
+        self.recipe, self.model = recipe, recipe.model()
+        training.compile_model(self.model, recipe, jit=training.DETECTOR_JIT)
 
     def train(self, seed: int):
-        """The net, trained from this seed's weights, data order and chance; a net trained before is only loaded."""
+        """The network, trained from this seed's weights, data order and chance; one trained before is only loaded."""
         recipe = dataclasses.replace(self.recipe, seed=seed)
         kept = training.RUNS / f"{recipe.name}-{recipe.digest}.weights.h5"
         if kept.is_file():
-            self.net.load_weights(kept)
-            return self.net
-        training.start_again(self.net, recipe)
-        self.net.fit(recipe.batches("train"), epochs=recipe.epochs, verbose=0, shuffle=False)
+            self.model.load_weights(kept)
+            return self.model
+        training.start_again(self.model, recipe)
+        self.model.fit(recipe.batches("train"), epochs=recipe.epochs, verbose=0, shuffle=False)
         training.RUNS.mkdir(exist_ok=True)
-        self.net.save_weights(kept)
-        return self.net
+        self.model.save_weights(kept)
+        return self.model
 
 
-def scores(recipe: recipes.Recipe, net) -> dict[str, float]:
-    """COCO's figures on val: those of the boxes, and of the masks where there are any."""
+def scores(recipe: recipes.Recipe, model) -> dict[str, float]:
+    """COCO's scores on the validation set: of the boxes, and of the masks where there are any."""
     val = list(recipe.data("val"))
-    step = Step(lambda images: net(images, training=False), net)
+    step = Step(lambda images: model(images, training=False), model)
     found = detect_all(step, [normalize(sample.image, recipe.normalization) for sample in val], 16)
     return coco_scores(val, found, len(recipe.class_names()) - 1)
 
@@ -102,14 +102,14 @@ def scores(recipe: recipes.Recipe, net) -> dict[str, float]:
 # Claim 6.1 ---------------------------------------------------------------------------------------------------
 
 
-def parameters_by_part(net) -> dict[str, int]:
+def parameters_by_part(model) -> dict[str, int]:
     """Parameters of the parts: backbone, pyramid, RPN, box head and, if there is one, mask head."""
     parts = {
-        "backbone": net.backbone,
-        "pyramid": net.fpn,
-        "rpn": net.rpn_head,
-        "boxes": net.box_head,
-        "masks": net.mask_head,
+        "backbone": model.backbone,
+        "pyramid": model.fpn,
+        "rpn": model.rpn_head,
+        "boxes": model.box_head,
+        "masks": model.mask_head,
     }
     return {name: part.count_params() for name, part in parts.items() if part is not None}
 
@@ -118,18 +118,18 @@ def claim_6_1(progress: Callable[[str], None] = print) -> Result:
     """Mask R-CNN = Faster R-CNN + a mask head: the same class with `with_mask=False` is built, trained and scored.
 
     The table: `with`, `without` → `parameters` by part, `losses` (their names), `answers` (the names of what is found for
-    each object), `scores` (COCO's AP on val of one small net, seed 0, trained as in claim 6.2).
+    each object), `scores` (COCO's validation AP of one small network, seed 0, trained as in claim 6.2).
     """
     table = {}
     for name, mask_head in (("with", True), ("without", False)):
         bench = Bench(variant(with_mask=mask_head))
-        net = bench.train(SEEDS[0])
-        found = net.predict_on_batch(bench.recipe.batches("val")[0][0])
+        model = bench.train(SEEDS[0])
+        found = model.predict_on_batch(bench.recipe.batches("val")[0][0])
         table[name] = {
-            "parameters": parameters_by_part(net),
-            "losses": list(net.loss_names),
+            "parameters": parameters_by_part(model),
+            "losses": list(model.loss_names),
             "answers": sorted(found),
-            "scores": scores(bench.recipe, net),
+            "scores": scores(bench.recipe, model),
         }
         progress(f"{name} mask head: {table[name]['scores']}")
     more = sum(table["with"]["parameters"].values()) - sum(table["without"]["parameters"].values())
@@ -155,7 +155,7 @@ def claim_6_1(progress: Callable[[str], None] = print) -> Result:
 
 
 def ramp_errors(shifts: int = 40, size: float = 6.4, bins: int = 4, side: int = 24) -> dict[str, dict]:
-    """What a box reads from a map whose value is its own column, while the box moves by parts of a position.
+    """What a box reads from a feature map whose value is its own column, while the box moves by fractions of a location.
 
     On such a ramp the mean over a cell is known: the column of its middle. RoI Pool takes the maximum and so reads too
     much; that would be the same everywhere and is no fault, so each cell's mean error over the shifts is taken off.
@@ -191,7 +191,7 @@ def ramp_errors(shifts: int = 40, size: float = 6.4, bins: int = 4, side: int = 
 
 
 def claim_6_2(progress: Callable[[str], None] = print) -> Result:
-    """RoI Align against RoI Pool: on a ramp, and in nets that differ in nothing else, from the same seeds.
+    """RoI Align against RoI Pool: on a ramp, and in networks that differ in nothing else, from the same seeds.
 
     The effect is the difference of mask AP at IoU 0.75 where regions are read from coarse maps.
 

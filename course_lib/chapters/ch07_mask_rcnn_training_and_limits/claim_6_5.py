@@ -148,15 +148,15 @@ def claim_6_5(progress: Callable[[str], None] = print) -> Result:
             that the recipe chose) and `enlarged` (the recall in images twice as large); `ceiling`; `best_iou`, the mean of
             the highest IoU of each object, and `ceiling_iou`; `ap`, `ap_50`.
     """
-    recipe, net, chosen = shipped(DETECTOR)
+    recipe, model, chosen = shipped(DETECTOR)
     parameters = {name: value for name, value in recipe.val_data.items() if name not in ("length", "seed")}
     samples = list(choose(scenes("test", DRAWN, seed=SEED, **parameters), QUOTA))
     progress(f"{len(samples)} images")
     images = [normalize(sample.image, recipe.normalization) for sample in samples]
-    plain = detect_all(Step(lambda x: net(x, training=False), net), images, 10)
+    plain = detect_all(Step(lambda x: model(x, training=False), model), images, 10)
     progress("detected")
     large = detect_all(
-        Step(lambda x: net(x, training=False), net), [enlarged(image, 2) for image in images], 5
+        Step(lambda x: model(x, training=False), model), [enlarged(image, 2) for image in images], 5
     )
     progress("detected in images twice as large")
 
@@ -188,8 +188,8 @@ def claim_6_5(progress: Callable[[str], None] = print) -> Result:
     precision = average_precision(samples, plain)
     table: dict = {
         "settings": {
-            "anchors": list(net.settings.anchor_sizes),
-            "strides": strides(net, parameters["size"]),
+            "anchors": list(model.settings.anchor_sizes),
+            "strides": strides(model, parameters["size"]),
             "images": len(samples),
             "classes": list(recipe.class_names()[1 : CLASSES + 1]),
         },
@@ -230,7 +230,7 @@ def claim_6_5(progress: Callable[[str], None] = print) -> Result:
     )
 
 
-def strides(net, side: int) -> list[int]:
+def strides(model, side: int) -> list[int]:
     """Pixels of the image per location of each level of the pyramid."""
-    pyramid = net.fpn(net.backbone(keras.Input((side, side, net.channels))))
+    pyramid = model.fpn(model.backbone(keras.Input((side, side, model.channels))))
     return [2 ** round(float(np.log2(side / level.shape[1]))) for level in pyramid]

@@ -1,4 +1,4 @@
-"""Claim 6.4: what there is to get wrong when a Mask R-CNN is trained, and how it looks.
+"""Claim 6.4: what can go wrong when a Mask R-CNN is trained, and how to recognise it.
 
 Each fault is one change to one recipe, trained from the same seeds. A run is kept as one file with its losses,
 its scores and, for the first seed, what the network says of two images, so that the gallery of notebook 07
@@ -45,7 +45,7 @@ GATE = 0.7
 
 @dataclasses.dataclass(frozen=True)
 class Fault:
-    """One thing done wrong.
+    """One fault in the training.
 
     Attributes:
         what: what was done.
@@ -274,7 +274,7 @@ EXPERIMENTS = (EXPERIMENT,)
 
 
 def claim_6_4(progress: Callable[[str], None] = print) -> Result:
-    """Its training pipeline is complex: what there is to set, and what happens where one thing of it is wrong.
+    """Its training pipeline is complex: what has to be set, and what happens if one thing is wrong.
 
     A demonstration: each fault from the same seeds, a short training.
 
@@ -342,7 +342,7 @@ def claim_6_4(progress: Callable[[str], None] = print) -> Result:
 
 
 def silence(table: Mapping) -> str:
-    """What the faults teach: how many raise no error and yet cost at least half of the AP at IoU 0.5."""
+    """The lesson of the faults: how many raise no error and yet cost at least half of the AP at IoU 0.5."""
     faults = {name: one for name, one in table["faults"].items() if name != SOUND}
     sound = table["faults"][SOUND]
     costly = [

@@ -1,4 +1,4 @@
-"""Claim 7.2: Dice and IoU rank two masks alike, their means can rank two models differently."""
+"""Claim 7.2: Dice and IoU rank two masks alike; their means can rank two models differently."""
 
 from collections.abc import Callable
 from itertools import combinations
@@ -30,7 +30,7 @@ def leads(seed: int) -> np.ndarray:
 
 
 def claim_7_2(progress: Callable[[str], None] = print) -> Result:
-    """Among close pairs of really different trained networks: how often the means disagree."""
+    """How often the means disagree among close pairs of networks that were trained differently."""
     rates = []
     for seed in table.SEEDS:
         of_seed = leads(seed)

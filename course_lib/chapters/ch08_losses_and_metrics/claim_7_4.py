@@ -9,7 +9,7 @@ EXPERIMENTS = (table.EXPERIMENT,)
 
 
 def claim_7_4(progress: Callable[[str], None] = print) -> Result:
-    """Nowhere more than the margin behind the loss that was best on the tuning seed, which is not reported."""
+    """Never more than the margin worse than the loss that was best on the tuning seed, which is not reported."""
     done, settings = table.EXPERIMENT.results(), {}
     for fraction in table.FRACTIONS:
         on_tuning = {}

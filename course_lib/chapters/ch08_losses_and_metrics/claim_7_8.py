@@ -9,7 +9,7 @@ EXPERIMENTS = (table.EXPERIMENT,)
 
 
 def claim_7_8(progress: Callable[[str], None] = print) -> Result:
-    """How far predicted and true area are apart at probability 0.5: cross-entropy against Dice."""
+    """The difference between predicted and true area at probability 0.5: cross-entropy against Dice."""
 
     def imbalance(run: dict) -> float:
         return abs(run["at_half"]["predicted"] - 1) if "at_half" in run else 1.0

@@ -1,4 +1,4 @@
-"""What chapter 8 ends on: the portraits and the table of losses, and the forest plot of the great table."""
+"""The end of chapter 8: the portraits and the table of losses, and the forest plot of the great table."""
 
 import inspect
 from functools import lru_cache

@@ -1,4 +1,4 @@
-"""Chapters 9 and 9c: the three real sets as numbers, so that the notebooks have something to show where the data is not.
+"""Chapters 9 and 9c: numbers measured on the three real data sets, for the notebooks where the data are not available.
 
 The classes, sizes and splits of each set, and the errors of the networks that the course trained on it: by class, by size,
 and image by image. Numbers and names of images only; no pixel of a set is kept. The results lie in
@@ -122,7 +122,7 @@ def size_table(sizes: np.ndarray, edges: np.ndarray, **shares: np.ndarray) -> di
 
 
 def membranes(progress: Progress = print) -> dict[str, Any]:
-    """Membranes: how alike neighbouring slices are, and the errors of `unet-membranes` on the four slices of val.
+    """Membranes: how similar neighbouring slices are, and the errors of `unet-membranes` on the four slices of val.
 
     Returns:
         `slices`: per slice `name`, `split`, the membrane's share, mean and deviation of the grey.

@@ -290,7 +290,7 @@ def main(name: str, steps: int | None = None) -> None:
 
 
 def measured(name: str, model: keras.Model) -> dict[str, Any]:
-    """What a trained network is worth on test images: for the card."""
+    """The scores of a trained network on test images, for the card."""
     if name == "queries":
         return {
             "queries": judged_on(lambda samples: by_queries(model, samples)),
