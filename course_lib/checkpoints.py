@@ -131,10 +131,12 @@ def load_weights(model: keras.Model, path: Path, sha256: str | None = None) -> N
         array = arrays[name]
         if tuple(variable.shape) != array.shape:
             raise _foreign(path, f"{name} has shape {array.shape}; the model's has {tuple(variable.shape)}")
+        with np.errstate(over="ignore"):  # of float64, what float32 cannot hold becomes infinite
+            arrays[name] = array = array.astype("float32") if array.dtype.kind == "f" else array
         if array.dtype.kind != "f" or not np.isfinite(array).all():
             raise CheckpointError(f"{path} is damaged: {name} contains values that are not finite; {advice}.")
     for name, variable in variables.items():
-        variable.assign(arrays[name].astype("float32"))
+        variable.assign(arrays[name])
 
 
 def _kind(name: str) -> str:

@@ -65,7 +65,7 @@ def replacing(path: Path) -> Iterator[Path]:
             os.fsync(file.fileno())
         os.replace(unfinished, path)
     except OSError as error:
-        if error.errno is not None and error.filename in (None, str(unfinished)):
+        if error.errno is not None and str(error.filename) in ("None", str(unfinished)):
             raise OSError(error.errno, error.strerror, str(path)) from error
         raise
     finally:

@@ -96,8 +96,18 @@ class Segmenter:
 
         Returns:
             Probabilities, float32 `(height, width, classes)`; of a detector, its detections (see `predict_detections`).
+
+        Raises:
+            ValueError: if the probabilities are not finite numbers.
         """
-        return self.task.output(self.model, normalize(image, self.normalization))
+        with np.errstate(invalid="ignore"):  # told below
+            output = self.task.output(self.model, normalize(image, self.normalization))
+        if isinstance(output, np.ndarray) and not np.isfinite(output).all():
+            raise ValueError(
+                "the network's output holds values that are not finite numbers; its weights are damaged, or its training "
+                "diverged. Train it again, or get its weights again."
+            )
+        return output
 
     def outputs(self, samples: Sequence, progress=None) -> "Outputs":
         """`output` for each sample's image; `progress` wraps the iteration, as `tqdm.tqdm` does."""

@@ -23,6 +23,13 @@ def test_what_the_system_refuses_is_a_sentence_with_the_name_that_was_given(tmp_
     ):
         sentence = refused(files.write_atomically, tmp_path / path, "new")
         assert sentence.startswith(str(tmp_path / path.split("/")[0])) and sentence.endswith(said)
+    with pytest.raises(OSError) as stop, files.replacing(tmp_path / "x.json") as unfinished:
+        unfinished.mkdir()
+        try:
+            unfinished.write_text("new")
+        finally:
+            unfinished.rmdir()
+    assert files.in_words(stop.value).startswith(f"{tmp_path / 'x.json'}: Is a directory; ")
     assert files.in_words(OSError("in words already")) == "in words already"
     assert sorted(path.name for path in tmp_path.iterdir()) == ["file", "folder"]
     assert (tmp_path / "file").read_text() == "mine" and not list((tmp_path / "folder").iterdir())

@@ -39,7 +39,7 @@ import pooch
 
 from course_lib import resources
 from course_lib.datasets import disk
-from course_lib.datasets.disk import progress_bar, say
+from course_lib.datasets.disk import expanded, progress_bar, say
 from course_lib.datasets.download import CHUNK, MAX_BYTES, download_zip, server_of
 from course_lib.datasets.errors import ArchiveDamaged, DataError, DataUnavailable, SplitUnavailable
 from course_lib.datasets.splits import SPLITS, split_of
@@ -108,7 +108,7 @@ def archives() -> dict[str, Archive]:
 
 def cache_folder() -> Path:
     """Where unpacked archives are kept: `COURSE_CACHE`, else a folder in the system's cache folder."""
-    return Path(os.environ.get("COURSE_CACHE") or pooch.os_cache("segmentation-course")).expanduser()
+    return expanded(os.environ.get("COURSE_CACHE") or pooch.os_cache("segmentation-course"))
 
 
 def ensure(name: str, split: str | None = None, *, progress: bool = True) -> Path:
@@ -200,16 +200,20 @@ def locked(name: str) -> AbstractContextManager[None]:
 def _given(archive: Archive) -> Path | None:
     """The archive's file in `COURSE_DATA`, if it is there."""
     folder = os.environ.get("COURSE_DATA")
-    path = Path(folder).expanduser() / archive.file if folder else None
+    path = expanded(folder) / archive.file if folder else None
     return path if path is not None and path.is_file() else None
 
 
 def _place_problem() -> str | None:
-    """What is wrong with `COURSE_DATA` itself."""
+    """What is wrong with `COURSE_DATA` or `COURSE_CACHE` itself."""
+    if cache_folder().exists() and not cache_folder().is_dir():
+        return (
+            f"COURSE_CACHE is {cache_folder()}, which is a file; it must be a folder. Correct it or unset it."
+        )
     given = os.environ.get("COURSE_DATA")
-    if not given or Path(given).expanduser().is_dir():
+    if not given or expanded(given).is_dir():
         return None
-    what = "is a file" if Path(given).expanduser().exists() else "does not exist"
+    what = "is a file" if expanded(given).exists() else "does not exist"
     return f"COURSE_DATA is {given}, which {what}; it must be a folder with the archives. Correct it or unset it."
 
 

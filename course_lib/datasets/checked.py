@@ -16,6 +16,7 @@ import numpy as np
 
 from course_lib._checks import one_of
 from course_lib.datasets import reading
+from course_lib.datasets.disk import expanded
 from course_lib.datasets.errors import DataError
 from course_lib.datasets.reading import Unusable
 from course_lib.datasets.sample import Dataset, Sample, boxes_from_instances
@@ -416,7 +417,7 @@ def checked_channels(channels: int) -> int:
 
 def existing_folder(path: str | Path, name: str = "path") -> Path:
     """`path` as a `Path` that is a folder, or a `ValueError`."""
-    place = Path(path).expanduser()
+    place = expanded(path)
     if not place.is_dir():
         raise ValueError(
             f"{name} is {str(path)!r}; it must be a folder, but it {'is a file' if place.exists() else 'does not exist'}."

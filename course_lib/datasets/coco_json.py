@@ -38,6 +38,7 @@ from course_lib.datasets.checked import (
     numbered,
     options_of,
 )
+from course_lib.datasets.disk import expanded
 from course_lib.datasets.reading import ENDINGS, Unusable
 from course_lib.datasets.sample import IGNORE, merge_masks
 from course_lib.datasets.splits import SPLITS
@@ -59,7 +60,7 @@ def coco_source(
     group: str | Callable[[str], str] | None = None,
 ) -> Source:
     """What a JSON file lists; the arguments are those of `coco`."""
-    file = Path(path).expanduser()
+    file = expanded(path)
     if file.is_dir():
         there = ", ".join(sorted(one.name for one in file.rglob("*.json"))[:4])
         raise ValueError(

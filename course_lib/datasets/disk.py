@@ -20,6 +20,11 @@ FULL = (errno.ENOSPC, errno.EDQUOT)
 FORBIDDEN = (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR, errno.EEXIST, errno.EISDIR, errno.ENOENT)
 
 
+def expanded(path: str | Path) -> Path:
+    """A path with `~` as the home folder; one of nobody stays as it is, where `Path.expanduser` gives up."""
+    return Path(os.path.expanduser(path))
+
+
 def say(line: str) -> None:
     """One line on standard error, so that it never mixes with a command's output."""
     print(line, file=sys.stderr, flush=True)

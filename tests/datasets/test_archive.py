@@ -457,6 +457,17 @@ def test_course_data_that_is_no_folder_is_told(world, capfd):
         ]
 
 
+def test_a_place_for_the_cache_that_is_none_is_told(world):
+    world.monkeypatch.setenv("COURSE_CACHE", str(world.manifest))
+    assert "which is a file; it must be a folder" in archive.status()[0]["problem"]
+    with pytest.raises(
+        archive.DataError, match="cannot be written .*Set COURSE_CACHE to a folder of your own"
+    ):
+        archive.ensure("membranes")
+    world.monkeypatch.setenv("COURSE_CACHE", "~nobody-of-that-name/x")  # a name like any other
+    assert archive.status()[0]["found"] == "absent"
+
+
 def test_a_copy_that_was_checked_against_older_digests_is_not_used(world):
     archive.ensure("membranes")
     path = world.manifest.parent / "manifests" / "membranes.json"

@@ -431,7 +431,14 @@ def test_an_unknown_slide_type_is_refused(deck_of):
 
 
 @pytest.mark.parametrize(
-    "content", ["", "{}", "[1]", '{"cells": 3, "metadata": {}, "nbformat": 4, "nbformat_minor": 5}']
+    "content",
+    [
+        "",
+        "{}",
+        "[1]",
+        '{"cells": 3, "metadata": {}, "nbformat": 4, "nbformat_minor": 5}',
+        pytest.param("[" * 100_000, id="deep"),
+    ],
 )
 def test_a_file_that_is_no_notebook_is_refused(content, tmp_path):
     path = tmp_path / "no.ipynb"
@@ -466,6 +473,54 @@ def test_an_image_that_cannot_be_read_is_one_sentence(odd, deck_of):
     ) as error:
         deck_of(cell("# One", "slide"), odd)
     assert "0x" not in str(error.value)
+
+
+def test_an_image_that_is_a_folder_is_named(deck_of):
+    with pytest.raises(slides.SlidesError, match=r"one\.ipynb, cell 1: .*: Is a directory"):
+        deck_of(cell("# One\n![x](.)", "slide"))
+
+
+def test_half_a_letter_is_shown_as_a_question_mark(tmp_path):
+    path = tmp_path / "one.ipynb"
+    nbformat.write(new_notebook(cells=[cell("# One", "slide"), cell("a letter", "-")]), path)
+    path.write_text(
+        path.read_text(encoding="utf-8").replace("a letter", "half \\ud800 one"), encoding="utf-8"
+    )
+    slides.write(slides.read(path), tmp_path / "one.html")
+    assert "half ? one" in (tmp_path / "one.html").read_text(encoding="utf-8")
+
+
+def test_slides_take_the_place_of_no_notebook(tmp_path, capsys, monkeypatch):
+    """A notebook may have any ending, and lie where its slides would go."""
+    monkeypatch.chdir(tmp_path)
+    nbformat.write(new_notebook(cells=[cell("# One", "slide")]), tmp_path / "one.html")
+    before = (tmp_path / "one.html").read_bytes()
+    (tmp_path / "linked").symlink_to(tmp_path)
+    for out in (".", "linked", str(tmp_path)):
+        assert main(["slides", "one.html", "--out", out]) == 1
+        assert "one.html would be overwritten by its slides" in capsys.readouterr().err
+    assert (tmp_path / "one.html").read_bytes() == before
+    (tmp_path / "b").mkdir()
+    for name in ("one.ipynb", "b/One.ipynb"):
+        (tmp_path / name).write_bytes(before)
+    assert main(["slides", "one.ipynb", "b/One.ipynb", "--out", "out"]) == 1
+    assert "two notebooks are called 'one'" in capsys.readouterr().err
+
+
+def test_a_printed_deck_is_not_written_through_a_link(tmp_path, monkeypatch):
+    browser = tmp_path / "chromium"
+    browser.write_text(
+        f"#!{sys.executable}\nimport sys\n"
+        "[target] = [word[15:] for word in sys.argv if word.startswith('--print-to-pdf=')]\n"
+        "open(target, 'w').write('printed')\n"
+    )
+    browser.chmod(0o755)
+    monkeypatch.setenv("PATH", str(tmp_path))
+    (tmp_path / "thesis.pdf").write_text("mine")
+    (tmp_path / "one.pdf").symlink_to(tmp_path / "thesis.pdf")
+    (tmp_path / "one.html").write_text("<p>one</p>")
+    assert slides.print_pdf(tmp_path / "one.html").read_text() == "printed"
+    assert (tmp_path / "thesis.pdf").read_text() == "mine"
 
 
 @pytest.mark.parametrize("width", ['1" x', -3, 0, [], "nan", 1e300, True, None])

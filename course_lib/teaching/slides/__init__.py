@@ -22,12 +22,13 @@ import re
 import shutil
 import subprocess
 import tempfile
+import warnings
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 from xml.etree import ElementTree
 
-from course_lib.files import disk_name, replacing, write_atomically
+from course_lib.files import disk_name, in_words, replacing, write_atomically
 from course_lib.teaching.course_map import FOLDER
 
 HERE = Path(__file__).resolve().parent
@@ -156,8 +157,17 @@ def reader(path: Path) -> _Reader:
     """
     nbformat = _needed("nbformat")
     try:
-        notebook = nbformat.read(path, as_version=4)
-    except (OSError, ValueError, TypeError, AttributeError, nbformat.ValidationError) as error:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # nbformat's own notes, such as on cells without an id
+            notebook = nbformat.read(path, as_version=4)
+    except (
+        OSError,
+        ValueError,
+        TypeError,
+        AttributeError,
+        RecursionError,
+        nbformat.ValidationError,
+    ) as error:
         raise SlidesError(f"{path}: not a notebook that can be read ({type(error).__name__}).") from error
     return _Reader(path, notebook)
 
@@ -177,7 +187,7 @@ def of_chapter(path: Path, reading: bool = False) -> Deck:
 
 def write(deck: Deck, path: Path) -> None:
     """Write the slides as one HTML file, whole or not at all; an existing file is replaced."""
-    write_atomically(path, page(deck))
+    write_atomically(path, page(deck).encode("utf-8", "replace"))  # half a surrogate pair is no text
 
 
 def print_pdf(path: Path) -> Path:
@@ -311,6 +321,8 @@ class _Reader:
             ValueError,
         ) as error:
             where = f"cell {number}" if number else "a cell"
+            if isinstance(error, OSError) and error.filename:
+                raise SlidesError(f"{self.path.name}, {where}: {in_words(error)}") from error
             raise SlidesError(
                 f"{self.path.name}, {where}: its outputs or metadata are not what a notebook holds "
                 f"({type(error).__name__}); clear the cell's outputs and run it again."
