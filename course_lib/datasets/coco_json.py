@@ -46,6 +46,8 @@ from course_lib.datasets.splits import SPLITS
 BACKGROUND = "background"
 SLACK = 1.0
 """Pixels by which an outline or a box may reach over the edge: tools round."""
+OF_LABELME = "__ignore__"
+"""labelme's name for what does not count."""
 EXPORT = "Export it as COCO instances"
 AGAIN = "Export the file again"
 
@@ -56,6 +58,7 @@ def coco_source(
     *,
     images: str | Path | None = None,
     channels: int = 3,
+    ignore: Sequence[str] = (),
     splits: Mapping[str, Iterable[str]] | None = None,
     group: str | Callable[[str], str] | None = None,
 ) -> Source:
@@ -89,8 +92,17 @@ def coco_source(
         if isinstance(annotation, dict)
     }
     ids = _categories(content["categories"], used, fault, notes)
+    void = {composed(name) for name in ([ignore] if isinstance(ignore, str) else ignore)}
+    if unknown := sorted(void - {*ids.values()}):
+        there = ", ".join(ids.values()) or "none"
+        raise ValueError(
+            f"ignore has {unknown[0]!r}; it must hold categories of {file.name}, which has {there}."
+        )
+    void.add(OF_LABELME)
     if class_names is None:
-        own = dict.fromkeys(ids[number] for number in sorted(ids, key=_order) if ids[number] != BACKGROUND)
+        own = dict.fromkeys(
+            ids[number] for number in sorted(ids, key=_order) if ids[number] not in {BACKGROUND, *void}
+        )
         names = checked_class_names((BACKGROUND, *own)) if own else ()
     else:
         names = tuple(map(composed, checked_class_names(class_names)))
@@ -102,11 +114,13 @@ def coco_source(
         if names[0] in ids.values() and names[0] != BACKGROUND:
             raise ValueError(
                 f"class_names begins with {names[0]!r}, a category of {file.name}, whose objects would become background; "
-                f"the first name is the background's: ('background', {names[0]!r}, …)."
+                f"call the background 'background': ('background', {names[0]!r}, …)."
             )
+        if both := void.intersection(names):
+            raise ValueError(f"class_names and ignore both have {min(both)!r}; it must be in one of them.")
 
     listed, refused = _images(content["images"], _finder(roots), roots, fault, problems)
-    objects, left_out = _annotations(content["annotations"], listed, refused, ids, names, fault)
+    objects, left_out = _annotations(content["annotations"], listed, refused, ids, names, void, fault)
     notes += [
         f"{numbered(count, 'object')} of {name}, which class_names does not name"
         for name, count in left_out.items()
@@ -147,6 +161,7 @@ def coco(
             other categories are left out. By default all categories in the order of their ids in the file.
         images: the folder of the images; by default `images` beside the JSON file or beside its folder, or else that
             file's own folder. A file that is not where its name says is looked for by its last part.
+        ignore: names of categories whose objects do not count, as those of a crowd.
         channels, splits, group, skip, check: as for `folder`. A sample's name is the file's, without its ending.
 
     Returns:
@@ -185,7 +200,9 @@ def _parsed(file: Path) -> dict[str, list]:
         content = json.loads(raw)  # bytes: with or without a byte order mark, UTF-8 or UTF-16
     except (ValueError, RecursionError) as error:  # broken JSON, another encoding, or brackets without end
         told = (file.name, f"is not JSON ({type(error).__name__}: {error})", AGAIN)
-        if raw.lstrip()[:1] == b"<":
+        if raw[:2] in (b"PK", b"\x1f\x8b"):
+            told = (file.name, "is an archive, not JSON", "Unpack it, and give the JSON file in it")
+        elif raw.lstrip()[:1] == b"<":
             told = (file.name, "is XML (Pascal VOC, or CVAT for images), not JSON", EXPORT)
         elif isinstance(error, UnicodeDecodeError):
             told = (*told[:2], "Save it in the encoding UTF-8")
@@ -259,7 +276,8 @@ def _categories(listed: list, used: set, fault: Callable, notes: list[str]) -> d
         if number is None or not isinstance(name, str) or not name.strip():
             fault(where, "needs an id and a text as name", AGAIN)
             continue
-        name = BACKGROUND if name.strip().lower() == BACKGROUND else composed(name)
+        # labelme writes _background_
+        name = BACKGROUND if name.strip(" _").lower() == BACKGROUND else composed(name)
         if ids.get(number, name) != name:
             fault(where, f"has the id {number!r}, which {ids[number]} has", "Give each its own")
             twice.add(number)  # nobody knows which of the two an annotation means
@@ -402,6 +420,7 @@ def _annotations(
     refused: set,
     ids: Mapping[int | str, str],
     names: Sequence[str],
+    void: set[str],
     fault: Callable,
 ) -> tuple[dict[int | str, list[tuple[str, dict, int]]], Counter]:
     """image id → where each object stands, its annotation and class; and how many objects each other category has."""
@@ -434,6 +453,8 @@ def _annotations(
             fault(where, what, f"There are {there}", images[image][0])
         elif (name := ids[category]) in names[1:]:
             objects[image].append((where, annotation, names.index(name)))
+        elif name in void:
+            objects[image].append((where, annotation, 0))
         else:
             left_out[name] += 1
     # An image without any annotation may be the one whose objects could not be told to be its own.
@@ -473,11 +494,11 @@ def _ground_truth(
     for where, annotation, number in found:
         try:
             mask = _mask(annotation, actual)
-            is_crowd = any([_is_marked(annotation, "iscrowd"), _is_marked(annotation, "ignore")])
+            marks = [_is_marked(annotation, mark) for mark in ("iscrowd", "ignore")]
         except Unusable as bad:
             faults += [(f"{where} {what}", fix) for what, fix in bad.faults]
             continue
-        if is_crowd:
+        if number == 0 or any(marks):
             crowds.append(mask)
         else:
             masks.append(mask)

@@ -29,6 +29,9 @@ except ImportError:
 LUMINANCE = (0.2125, 0.7154, 0.0721)
 """Weights of red, green and blue in brightness (ITU-R BT.709, as scikit-image's `rgb2gray`)."""
 
+SLACK = 1e-3
+"""How far floats may lie outside 0..1: programs round."""
+
 LARGE = 40_000_000
 """Pixels; an image of more is read and predicted a window at a time (see `LargeImage`)."""
 
@@ -74,7 +77,7 @@ def read_image(path: Path | str, channels: int, notes: list[str] | None = None) 
         opened.check_size()
         opened.check_numbers()
         samples = opened.load()[:, :]
-        if opened.top is None and not ((samples >= 0) & (samples <= 1)).all():
+        if opened.top is None and not ((samples > -SLACK) & (samples < 1 + SLACK)).all():
             numbers = (
                 "NaN" if np.isnan(samples).any() else f"numbers from {samples.min():g} to {samples.max():g}"
             )

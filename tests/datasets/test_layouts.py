@@ -620,6 +620,8 @@ def test_a_folder_is_answered_with_the_file_in_it(tmp_path):
 def test_a_table_and_another_encoding_are_named(tmp_path):
     for name, data, message in (
         ("via.csv", b"filename,regions\n", "is a table, not JSON. Export it as COCO"),
+        ("own.zip", b"PK\3\4" + bytes(40), "is an archive, not JSON. Unpack it"),
+        ("own.json.gz", b"\x1f\x8b" + bytes(40), "is an archive, not JSON. Unpack it"),
         (
             "own.json",
             json.dumps(content(), ensure_ascii=False).encode() + "ä".encode("latin-1"),
@@ -704,6 +706,28 @@ def test_an_object_to_be_ignored_is_a_crowd(tmp_path, mark):
     path = described(tmp_path, annotations=[annotation(ignore=0), ignored])
     report = check_coco(path)
     assert (report.ignored, report.crowds, report.objects) == (96, 1, 1)
+
+
+def test_a_category_may_be_what_does_not_count(tmp_path):
+    """Else its objects are a class, or background."""
+    save(tmp_path / "images" / "a.png", LIGHT)
+    categories = [{"id": 0, "name": "_background_"}, {"id": 1, "name": "cell"}, {"id": 2, "name": "unsure"}]
+    things = [annotation(), annotation(id=2, category_id=2, segmentation=RUNS)]
+    path = described(tmp_path, categories=categories, annotations=things)
+    assert coco("all", path).class_names == ("background", "cell", "unsure")
+    for ignore in (["unsure"], "unsure"):
+        (sample,) = sound(coco("all", path, ignore=ignore), "a")
+        assert (sample.ignored == (np.arange(32)[None] < 4)).all() and sample.classes.tolist() == [1]
+    assert check_coco(path, ("background", "cell"), ignore=["unsure"]).crowds == 1
+    with pytest.raises(
+        ValueError, match="ignore has 'void'; it must hold categories of own.json, which has background, cell"
+    ):
+        coco("all", path, ignore=["void"])
+    with pytest.raises(ValueError, match="class_names and ignore both have 'unsure'"):
+        coco("all", path, ("background", "unsure"), ignore=["unsure"])
+    categories[2]["name"] = "__ignore__"  # labelme's
+    data = coco("all", described(tmp_path, categories=categories, annotations=things))
+    assert data.class_names == CELL and data.report.ignored == 96
 
 
 def test_a_mark_that_says_neither_is_named(tmp_path):

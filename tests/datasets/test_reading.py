@@ -625,6 +625,17 @@ def test_transparency_is_told_of(tmp_path):
             assert len([note for note in notes if "transparent in places" in note]) == said, (number, notes)
 
 
+def test_floats_that_are_rounded_past_one_are_read(tmp_path):
+    array = (GREY / 255).astype(np.float32)
+    array[0, 0], array[0, 1] = np.nextafter(np.float32(1), np.float32(2)), -1e-6
+    found = read_image(save(tmp_path, tiff(array)), 1)
+    assert found.max() <= 1 and found.min() >= 0
+    for wrong in (1.01, -0.01, np.inf, -np.inf, np.nan):
+        array[0, 0] = wrong
+        with pytest.raises(Unusable, match="floats outside 0..1"):
+            read_image(save(tmp_path, tiff(array)), 1)
+
+
 def test_tables_of_imagej_are_told_of(tmp_path):
     green = np.zeros((3, 256), np.uint8)
     green[1] = np.arange(256)
