@@ -17,21 +17,10 @@ from course_lib.losses import CrossEntropy, Dice
 from course_lib.schedules import CosineCycles
 from course_lib.tasks import DECODING, Borders, Membranes, Objects, Semantic, Task
 
-DATASETS: dict[str, Callable] = {
-    "cells": datasets.cells,
-    "scenes": datasets.scenes,
-    "nuclei": datasets.nuclei,
-    "membranes": datasets.membranes,
-    "camvid": datasets.camvid,
-    "folder": datasets.folder,
-    "coco": datasets.coco,
-}
-NETWORKS: dict[str, Callable] = {
-    "unet": models.unet,
-    "fcn": models.fcn,
-    "deeplab": models.deeplab,
-    "MaskRCNN": models.MaskRCNN,
-}
+_SHIPPED = (datasets.cells, datasets.scenes, datasets.nuclei, datasets.membranes, datasets.camvid)
+DATASETS: dict[str, Callable] = {one.__name__: one for one in (*_SHIPPED, datasets.folder, datasets.coco)}
+_BUILDERS = (models.unet, models.fcn, models.deeplab, models.MaskRCNN)
+NETWORKS: dict[str, Callable] = {one.__name__: one for one in _BUILDERS}
 
 
 @dataclass(frozen=True)

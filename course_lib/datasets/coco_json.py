@@ -518,16 +518,7 @@ def _ground_truth(
 def _is_marked(annotation: Mapping, mark: str) -> bool:
     """A mark, which tools write as 0 or 1, as true or false, or in words."""
     value = annotation.get(mark)
-    words = {
-        "1": True,
-        "true": True,
-        "yes": True,
-        "0": False,
-        "false": False,
-        "no": False,
-        "": False,
-        "none": False,
-    }
+    words = dict.fromkeys(("1", "true", "yes"), True) | dict.fromkeys(("0", "false", "no", "", "none"), False)
     key = str(int(value) if isinstance(value, float) and value.is_integer() else value).strip().lower()
     if key not in words:
         raise Unusable(f"has {mark} {value!r}", "It must be 0 or 1")

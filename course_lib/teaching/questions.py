@@ -30,6 +30,7 @@ from pathlib import Path
 from typing import Any
 
 from course_lib.teaching import discovery
+from course_lib.teaching.tables import fold
 
 CODE_LINES, CODE_WIDTH = 12, 72
 """How long the code of a question may be, and how wide."""
@@ -412,10 +413,9 @@ def quiz_html(questions: tuple[Question, ...]) -> str:
             for c in question.choices
         )
         parts.append(
-            f"<li>{body(question)}<ul>{listed}</ul>"
-            f"<details><summary>answer ({html.escape(question.about)})</summary><ul>{reasons}</ul></details></li>"
+            f"<li>{body(question)}<ul>{listed}</ul>{fold(f'answer ({question.about})', f'<ul>{reasons}</ul>')}</li>"
         )
-    return f"<details><summary>The questions, to read</summary><ol>{''.join(parts)}</ol></details>"
+    return fold("The questions, to read", f"<ol>{''.join(parts)}</ol>")
 
 
 def cards_text(deck: tuple[Card, ...]) -> str:
@@ -425,11 +425,7 @@ def cards_text(deck: tuple[Card, ...]) -> str:
 
 def cards_html(deck: tuple[Card, ...]) -> str:
     """Flashcards to read without a kernel: each question with its answer behind a fold."""
-    folds = "".join(
-        f"<details><summary>{html.escape(card.front)}</summary>{html.escape(back_of(card))}</details>"
-        for card in deck
-    )
-    return f"<details><summary>The cards, to read</summary>{folds}</details>"
+    return fold("The cards, to read", "".join(fold(card.front, html.escape(back_of(card))) for card in deck))
 
 
 def _of(chapters: dict[str, tuple], chapter: str) -> tuple:

@@ -386,9 +386,3 @@ def claim_5_1(progress: Callable[[str], None] = print) -> Result:
         f"maps and interpolates from stride {theirs['merges'][-1]['stride']}.",
         table,
     )
-
-
-def parameters_by_network(dataset: str) -> dict[str, int]:
-    """Network → its trainable parameters on this set."""
-    recipe = SETS[dataset]
-    return {name: trainable_parameters(with_network(recipe, name).model(recipe.crop)) for name in NETWORKS}

@@ -6,26 +6,6 @@ from course_lib._checks import in_range, one_of, whole_number
 
 ROI_OPS = ("align", "pool")
 
-FRACTIONS = (
-    "rpn_fg_iou_thresh",
-    "rpn_bg_iou_thresh",
-    "rpn_positive_fraction",
-    "rpn_nms_thresh",
-    "box_fg_iou_thresh",
-    "box_bg_iou_thresh",
-    "box_positive_fraction",
-    "box_score_thresh",
-    "box_nms_thresh",
-)
-COUNTS = (
-    "rpn_batch_size_per_image",
-    "box_batch_size_per_image",
-    "box_roi_size",
-    "mask_roi_size",
-    "sampling_ratio",
-    "box_detections_per_img",
-)
-
 
 @dataclass(frozen=True)
 class Settings:
@@ -57,7 +37,7 @@ class Settings:
         loss_weights: of the five losses, in the order of `LOSSES`.
 
     Raises:
-        ValueError: if a value is out of its range.
+        TypeError, ValueError: if a value is no number, or out of its range.
     """
 
     anchor_sizes: tuple[float, ...] = (32.0, 64.0, 128.0, 256.0, 512.0)
@@ -88,10 +68,10 @@ class Settings:
         for field in fields(self):
             if isinstance(getattr(self, field.name), list):  # a saved model's settings come back as lists
                 object.__setattr__(self, field.name, tuple(getattr(self, field.name)))
-        for name in FRACTIONS:
-            in_range(name, getattr(self, name), 0, 1)
-        for name in COUNTS:
-            whole_number(name, getattr(self, name), 1)
+            if field.name.endswith(("_thresh", "_fraction")):
+                in_range(field.name, getattr(self, field.name), 0, 1)
+            elif isinstance(field.default, int):
+                whole_number(field.name, getattr(self, field.name), 1)
         for name in ("rpn_pre_nms_top_n", "rpn_post_nms_top_n"):
             pair = getattr(self, name)
             if len(pair) != 2 or not all(isinstance(number, int) and number >= 1 for number in pair):
