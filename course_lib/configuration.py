@@ -1,5 +1,7 @@
 """The configuration of a recipe's objects as plain JSON: the same objects give the same text on every machine."""
 
+import contextlib
+import contextvars
 import dataclasses
 import functools
 import hashlib
@@ -11,6 +13,9 @@ from pathlib import PurePath
 from typing import Any
 
 import numpy as np
+
+_WITHIN: contextvars.ContextVar[tuple] = contextvars.ContextVar("_WITHIN", default=())
+"""The code of the functions that are being looked into."""
 
 
 def digest(content: Any, digits: int = 12) -> str:
@@ -97,13 +102,32 @@ def _config(value: Any, name: str) -> dict[str, Any]:
 
 
 def _code(function: Any, name: str) -> Any:
-    """What a function does, as far as Python tells: its bytecode, its constants, what it closes over."""
+    """What a function does, as far as Python tells: its bytecode, its constants, what it closes over, and what it uses of
+    its module: a number set there, or a function, which is a part of it as much."""
     code = getattr(function, "__code__", None)
-    if code is None:
+    within = _WITHIN.get()
+    if code is None or code in within:  # a function that calls itself
         return None
-    closed = [cell.cell_contents for cell in function.__closure__ or ()]
-    parts = [list(function.__defaults__ or ()), dict(function.__kwdefaults__ or {}), closed]
-    return digest([_bytecode(code), plain(parts, f"what {name} holds")])
+    token = _WITHIN.set((*within, code))
+    try:
+        closed = [cell.cell_contents for cell in function.__closure__ or ()]
+        parts = [list(function.__defaults__ or ()), dict(function.__kwdefaults__ or {}), closed]
+        content = [_bytecode(code), plain(parts, f"what {name} holds")]
+        used = {}
+        for word in sorted(_names(code) & function.__globals__.keys()):
+            with contextlib.suppress(TypeError):  # a module, or what cannot be told
+                if not _is_ours(function.__globals__[word]):
+                    used[word] = plain(function.__globals__[word], word)
+        return digest([*content, used] if used else content)
+    finally:
+        _WITHIN.reset(token)
+
+
+def _names(code: types.CodeType) -> set[str]:
+    """The names that the code uses, those of functions in it too."""
+    return set(code.co_names).union(
+        *(_names(one) for one in code.co_consts if isinstance(one, types.CodeType))
+    )
 
 
 def _bytecode(code: types.CodeType) -> list:

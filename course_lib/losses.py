@@ -33,6 +33,7 @@ Keras's `fit(class_weight=…)` knows classes of images, not of pixels; here the
 from __future__ import annotations
 
 import inspect
+import types
 from collections.abc import Sequence
 
 import keras
@@ -40,7 +41,26 @@ import numpy as np
 from keras import ops
 
 from course_lib._checks import array_of, in_range, one_of, whole_number
-from course_lib.ops.labels import Tensor, read_batch, scaled_as_keras
+from course_lib.ops.labels import Tensor, check_no_probabilities, read_batch, scaled_as_keras
+
+
+def check_takes_logits(loss) -> None:
+    """A `ValueError` for a loss of Keras's, an object, a function or a name, that takes probabilities for logits."""
+    if isinstance(loss, str):
+        try:
+            loss = keras.losses.get(loss)
+        except ValueError:  # Keras says it
+            return
+    takes = getattr(loss, "from_logits", None)
+    if isinstance(loss, types.FunctionType) and "from_logits" in inspect.signature(loss).parameters:
+        takes = inspect.signature(loss).parameters["from_logits"].default
+    if takes is False:
+        name = getattr(loss, "__name__", type(loss).__name__)
+        kind = "".join(word.title() for word in name.split("_")) if "_" in name else name
+        raise ValueError(
+            f"loss is {name} with from_logits=False; the network returns logits: give keras.losses.{kind}(from_logits=True)"
+            ", or a loss of course_lib.losses."
+        )
 
 
 class SegmentationLoss(keras.losses.Loss):
@@ -67,8 +87,10 @@ class SegmentationLoss(keras.losses.Loss):
             sample_weight: one number per image `(batch,)`, or one per pixel, with or without a channel axis.
 
         Raises:
-            ValueError: if shapes do not belong together, or a label is none of the classes (NaN in a compiled step).
+            ValueError: if shapes do not belong together, `y_pred` comes from a softmax or a sigmoid, or a label is none of
+                the classes (NaN in a compiled step).
         """
+        check_no_probabilities(y_pred)
         batch = read_batch(y_true, y_pred, sample_weight, self.ignore)
         if 0 in batch.logits.shape:  # an empty batch
             return ops.zeros((), "float32")
@@ -669,8 +691,9 @@ class WeightedSum(SegmentationLoss):
         name: shown where Keras names a loss.
 
     Raises:
-        TypeError: if a factor is no number.
-        ValueError: if a factor is not finite, or there are not as many as losses.
+        TypeError: if a factor is no number, or a part no loss object.
+        ValueError: if a factor is not finite, or there are not as many as losses; if a part takes probabilities or does
+            not give one number.
     """
 
     def __init__(
@@ -680,6 +703,16 @@ class WeightedSum(SegmentationLoss):
         self.losses = [
             keras.saving.deserialize_keras_object(loss) if isinstance(loss, dict) else loss for loss in losses
         ]
+        if not self.losses:
+            raise ValueError("losses is empty; it must hold at least one loss.")
+        for loss in self.losses:
+            check_takes_logits(loss)
+            if not isinstance(loss, keras.losses.Loss):
+                raise TypeError(f"losses holds {loss!r}; each must be a loss object, such as Dice().")
+            if not isinstance(loss, SegmentationLoss) and loss.reduction in (None, "none"):
+                raise ValueError(
+                    f"losses holds {loss!r} with reduction={loss.reduction!r}; each must give one number."
+                )
         factors = [1.0] * len(self.losses) if factors is None else factors
         self.factors = [in_range("factor", factor) for factor in factors]
         if len(self.factors) != len(self.losses):

@@ -13,7 +13,8 @@ from course_lib import configuration, datasets, models
 from course_lib._checks import in_range, one_of, whole_number
 from course_lib.datasets.augmentation import Augmentation
 from course_lib.datasets.loading import NORMALIZATIONS, SAMPLINGS, Batches
-from course_lib.losses import CrossEntropy, Dice
+from course_lib.losses import CrossEntropy, Dice, check_takes_logits
+from course_lib.models.arguments import plain
 from course_lib.schedules import CosineCycles
 from course_lib.tasks import DECODING, Borders, Membranes, Objects, Semantic, Task
 
@@ -101,6 +102,10 @@ class Recipe:
             raise TypeError(
                 f"loss is {self.loss!r}; it must be a loss object, such as CrossEntropy() + Dice()."
             )
+        if isinstance(self.loss, keras.metrics.Metric):
+            raise TypeError(f"loss is {self.loss!r}; a metric has no gradient, give a loss such as Dice().")
+        if self.loss is not None:
+            check_takes_logits(self.loss)
         if self.loss is not None and self.task.loss() is None:
             raise ValueError(
                 f"loss is {self.loss!r}; a network for {type(self.task).__name__} brings its own loss: leave it out."
@@ -109,6 +114,8 @@ class Recipe:
         one_of("sampling", self.sampling, SAMPLINGS)
         for name in ("epochs", "steps", "batch_size"):
             self._set(name, whole_number(name, getattr(self, name), 1))
+        self._set("crop", plain(self.crop))
+        self._set("network_arguments", plain(self.network_arguments))
         if not isinstance(self.crop, Sequence) or isinstance(self.crop, str) or len(self.crop) != 2:
             raise TypeError(
                 f"crop is {self.crop!r}; it must be a height and a width in pixels, such as (128, 128)."
@@ -153,7 +160,12 @@ class Recipe:
     def data(self, split: str = "train"):
         """The data set of this split, a `datasets.Dataset`."""
         other = self.train_data if self.val_data is None else self.val_data
-        return self.dataset(split, **(self.train_data if split == "train" else other))
+        data = self.dataset(split, **(self.train_data if split == "train" else other))
+        if not hasattr(data, "__getitem__") or not hasattr(data, "__len__"):
+            raise TypeError(
+                f"dataset returned {data!r} for {split!r}; it must return a Dataset or a list of Samples."
+            )
+        return data
 
     def batches(self, split: str = "train", dataset=None) -> Batches:
         """Batches of this split for `fit`: augmented and shuffled for training, the same fixed crops otherwise."""
@@ -168,6 +180,7 @@ class Recipe:
             normalization=self.normalization,
             seed=self.seed,
             sampling=self.sampling if train else "uniform",
+            classes=None if self.task.loss() is None else len(self.class_names()),
         )
 
     def class_names(self) -> tuple[str, ...]:
@@ -190,7 +203,13 @@ class Recipe:
         known = {DATASETS[name]: facts for name, facts in datasets.CLASSES_AND_CHANNELS.items()}
         if self.dataset in known:
             return dict(zip(("class_names", "channels"), known[self.dataset], strict=True))[name]
-        return getattr(self.data("train"), name)
+        data = self.data("train")
+        if not hasattr(data, name):
+            raise ValueError(
+                f"dataset returned a {type(data).__name__} that lacks {name!r}; it must return a datasets.Dataset, or a "
+                "list with the attributes class_names and channels."
+            )
+        return getattr(data, name)
 
     def model(self, input_size: tuple[int | None, int | None] = (None, None)) -> keras.Model:
         """The untrained network, its weights drawn from the seed."""

@@ -12,8 +12,10 @@ from pathlib import Path
 from typing import Any
 
 import keras
+import numpy as np
 
 from course_lib import checkpoints, hardware, resources
+from course_lib._checks import in_range, whole_number
 from course_lib.datasets.disk import locked
 from course_lib.datasets.sample import fingerprint
 from course_lib.files import check_writable, replacing, write_json
@@ -74,7 +76,8 @@ class StopWhenDiverged(keras.callbacks.Callback):
     def on_epoch_end(self, epoch, logs=None):
         if self._applied is not None:
             self.skipped += max(0, self._steps - (self._count() - self._applied))
-        broken = [name for name, value in (logs or {}).items() if not math.isfinite(value)]
+        # A metric may be NaN with reason: of a class that the validation set lacks.
+        broken = [name for name, value in _scalars(logs) if "loss" in name and not math.isfinite(value)]
         if self.skipped > self.allowed or broken:
             what = (
                 f"{', '.join(broken)} was not a finite number"
@@ -148,8 +151,8 @@ class Resume(keras.callbacks.Callback):
             model.load_weights(weights)
         except Exception as error:  # h5py and json raise what they like
             raise DamagedState(
-                f"{self.folder} holds the state of an unfinished run that cannot be read ({type(error).__name__}); delete "
-                "this folder to start the training again."
+                f"{self.folder} holds the state of an unfinished run that cannot be read, or of another network or "
+                f"optimizer ({type(error).__name__}); delete this folder to start the training again."
             ) from error
         self.history, self.epoch, self.seconds, self.skipped = history, epoch, seconds, skipped
         self.finished = finished
@@ -161,8 +164,8 @@ class Resume(keras.callbacks.Callback):
         self._limit = None if self.minutes is None else time.perf_counter() + 60 * self.minutes
 
     def on_epoch_end(self, epoch, logs=None):
-        for name, value in (logs or {}).items():
-            self.history.setdefault(name, []).append(float(value))
+        for name, value in _scalars(logs):
+            self.history.setdefault(name, []).append(value)
         self.epoch, self.seconds = epoch + 1, time.perf_counter() - self._begun
         self.skipped = self.guard.skipped if self.guard else 0
         self.keep(self.model)
@@ -233,7 +236,7 @@ class Progress(keras.callbacks.Callback):
 
     def on_epoch_end(self, epoch, logs=None):
         if self._display is None:
-            facts = ", ".join(f"{name} {value:.4f}" for name, value in (logs or {}).items())
+            facts = ", ".join(f"{name} {value:.4f}" for name, value in _scalars(logs))
             start = "\r" if self.stream.isatty() else ""
             seconds = time.perf_counter() - self._begun
             print(
@@ -295,10 +298,10 @@ def fit(
     model: keras.Model,
     batches,
     epochs: int,
-    folder: Path | None = None,
+    folder: Path | str | None = None,
     *,
     validation_data=None,
-    callbacks: Sequence[keras.callbacks.Callback] = (),
+    callbacks: Sequence[keras.callbacks.Callback] | None = None,
     minutes: float | None = None,
     progress: bool = False,
     name: str = "",
@@ -324,10 +327,18 @@ def fit(
     Raises:
         Diverged: if more than one step in a hundred had no finite gradient, or a loss was not finite.
         DamagedState: if the kept state cannot be read.
-        TypeError, ValueError: if a callback is none, or sets the learning rate, which the schedule does.
+        TypeError, ValueError: for an argument that cannot be, such as a callback that sets the learning rate where a
+            schedule does.
     """
-    name = name or model.name
-    callbacks = _checked(callbacks)
+    name, folder = name or model.name, None if folder is None else Path(folder)
+    if not isinstance(batches, keras.utils.PyDataset):
+        raise TypeError(f"batches is a {type(batches).__name__}; it must be datasets.loading.Batches.")
+    if not getattr(model, "compiled", False):
+        raise ValueError(
+            f"model is {name}, which is not compiled; call its compile() or training.compile_model first."
+        )
+    epochs, minutes = whole_number("epochs", epochs, 0), _minutes(minutes)
+    callbacks = _checked(callbacks, model, folder)
     lock = (
         nullcontext()
         if folder is None or _process()
@@ -370,10 +381,10 @@ def fit(
 
 def train(
     recipe: Recipe,
-    runs: Path | None = None,
-    root: Path | None = None,
+    runs: Path | str | None = None,
+    root: Path | str | None = None,
     minutes: float | None = None,
-    callbacks: Sequence[keras.callbacks.Callback] = (),
+    callbacks: Sequence[keras.callbacks.Callback] | None = None,
     progress: bool = True,
     devices: int | str | None = None,
 ) -> dict[str, Any]:
@@ -395,13 +406,16 @@ def train(
         The card of the checkpoint.
 
     Raises:
-        ValueError: if the devices cannot be used.
+        TypeError, ValueError: for an argument that cannot be, data that is none, or devices that cannot be used.
         OSError: if the state or the checkpoint could not be written; before any training.
         Interrupted: if `minutes` were over before the last epoch.
         Diverged: if the loss was not finite.
         DamagedState: if the state of an unfinished run cannot be read.
         DataUnavailable: if the data is not here.
     """
+    if not isinstance(recipe, Recipe):
+        raise TypeError(f"recipe is {recipe!r}; it must be a Recipe, such as recipes.get('unet-cells').")
+    minutes = _minutes(minutes)
     folder = Path(runs or RUNS) / f"{recipe.name}-{recipe.digest}"
     for place in (folder, checkpoints.target(recipe, root)):
         check_writable(place)  # now, and not after hours
@@ -481,19 +495,36 @@ def _process() -> int:
     return 0 if parallel is None else parallel.data_shard_id
 
 
-def _checked(callbacks) -> list[keras.callbacks.Callback]:
-    callbacks = [callbacks] if isinstance(callbacks, keras.callbacks.Callback) else list(callbacks)
+def _checked(callbacks, model: keras.Model, folder: Path | None) -> list[keras.callbacks.Callback]:
+    callbacks = [callbacks] if isinstance(callbacks, keras.callbacks.Callback) else list(callbacks or ())
+    # Of the optimizer that FiniteSteps holds, where it does.
+    optimizer = getattr(model.optimizer, "inner_optimizer", model.optimizer)
+    scheduled = isinstance(optimizer._learning_rate, keras.optimizers.schedules.LearningRateSchedule)
     for one in callbacks:
         if not isinstance(one, keras.callbacks.Callback):
             raise TypeError(
                 f"callbacks holds {one!r}; each must be a Keras callback, such as EarlyStopping()."
             )
-        if isinstance(one, (keras.callbacks.ReduceLROnPlateau, keras.callbacks.LearningRateScheduler)):
+        if scheduled and isinstance(
+            one, (keras.callbacks.ReduceLROnPlateau, keras.callbacks.LearningRateScheduler)
+        ):
             raise ValueError(
-                f"callbacks holds a {type(one).__name__}; the recipe's schedule sets the learning rate. "
-                "Leave it out."
+                f"callbacks holds a {type(one).__name__}; the optimizer's schedule sets the learning rate. Leave it out."
+            )
+        if folder is not None and isinstance(one, keras.callbacks.BackupAndRestore):
+            raise ValueError(
+                f"callbacks holds a BackupAndRestore; the state of the run is kept in {folder} already. Leave it out."
             )
     return callbacks
+
+
+def _minutes(minutes: float | None) -> float | None:
+    return None if minutes is None else in_range("minutes", minutes, 0)
+
+
+def _scalars(logs) -> list[tuple[str, float]]:
+    """What Keras logs, without what is no number, such as a confusion matrix."""
+    return [(name, float(value)) for name, value in (logs or {}).items() if np.ndim(value) == 0]
 
 
 @contextmanager

@@ -23,6 +23,7 @@ from course_lib.losses import (
     LovaszSoftmax,
     Tversky,
     WeightedCrossEntropy,
+    WeightedSum,
 )
 
 pytestmark = pytest.mark.backend
@@ -50,6 +51,8 @@ LOVASZ = [
 BOUNDARY = Boundary()
 SUMS = [CrossEntropy() + 0.5 * Dice()]
 ALL = [*BY_PIXEL, *BY_AREA, *LOVASZ, BOUNDARY, *SUMS]
+
+OWN = keras.losses.SparseCategoricalCrossentropy
 
 # One shape for all, so that each loss is compiled once.
 SHAPE, CLASSES = (2, 4, 5), 3
@@ -349,11 +352,36 @@ def test_nothing_is_learned_from_masks_of_0_and_255(loss, dtype):
 
 
 @pytest.mark.parametrize(
-    "labels", [np.array([0.5]), np.array([1 / 255]), np.array([np.nan]), np.array([2**31])], ids=repr
+    "labels",
+    [np.array([one]) for one in (0.5, 1 / 255, np.nan, np.inf, -1.5, 2**31, 2**32 - 1, np.uint32(2**32 - 1))],
+    ids=repr,
 )
 def test_labels_that_are_not_whole_or_too_large_are_errors(labels):
     with pytest.raises(ValueError, match="y_true holds .*; it must hold class ids, 0 to 1"):
         CrossEntropy()(labels.reshape(1, 1, 1), np.zeros((1, 1, 1, 2), "float32"))
+
+
+@pytest.mark.parametrize("labels", [np.array([["a"]]), np.array([[None]])], ids=repr)
+def test_labels_that_are_no_numbers(labels):
+    with pytest.raises(ValueError, match="y_true is an array of .*; it must hold class ids"):
+        CrossEntropy()(labels, np.zeros((1, 1, 2), "float32"))
+
+
+def test_what_only_looks_like_the_ignored_label_is_an_error():
+    labels = np.array([[[255.7, 0]]])
+    with pytest.raises(ValueError, match="y_true holds 255.7"):
+        CrossEntropy(ignore=255)(labels, np.zeros((1, 1, 2, 2), "float32"))
+
+
+@pytest.mark.skipif(keras.backend.backend() == "jax", reason="JAX's arrays carry no logits")
+@pytest.mark.parametrize("activation", ["softmax", "sigmoid"])
+@each([CrossEntropy(), Dice() + Focal()])
+def test_probabilities_are_refused_where_keras_tells_them(loss, activation):
+    classes = {"softmax": CLASSES, "sigmoid": 1}[activation]
+    model = keras.Sequential([keras.Input((4, 5, 2)), keras.layers.Conv2D(classes, 1, activation=activation)])
+    model.compile("sgd", loss)
+    with pytest.raises(ValueError, match="y_pred comes from a softmax or a sigmoid; it must be logits"):
+        model.fit(np.zeros((2, 4, 5, 2), "float32"), np.zeros((2, 4, 5), "int32"), verbose=0)
 
 
 @each(ALL)
@@ -448,6 +476,23 @@ def test_a_loss_comes_back_from_its_configuration(loss):
 @pytest.mark.parametrize(
     ("make", "error", "words"),
     [
+        (lambda: Dice() * None, TypeError, "factor is None; it must be a number"),
+        (lambda: Dice() + None, TypeError, "unsupported operand"),
+        (lambda: Dice() - Dice(), TypeError, "unsupported operand"),
+        (lambda: WeightedSum([]), ValueError, "losses is empty"),
+        (lambda: WeightedSum([Dice]), TypeError, "losses holds <class"),
+        (
+            lambda: WeightedSum([OWN(from_logits=True).fn]),
+            ValueError,
+            "from_logits=False; the network returns",
+        ),
+        (
+            lambda: OWN() + Dice(),
+            ValueError,
+            r"give keras.losses.SparseCategoricalCrossentropy\(from_logits=True\)",
+        ),
+        (lambda: Dice() + OWN(from_logits=True, reduction=None), ValueError, "each must give one number"),
+        (lambda: Dice()(*random_case(), [1, 1, 1]), ValueError, r"sample_weight has shape \(3,\)"),
         (
             lambda: WeightedCrossEntropy(2.0),
             TypeError,

@@ -9,7 +9,7 @@ import keras
 import numpy as np
 import pytest
 
-from course_lib import datasets, models, recipes, tasks
+from course_lib import datasets, metrics, models, recipes, tasks
 from course_lib.losses import CrossEntropy, Dice
 from course_lib.recipes import CELLS, SCENES, Recipe
 
@@ -43,6 +43,9 @@ def own(**more) -> Recipe:
         ({"task": tasks.Objects(), "loss": None}, "network is unet; Objects needs a detector"),
         ({"loss": "Dice"}, "loss is 'Dice'"),
         ({"loss": Dice}, "loss is <class"),
+        ({"loss": metrics.MeanIoU(2)}, "loss is <MeanIoU.*a metric has no gradient"),
+        ({"loss": keras.losses.BinaryCrossentropy()}, "with from_logits=False; the network returns logits"),
+        ({"loss": keras.losses.sparse_categorical_crossentropy}, "with from_logits=False"),
         ({"normalization": "mean"}, "normalization is 'mean'"),
         ({"augmentation": {"flip": True}}, "augmentation is {'flip': True}"),
         ({"epochs": 0}, "epochs is 0; it must be at least 1"),
@@ -132,6 +135,46 @@ def test_the_digest_knows_functions_by_what_they_do():
     assert own(group=upto(3)).digest == own(group=upto(3)).digest != own(group=upto(2)).digest
     network = functools.partial(models.unet, depth=1)
     assert dataclasses.replace(CELLS, network=network).digest != CELLS.digest
+
+
+FACTOR = 2
+
+
+def helper(name):
+    return name[:FACTOR]
+
+
+def test_the_digest_knows_what_a_function_uses_of_its_module(monkeypatch):
+    def group(name):
+        return helper(name) if name else group(name)  # itself, too
+
+    digests = {own(group=group).digest, own(group=group).digest}
+    monkeypatch.setitem(globals(), "FACTOR", 3)
+    digests.add(own(group=group).digest)
+    monkeypatch.setitem(globals(), "helper", lambda name: name)
+    digests.add(own(group=group).digest)
+    assert len(digests) == 3
+
+
+def test_numpys_numbers_and_arrays_are_taken_for_what_they_are():
+    taken = dataclasses.replace(
+        CELLS, crop=np.array([128, 128]), epochs=np.int64(3), network_arguments={"base_filters": np.int64(4)}
+    )
+    plain = dataclasses.replace(CELLS, crop=(128, 128), epochs=3, network_arguments={"base_filters": 4})
+    assert taken.digest == plain.digest and taken.crop == (128, 128)
+
+
+@pytest.mark.parametrize(
+    ("returned", "error", "words"),
+    [
+        (None, TypeError, "dataset returned None for 'train'; it must return a Dataset or a list of Samples"),
+        ([1], ValueError, "dataset returned a list that lacks 'class_names'"),
+    ],
+)
+def test_a_dataset_that_is_none(returned, error, words):
+    recipe = Recipe("m", "t", lambda split: returned)
+    with pytest.raises(error, match=words):
+        recipe.class_names()
 
 
 def test_the_digest_knows_a_loss_by_its_arguments():

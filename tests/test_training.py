@@ -16,9 +16,10 @@ import keras
 import numpy as np
 import pytest
 
-from course_lib import checkpoints, files, hardware, recipes, training
+from course_lib import checkpoints, files, hardware, metrics, recipes, training
 from course_lib.datasets import cells
 from course_lib.datasets.augmentation import Augmentation
+from course_lib.datasets.loading import Batches
 from course_lib.losses import CrossEntropy, Dice
 from course_lib.schedules import CosineCycles
 from course_lib.segmenter import Segmenter
@@ -249,6 +250,23 @@ def quick(monkeypatch):
     monkeypatch.setattr(training, "JIT", False)
 
 
+class Own(list):
+    """Samples that know their classes and channels: the least that a recipe takes for a data set."""
+
+    class_names, channels = ("background", "cell"), 1
+
+
+def own_data(change):
+    """A recipe whose first training sample is changed so."""
+
+    def data(split):
+        samples = Own(cells(split, 4, 32, seed=1))
+        samples[0] = change(samples[0])
+        return samples
+
+    return dataclasses.replace(PLAIN, name="own", dataset=data, train_data={}, val_data=None, epochs=1)
+
+
 def write_folder(folder, labels=255):
     """Eight images of cells and their labels, which anybody may mend."""
     for part in ("images", "labels"):
@@ -292,6 +310,51 @@ class TestStateBelongsToTheData:
 
 
 @pytest.mark.usefixtures("quick")
+class TestDataOfOnesOwn:
+    """What a network would learn nothing from, or something else, without a word."""
+
+    @pytest.mark.parametrize(
+        ("part", "change", "message"),
+        [
+            ("semantic", lambda a: a * 255, "labels hold 255; they must be class ids, 0 to 1, or -1"),
+            ("semantic", lambda a: np.where(a, 2, 0), "labels hold 2; they must be class ids"),
+            ("semantic", lambda a: np.where(a, -2, 0), "labels hold -2"),
+            ("semantic", lambda a: a.astype("float32"), "labels are float32 .*; they must be whole numbers"),
+            ("semantic", lambda a: a[..., None], r"labels are int32 of shape \(32, 32, 1\)"),
+            ("semantic", lambda a: a[:16], r"labels are .*one for each pixel of the image, \(32, 32\)"),
+            ("image", lambda a: (a * 255).astype("uint8"), "image is uint8 of shape .*; it must be floats"),
+            ("image", lambda a: a * 255, "image holds .*; it must be finite, in 0..1: divide it"),
+            ("image", lambda a: a * np.nan, "image holds nan to nan; it must be finite"),
+            ("image", lambda a: a[..., 0], r"image is float32 of shape \(32, 32\)"),
+        ],
+    )
+    def test_is_refused_with_its_name(self, tmp_path, part, change, message):
+        recipe = own_data(lambda one: dataclasses.replace(one, **{part: change(getattr(one, part))}))
+        name = recipe.data("train")[0].name
+        with pytest.raises(ValueError, match=f"{name}: the {message}"):
+            recipe.batches("val", recipe.data("train"))[0]
+        with pytest.raises(ValueError, match=f"{name}: the {message}"):
+            training.train(recipe, tmp_path, tmp_path, progress=False)
+
+    @pytest.mark.parametrize("sample", [{"image": 1}, (1, 2)], ids=repr)
+    def test_samples_that_are_none(self, tmp_path, sample):
+        with pytest.raises(TypeError, match=f"a sample is a {type(sample).__name__}; it must be"):
+            training.train(own_data(lambda one: sample), tmp_path, tmp_path, progress=False)
+
+    def test_one_in_which_nothing_counts(self, tmp_path):
+        def ignored(one):
+            return dataclasses.replace(one, semantic=np.full_like(one.semantic, -1))
+
+        training.train(own_data(ignored), tmp_path, tmp_path, progress=False)  # the others do
+        recipe = own_data(ignored)
+        batches = Batches([ignored(one) for one in recipe.data("train")], 2, task=recipe.task)
+        batches.on_epoch_end()  # nothing was drawn yet
+        batches[0]
+        with pytest.raises(ValueError, match="dataset holds no pixel that counts"):
+            batches.on_epoch_end()
+
+
+@pytest.mark.usefixtures("quick")
 class TestTheEndOfATraining:
     def train(self, tmp_path, *callbacks, recipe=PLAIN, **more):
         return training.train(
@@ -327,11 +390,82 @@ class TestTheEndOfATraining:
 
     @pytest.mark.parametrize(
         ("callback", "message"),
-        [("stop", "callbacks holds 'stop'"), (keras.callbacks.ReduceLROnPlateau(), "sets the learning rate")],
+        [
+            ("stop", "callbacks holds 'stop'"),
+            (keras.callbacks.EarlyStopping, "callbacks holds <class"),
+            (keras.callbacks.ReduceLROnPlateau(), "sets the learning rate"),
+            (keras.callbacks.LearningRateScheduler(abs), "sets the learning rate"),
+            (keras.callbacks.BackupAndRestore("kept"), "state of the run is kept in"),
+        ],
     )
     def test_callbacks_that_cannot_be(self, tmp_path, callback, message):
         with pytest.raises((TypeError, ValueError), match=message):
             self.train(tmp_path, callback)
+
+    def fit(self, *, optimizer=None, metrics=(), epochs=2, batches=None, **more):
+        model = PLAIN.model(PLAIN.crop)
+        if optimizer != "none":
+            loss = CrossEntropy()
+            model.compile(optimizer or "adam", loss, metrics=list(metrics), jit_compile=False)
+        return training.fit(model, PLAIN.batches("train") if batches is None else batches, epochs, **more)
+
+    def test_a_rate_that_no_schedule_sets_may_be_lowered(self, tmp_path):
+        plateau = keras.callbacks.ReduceLROnPlateau("loss", patience=0, min_delta=100)
+        for epochs, rate in ((2, 1e-4), (4, 1e-5)):  # and stays so in a training that goes on
+            self.fit(epochs=np.int64(epochs), folder=str(tmp_path / "run"), callbacks=[plateau])
+            assert float(plateau.model.optimizer.learning_rate) == pytest.approx(rate)
+
+    def test_a_metric_may_be_nan_or_a_matrix(self, tmp_path):
+        absent = metrics.MeanIoU(2, ignore=0, classes=[1], name="absent")
+        samples = [dataclasses.replace(one, semantic=0 * one.semantic) for one in cells("val", 2, 32)]
+        fitted = self.fit(
+            epochs=1,
+            metrics=[absent, metrics.ConfusionMatrix(2)],
+            folder=tmp_path / "run",
+            validation_data=Batches(samples, 2),
+            callbacks=None,
+            progress=True,
+        )
+        assert np.isnan(fitted.history["val_absent"]) and np.isfinite(fitted.history["val_loss"])
+        assert "confusion_matrix" not in fitted.history and fitted.finished
+
+    @pytest.mark.parametrize(
+        ("given", "message"),
+        [
+            ({"epochs": 2.5}, "epochs is 2.5; it must be a whole number"),
+            ({"epochs": -1}, "epochs is -1"),
+            ({"minutes": "5"}, "minutes is '5'; it must be a number"),
+            ({"minutes": float("nan")}, "minutes is nan"),
+            (
+                {"batches": (np.zeros(2), np.zeros(2))},
+                "batches is a tuple; it must be datasets.loading.Batches",
+            ),
+            ({"optimizer": "none"}, "which is not compiled; call its compile"),
+        ],
+    )
+    def test_what_fit_cannot_take(self, given, message):
+        with pytest.raises((TypeError, ValueError), match=message):
+            self.fit(**given)
+
+    @pytest.mark.parametrize(
+        ("given", "message"),
+        [
+            (("unet-cells",), "recipe is 'unet-cells'; it must be a Recipe"),
+            ((PLAIN, None, None, -1), "minutes is -1"),
+        ],
+    )
+    def test_what_train_cannot_take(self, given, message):
+        with pytest.raises((TypeError, ValueError), match=message):
+            training.train(*given)
+
+    def test_a_callback_that_fails_leaves_the_state_of_its_epoch(self, tmp_path):
+        def fail(epoch, logs):
+            raise OSError("the callback's own")
+
+        with pytest.raises(OSError, match="the callback's own"):
+            self.train(tmp_path, keras.callbacks.LambdaCallback(on_epoch_end=fail))
+        with pytest.raises(training.Interrupted, match="after epoch 2 of 6"):
+            self.train(tmp_path, minutes=1e-9)
 
     def test_the_dtype_policy_is_given_back(self, tmp_path, monkeypatch):
         monkeypatch.setattr(hardware, "accelerators", lambda: ["gpu:0"])

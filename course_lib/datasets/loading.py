@@ -11,7 +11,7 @@ import numpy as np
 
 from course_lib._checks import one_of, whole_number
 from course_lib.datasets.augmentation import Augmentation
-from course_lib.datasets.sample import Dataset
+from course_lib.datasets.sample import Dataset, check_sample
 
 NORMALIZATIONS = ("none", "stretch")
 SAMPLINGS = ("uniform", "root_area")
@@ -120,6 +120,7 @@ class Batches(keras.utils.PyDataset):
         workers: loading threads.
         sampling: `"uniform"`: each sample as often as any other; `"root_area"`: larger ones oftener, by the square
             root of their pixels. A large image holds more that no other crop shows, but its crops resemble one another.
+        classes: how many there are; a label that is none of them is an error then.
 
     Raises:
         ValueError: for an empty data set, an unknown sampling, a cache that is no number of bytes, or a batch size, crop or
@@ -141,6 +142,7 @@ class Batches(keras.utils.PyDataset):
         transform: Callable | None = None,
         workers: int = 2,
         sampling: str = "uniform",
+        classes: int | None = None,
     ):
         super().__init__(workers=1, use_multiprocessing=False)
         if not len(dataset):
@@ -158,8 +160,9 @@ class Batches(keras.utils.PyDataset):
         self.whole_pass = steps is None
         self.steps = steps or math.ceil(len(dataset) / batch_size)
         self.shuffle = augmentation is not None if shuffle is None else shuffle
-        self.transform = transform
+        self.transform, self.classes = transform, classes
         self.epoch = 0
+        self._counted: bool | None = None  # whether a pixel did in what was drawn so far
         self._cache: dict[int, tuple] = {}
         self._cache_room = CACHE_BYTES if cache is True else int(cache)
         self._orders: dict[int, np.ndarray] = {}
@@ -183,6 +186,10 @@ class Batches(keras.utils.PyDataset):
 
     def on_epoch_end(self):
         self.epoch += 1
+        if self._counted is False:
+            raise ValueError(
+                "dataset holds no pixel that counts in any crop of this epoch: every label is to be ignored."
+            )
 
     def order(self, epoch: int) -> np.ndarray:
         """The indices of the samples in the order of this epoch, a vector of int."""
@@ -260,7 +267,13 @@ class Batches(keras.utils.PyDataset):
         if index in self._cache:
             return self._cache[index]
         sample = self.dataset[index]
+        check_sample(sample)
         maps = (sample.semantic,) if self.task is None else self.task.encode(sample)
+        if self.classes is not None and (wrong := maps[0][(maps[0] < -1) | (maps[0] >= self.classes)]).size:
+            raise ValueError(
+                f"{sample.name}: the labels hold {wrong[0]}; they must be class ids, 0 to {self.classes - 1}, or -1 for "
+                "pixels to ignore. Give each class its id: a mask of 0 and 255 as mask > 127."
+            )
         encoded = (normalize(sample.image, self.normalization), *maps)
         size = sum(part.nbytes for part in encoded)
         with self._cache_lock:
@@ -273,12 +286,19 @@ class Batches(keras.utils.PyDataset):
     def _draw(self, index: int, rng: np.random.Generator) -> tuple:
         image, *maps = self._encoded(index)
         if self.crop is None and self.augmentation is None:
+            self._counted = bool(self._counted) or _counts(maps)
             return image, *maps
         for _ in range(MOST_DRAWS):
             crop, cut = (self.augmentation or Augmentation()).apply(
                 image, maps, self.crop or image.shape[:2], rng
             )
             # Where no pixel counts there is nothing to learn: another crop is drawn.
-            if not any(one.dtype.kind == "i" and one.max() < 0 for one in cut):
+            self._counted = bool(self._counted) or _counts(cut)
+            if _counts(cut):
                 break
         return crop, *cut
+
+
+def _counts(maps) -> bool:
+    """Whether a pixel counts."""
+    return not any(one.dtype.kind == "i" and one.max() < 0 for one in maps)

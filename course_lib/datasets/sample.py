@@ -39,6 +39,28 @@ class Sample:
         return self.semantic == IGNORE
 
 
+def check_sample(sample: Sample) -> None:
+    """A `TypeError` or `ValueError`, with the sample's name, for an image or a label map that a `Sample` cannot have."""
+    if not hasattr(sample, "image") or not hasattr(sample, "semantic"):
+        raise TypeError(f"a sample is a {type(sample).__name__}; it must be a datasets.Sample.")
+    image, labels = np.asarray(sample.image), np.asarray(sample.semantic)
+    if image.ndim != 3 or image.dtype.kind != "f":
+        raise ValueError(
+            f"{sample.name}: the image is {image.dtype} of shape {image.shape}; it must be floats (height, width, "
+            "channels) in 0..1, such as (image / 255)[..., None]."
+        )
+    if image.size and not (image.min() >= -1e-3 and image.max() <= 1.001):  # of NaN, too
+        raise ValueError(
+            f"{sample.name}: the image holds {image.min():g} to {image.max():g}; it must be finite, in 0..1: divide it by "
+            "the largest value that there can be, such as 255."
+        )
+    if labels.shape != image.shape[:2] or labels.dtype.kind not in "iub":
+        raise ValueError(
+            f"{sample.name}: the labels are {labels.dtype} of shape {labels.shape}; they must be whole numbers, one for "
+            f"each pixel of the image, {image.shape[:2]}."
+        )
+
+
 def boxes_from_instances(instances: np.ndarray) -> np.ndarray:
     """The tight bounding box of each instance.
 
@@ -92,6 +114,7 @@ def fingerprint(samples: Iterable[Sample], *facts: object) -> str:
     """16 hexadecimal digits that change whenever a sample or a fact does, such as a label that was corrected."""
     sha = hashlib.sha256(repr(facts).encode())
     for sample in samples:
+        check_sample(sample)
         sha.update(str(sample.name).encode())
         # In 16 bits, so that the last bit of a mean, which differs between processors, is not taken for a new image.
         image = np.rint(np.nan_to_num(np.asarray(sample.image)) * 65535).astype(np.int64)

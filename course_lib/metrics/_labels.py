@@ -5,7 +5,7 @@ from collections.abc import Iterable
 import numpy as np
 from scipy import sparse
 
-from course_lib._checks import array_of
+from course_lib._checks import array_of, whole_number
 
 
 def integer_array(name: str, values: np.ndarray, instead: str) -> np.ndarray:
@@ -36,6 +36,18 @@ def check_class_range(name: str, ids: np.ndarray, num_classes: int, ignore: int 
         wrong = high if high >= num_classes else low
         but = "" if ignore is None else f", or {ignore} for pixels to ignore"
         raise ValueError(f"{name} holds {wrong}; it must hold class ids, 0 to {num_classes - 1}{but}.")
+
+
+def class_ids(classes: Iterable[int], num_classes: int) -> list[int]:
+    """The ids to average over, each once; a `TypeError` for what is no id, a `ValueError` for one out of range."""
+    if np.ndim(classes) == 0 and not isinstance(classes, (set, frozenset)):  # a text, too
+        raise TypeError(f"classes is {classes!r}; it must be ids in a list, such as [1], or None for all.")
+    ids = [whole_number("classes: an id", one) for one in classes]
+    if not ids or len(set(ids)) < len(ids) or not all(0 <= one < num_classes for one in ids):
+        raise ValueError(
+            f"classes is {ids}; it must hold ids from 0 to {num_classes - 1}, each once, or be left out for all."
+        )
+    return ids
 
 
 def check_same_shape(name_a: str, a: np.ndarray, name_b: str, b: np.ndarray) -> None:

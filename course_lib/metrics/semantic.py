@@ -25,7 +25,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from course_lib._checks import whole_number
-from course_lib.metrics._labels import check_class_range, check_same_shape, integer_array
+from course_lib.metrics._labels import check_class_range, check_same_shape, class_ids, integer_array
 
 IGNORE = -1
 
@@ -217,10 +217,7 @@ def _ratio(part: np.ndarray, whole: np.ndarray) -> np.ndarray:
 
 def _mean_of_present(scores: np.ndarray, classes: Sequence[int] | None) -> float:
     if classes is not None:
-        wrong = [c for c in classes if not 0 <= c < len(scores)]
-        if wrong:
-            raise ValueError(f"classes is {list(classes)}; it must hold class ids, 0 to {len(scores) - 1}.")
-        scores = scores[list(classes)]
+        scores = scores[class_ids(classes, len(scores))]
     present = scores[~np.isnan(scores)]
     return float(present.mean()) if present.size else float("nan")
 

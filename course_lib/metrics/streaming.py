@@ -23,8 +23,11 @@ import keras
 from keras import ops
 
 from course_lib._checks import whole_number
+from course_lib.metrics._labels import class_ids
 from course_lib.metrics.semantic import IGNORE
 from course_lib.ops.labels import Tensor, read_batch
+
+PARTS = 64
 
 
 class _PixelCounts(keras.metrics.Metric):
@@ -64,12 +67,17 @@ class _PixelCounts(keras.metrics.Metric):
             ValueError: shapes that don't belong together, or a label that is none of the classes. Inside a compiled
                 step a label can't raise; it turns the result into NaN.
         """
-        batch = read_batch(y_true, y_pred, sample_weight, self.ignore, self.dtype)
+        batch = read_batch(y_true, y_pred, sample_weight, self.ignore, self.counts.dtype)
         self.check_classes(batch.logits.shape[-1])
         predicted = ops.cast(ops.argmax(batch.logits, axis=-1), "int32")
         kinds = ops.reshape(self.kinds_of(batch.labels, predicted), (-1,))
         last = self.counts.shape[0] - 1
-        counts = ops.segment_sum(ops.reshape(batch.weights, (-1,)), kinds, num_segments=last)
+        # In 64 parts: one sum of ones would stop at 2^24, which four images of 2048 × 2048 pixels reach.
+        part = ops.cumsum(ops.ones_like(kinds)) % PARTS
+        counts = ops.segment_sum(
+            ops.reshape(batch.weights, (-1,)), part * last + kinds, num_segments=PARTS * last
+        )
+        counts = ops.sum(ops.reshape(counts, (PARTS, last)), axis=0)
         ignored = ops.sum(ops.cast(ops.logical_not(batch.counted), counts.dtype))
         unclear = ops.logical_and(ops.any(ops.isnan(batch.logits), axis=-1), batch.counted)
         bad = ops.logical_or(batch.impossible, ops.any(unclear))
@@ -124,12 +132,7 @@ class _ClassMean(_ClassTable):
         self, num_classes: int, ignore: int | None, classes: Sequence[int] | None, name: str, dtype=None
     ):
         super().__init__(num_classes, ignore, name, dtype)
-        wrong = [c for c in classes or () if not 0 <= c < num_classes]
-        if wrong or (classes is not None and not len(classes)):
-            raise ValueError(
-                f"classes is {list(classes)}; it must hold ids from 0 to {num_classes - 1}, or be left out for all."
-            )
-        self.classes = None if classes is None else [int(c) for c in classes]
+        self.classes = None if classes is None else class_ids(classes, self.num_classes)
 
     def parts_and_wholes(self) -> tuple[Tensor, Tensor]:
         """Numerators and denominators, `(C,)` each."""

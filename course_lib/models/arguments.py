@@ -1,15 +1,40 @@
 """The checks of arguments that the builders of networks share."""
 
-from collections.abc import Sequence
+import functools
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
 
 from course_lib._checks import in_range, one_of
 
 WORDS = {4: "four", 5: "five"}
 
 
+def plain(value: Any) -> Any:
+    """`value` with Python's numbers and tuples for NumPy's numbers and arrays, also within lists and mappings."""
+    if isinstance(value, np.generic):
+        return value.item()
+    if isinstance(value, np.ndarray):
+        return plain(tuple(value.tolist()))
+    if isinstance(value, Mapping):
+        return {key: plain(one) for key, one in value.items()}
+    return type(value)(map(plain, value)) if type(value) in (list, tuple) else value
+
+
+def plain_arguments(builder: Callable) -> Callable:
+    """The builder, which takes NumPy's numbers and arrays too: Keras could not write them into a saved model."""
+
+    @functools.wraps(builder)
+    def build(*arguments, **named):
+        return builder(*map(plain, arguments), **plain(named))
+
+    return build
+
+
 def check_image_shape(input_shape: Sequence[int | None]) -> None:
     """Raise a `ValueError` unless `input_shape` is (height, width, channels), of which the first two may be `None`."""
-    if len(input_shape) != 3 or not input_shape[2]:
+    if not isinstance(input_shape, Sequence) or len(input_shape) != 3 or not _is_count(input_shape[2]):
         raise ValueError(
             f"input_shape is {input_shape!r}; it must be (height, width, channels), such as (256, 256, 3)."
         )

@@ -15,10 +15,16 @@ import keras
 from keras import layers
 
 from course_lib._checks import one_of
-from course_lib.models.arguments import check_counts, check_dropout, check_normalization, check_rows
+from course_lib.models.arguments import (
+    check_counts,
+    check_dropout,
+    check_normalization,
+    check_rows,
+    plain_arguments,
+)
 from course_lib.models.backbone import normalization_layer, resnet50, small_resnet
-from course_lib.models.class_weight import refuse_class_weight
 from course_lib.models.encoders import features_by_stride
+from course_lib.models.fitting import checking
 from course_lib.models.resize import Interpolate, SpreadOver
 
 BACKBONES = ("resnet50", "small")
@@ -28,6 +34,7 @@ RATES = (6, 12, 18)
 """Of the three atrous branches at output stride 16, in pixels of the last map."""
 
 
+@plain_arguments
 def deeplab(
     input_shape: tuple[int | None, int | None, int] = (None, None, 3),
     num_classes: int = 21,
@@ -153,4 +160,4 @@ def deeplab(
     # float32 whatever the rest computes in: these are the logits.
     x = layers.Conv2D(num_classes, 1, kernel_initializer="he_normal", dtype="float32", name="scores")(x)
     logits = Interpolate(4, dtype="float32", name="logits")([x, inputs])
-    return refuse_class_weight(keras.Model(inputs, logits, name=name))
+    return checking(keras.Model(inputs, logits, name=name))

@@ -20,10 +20,11 @@ from course_lib.models.arguments import (
     check_image_shape,
     check_normalization,
     check_rows,
+    plain_arguments,
 )
 from course_lib.models.backbone import batch_normalization
-from course_lib.models.class_weight import refuse_class_weight
 from course_lib.models.encoders import features_by_stride
+from course_lib.models.fitting import checking
 from course_lib.models.resize import Bilinear, CropTo, EdgePadding
 
 STRIDES = (32, 16, 8)
@@ -49,6 +50,7 @@ BACKBONES = {
 """Sizes by name: channels and number of 3 × 3 convolutions of the five stages, channels of fc6 and fc7, side of fc6."""
 
 
+@plain_arguments
 def fcn(
     input_shape: tuple[int | None, int | None, int] = (None, None, 3),
     num_classes: int = 21,
@@ -225,4 +227,4 @@ def fcn(
         x = layers.Add(name=f"fuse_pool{stage}")([x, finer])
     x, start = upsample(x, start, step, step, f"upscore{step}")
     logits = CropTo(round(-start), dtype="float32", name="logits")([x, inputs])
-    return refuse_class_weight(keras.Model(inputs, logits, name=name or f"fcn{stride}s"))
+    return checking(keras.Model(inputs, logits, name=name or f"fcn{stride}s"))

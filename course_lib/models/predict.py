@@ -95,7 +95,7 @@ def predict_probabilities(
             size, as an unpadded U-Net does.
     """
     one_of("tta", tta, AVERAGES)
-    channels = model.input_shape[-1]
+    channels, image = model.input_shape[-1], _floats(image)
     if image.ndim != 3 or image.shape[-1] != channels:
         raise ValueError(f"image has shape {image.shape}; this model takes (height, width, {channels}).")
 
@@ -134,6 +134,17 @@ def predict_probabilities(
     for (turns, flip), one in zip(AVERAGES[tta], found, strict=True):
         total = total + np.rot90(one[:, ::-1] if flip else one, -turns)
     return total / len(views)
+
+
+def _floats(image) -> np.ndarray:
+    """`image` as an array of floats; integers would be 255 times what the network was trained with."""
+    image = np.asarray(image)
+    if image.dtype.kind != "f":
+        raise TypeError(
+            f"image is an array of {image.dtype}; it must be floats, normalized as in training: such as image / 255. "
+            "course_lib.segmenter.as_image does it."
+        )
+    return image
 
 
 def predict_classes_tiled(
@@ -210,6 +221,7 @@ def predict_detections(model: keras.Model, image: np.ndarray) -> dict[str, np.nd
     Raises:
         ValueError: if the image's channels are not the model's.
     """
+    image = _floats(image)
     if image.ndim != 3 or image.shape[-1] != model.channels:
         raise ValueError(
             f"image has shape {image.shape}; this model takes (height, width, {model.channels})."

@@ -11,16 +11,23 @@ import keras
 from keras import layers
 
 from course_lib._checks import one_of
-from course_lib.models.arguments import check_counts, check_dropout, check_image_shape, check_normalization
+from course_lib.models.arguments import (
+    check_counts,
+    check_dropout,
+    check_image_shape,
+    check_normalization,
+    plain_arguments,
+)
 from course_lib.models.backbone import batch_normalization
-from course_lib.models.class_weight import refuse_class_weight
 from course_lib.models.encoders import features_by_stride
+from course_lib.models.fitting import checking
 
 SKIPS = ("concat", "add", "none")
 UPS = ("transpose", "interpolate")
 NORMALIZATIONS = (None, "batch", "group")
 
 
+@plain_arguments
 def unet(
     input_shape: tuple[int | None, int | None, int] = (572, 572, 1),
     num_classes: int = 2,
@@ -168,7 +175,7 @@ def unet(
 
     # float32 whatever the rest computes in: a softmax over half-precision logits loses the small probabilities.
     logits = layers.Conv2D(num_classes, 1, kernel_initializer="he_normal", dtype="float32", name="logits")(x)
-    model = refuse_class_weight(keras.Model(inputs, logits, name=name))
+    model = checking(keras.Model(inputs, logits, name=name))
     return _checking_size(model, depth, padding) if None in input_shape[:2] else model
 
 

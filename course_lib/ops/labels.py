@@ -58,6 +58,8 @@ def read_batch(
     Raises:
         ValueError: if shapes do not belong together or, outside of compiled steps, a label is none of the classes.
     """
+    if getattr(getattr(y_true, "dtype", None), "kind", "i") in "OSU":
+        raise ValueError(f"y_true is an array of {y_true.dtype}; it must hold class ids, whole numbers.")
     labels, logits = ops.convert_to_tensor(y_true), ops.convert_to_tensor(y_pred)
     if _rank_unknown(labels):
         labels = ops.reshape(labels, ops.shape(logits)[:-1])
@@ -65,15 +67,19 @@ def read_batch(
         labels = ops.squeeze(labels, -1)
     _check_shapes(labels, logits)
     if logits.shape[-1] == 1:
+        check_no_probabilities(y_pred)
         logits = ops.concatenate([ops.zeros_like(logits), logits], axis=-1)
     classes = logits.shape[-1]
 
-    ids = ops.cast(labels, "int32")
+    ids, given = ops.cast(labels, "int32"), keras.backend.standardize_dtype(labels.dtype)
     # A number that is not whole, or too large for int32, does not come back from it.
-    possible = ops.logical_and(ids >= 0, ids < classes)
-    if keras.backend.standardize_dtype(labels.dtype) != "bool":
-        possible = ops.logical_and(possible, ops.equal(ops.cast(ids, labels.dtype), labels))
-    counted = ops.ones_like(possible) if ignore is None else ops.not_equal(ids, ignore)
+    same = ops.ones_like(ids, "bool") if given == "bool" else ops.equal(ops.cast(ids, given), labels)
+    if given.startswith("uint"):
+        same = ops.logical_and(same, ids >= 0)
+    possible = ops.logical_and(same, ops.logical_and(ids >= 0, ids < classes))
+    counted = ops.ones_like(possible)
+    if ignore is not None:
+        counted = ops.logical_not(ops.logical_and(same, ops.equal(ids, ignore)))
     impossible = ops.any(ops.logical_and(counted, ops.logical_not(possible)))
     if known(impossible):
         held = ops.convert_to_numpy(labels)
@@ -89,6 +95,15 @@ def read_batch(
         impossible = ops.logical_or(impossible, ops.any(ops.isnan(weights)))
     ids = ops.where(ops.logical_and(counted, possible), ids, -1)
     return Batch(ids, logits, weights, counted, impossible)
+
+
+def check_no_probabilities(y_pred: Tensor) -> None:
+    """A `ValueError` for what comes from a softmax or a sigmoid: Keras's activations leave the logits with it."""
+    if hasattr(y_pred, "_keras_logits"):
+        raise ValueError(
+            "y_pred comes from a softmax or a sigmoid; it must be logits: the last layer has no activation, and the loss "
+            "and course_lib.models.predict apply the softmax."
+        )
 
 
 def _rank_unknown(tensor: Tensor) -> bool:
@@ -150,14 +165,15 @@ def _pixel_weights(sample_weight: Tensor, labels: Tensor, dtype: str) -> Tensor:
     if _rank_unknown(weights):  # per image or per pixel, its length tells
         flat = ops.reshape(ops.ones_like(labels, dtype), (ops.shape(labels)[0], -1))
         return ops.reshape(flat * ops.reshape(weights, (ops.shape(labels)[0], -1)), ops.shape(labels))
-    given, wanted = tuple(weights.shape), tuple(labels.shape)
+    shape, wanted = tuple(weights.shape), tuple(labels.shape)
+    given = shape
     if len(given) == len(wanted) + 1 and given[-1] == 1:
         weights, given = ops.squeeze(weights, -1), given[:-1]
     aligned = len(given) == len(wanted) or all(side == 1 for side in given[1:])
     fits = all(a in (1, None, b) or b is None for a, b in zip(given, wanted, strict=False))
     if len(given) > len(wanted) or not aligned or not fits:
         raise ValueError(
-            f"sample_weight has shape {tuple(sample_weight.shape)} for labels of shape {wanted}; it must be one number "
+            f"sample_weight has shape {shape} for labels of shape {wanted}; it must be one number "
             "per image (batch,), or one per pixel, like the labels. (Factors per class belong to the loss: "
             "`class_weights`.)"
         )

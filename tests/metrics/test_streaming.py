@@ -94,6 +94,16 @@ def test_counting_goes_on_where_float32_cannot_add_one():
 # Shapes, types and channels
 
 
+@pytest.mark.parametrize(
+    ("dtype", "side"), [("float16", 64), pytest.param("float32", 4608, marks=pytest.mark.slow)]
+)
+def test_one_batch_may_hold_more_pixels_than_its_type_counts_one_by_one(dtype, side):
+    """A sum of ones ends at 2048 in float16 and at 2^24 in float32."""
+    metric = metrics.ConfusionMatrix(2, dtype=dtype)
+    metric.update_state(np.zeros((1, side, side), "uint8"), np.zeros((1, side, side, 2), "float16"))
+    assert ops.convert_to_numpy(metric.result()).tolist() == [[side**2, 0], [0, 0]]
+
+
 @pytest.mark.parametrize("shape", [(), (4,), (4, 1), (4, 1, 1), (1, 3, 5), (4, 3, 5), (4, 3, 5, 1)])
 def test_a_weight_counts_like_that_many_copies(shape):
     rng = np.random.default_rng(1)
@@ -149,6 +159,14 @@ def test_a_label_that_is_no_class_is_an_error(bad):
             metric.update_state(np.array([[0, 1, bad]]), logits_of(np.array([[0, 1, 1]])))
         metric.update_state(np.array([[0, 1, -1]]), logits_of(np.array([[0, 1, 1]])))
         assert float(metric.result()) == 1  # nothing was counted of what was refused
+
+
+def test_what_a_sigmoid_returns_is_no_logit():
+    """It is above 0 everywhere: all would be class 1."""
+    y_pred = keras.activations.sigmoid(ops.convert_to_tensor(np.full((1, 2, 1), -3.0, "float32")))
+    if keras.backend.backend() != "jax":  # its arrays carry no logits
+        with pytest.raises(ValueError, match="y_pred comes from a softmax or a sigmoid"):
+            metrics.PixelAccuracy().update_state(np.zeros((1, 2), "int32"), y_pred)
 
 
 def test_logits_that_are_nan_give_no_score():
@@ -279,6 +297,12 @@ def test_a_metric_comes_back_from_its_configuration(metric):
         (lambda: metrics.MeanIoU(1), "num_classes is 1; it must be at least 2: even a model with one output"),
         (lambda: metrics.DiceScore(3, classes=[3]), r"classes is \[3\]; it must hold ids from 0 to 2"),
         (lambda: metrics.MeanIoU(3, classes=[]), r"classes is \[\]"),
+        (lambda: metrics.MeanIoU(3, classes=[1, 1]), r"classes is \[1, 1\]; .*each once"),
+        (lambda: metrics.MeanIoU(3, classes=1), "classes is 1; it must be ids in a list"),
+        (lambda: metrics.MeanIoU(3, classes="12"), "classes is '12'; it must be ids in a list"),
+        (lambda: metrics.MeanIoU(3, classes=[1.5]), "classes: an id is 1.5"),
+        (lambda: metrics.MeanIoU(3, classes=[True]), "classes: an id is True"),
+        (lambda: metrics.mean_iou(np.eye(3), [1.0]), "classes: an id is 1.0"),
         (
             lambda: metrics.MeanIoU(3).update_state(np.zeros((1, 2), int), np.zeros((1, 2, 4))),
             "num_classes is 3; it must be 4",
@@ -290,7 +314,7 @@ def test_a_metric_comes_back_from_its_configuration(metric):
     ],
 )
 def test_bad_arguments(call, words):
-    with pytest.raises(ValueError, match=words):
+    with pytest.raises((TypeError, ValueError), match=words):
         call()
 
 

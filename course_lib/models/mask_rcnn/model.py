@@ -22,6 +22,7 @@ import numpy as np
 from keras import ops
 
 from course_lib._checks import one_of
+from course_lib.models.arguments import plain_arguments
 from course_lib.models.backbone import IMAGENET_MEAN, IMAGENET_STD, resnet50, small_resnet
 from course_lib.models.encoders import features_by_stride
 from course_lib.models.mask_rcnn import stages
@@ -85,6 +86,7 @@ class MaskRCNN(keras.Model):
         ValueError: for an argument that is none of the above.
     """
 
+    @plain_arguments
     def __init__(
         self,
         num_classes: int,
