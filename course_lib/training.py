@@ -114,7 +114,7 @@ class Resume(keras.callbacks.Callback):
         history: quantity → its value after each epoch.
         epoch: epochs that are done.
         seconds: spent on them.
-        finished: whether the training has come to its end, by its last epoch or by a callback.
+        finished: whether a callback has ended the training before its last epoch.
         out_of_time: whether `minutes` were over before.
     """
 
@@ -172,8 +172,9 @@ class Resume(keras.callbacks.Callback):
         if self._limit is not None and time.perf_counter() > self._limit:
             self.model.stop_training = self.out_of_time = True
 
-    def keep(self, model: keras.Model) -> None:
-        """Write the state; the one before is there until this one is on the disk. Of several processes the first does."""
+    def keep(self, model: keras.Model, end: bool = False) -> None:
+        """Write the state, at the `end` once more; the one before is there until this one is on the disk. Of several
+        processes the first does."""
         if self.folder is None:
             return
         if _process():
@@ -181,7 +182,7 @@ class Resume(keras.callbacks.Callback):
             with tempfile.TemporaryDirectory() as nowhere:
                 model.save_weights(Path(nowhere) / "not-kept.weights.h5")
             return
-        weights = self.folder / f"epoch-{self.epoch:04d}{'-end' if self.finished else ''}.weights.h5"
+        weights = self.folder / f"epoch-{self.epoch:04d}{'-end' if end else ''}.weights.h5"
         with replacing(weights) as unfinished:
             model.save_weights(unfinished)
         state = {
@@ -347,14 +348,15 @@ def fit(
     with lock:
         resume = Resume(folder, batches, minutes, data)
         done = resume.restore(model)
-        if progress and resume.finished:
+        over = resume.finished or done >= epochs
+        if progress and done and over:
             print(
                 f"{name}: nothing to train, the run in {folder} is finished; delete it to train anew.",
                 file=sys.stderr,
             )
         elif progress and done:
             print(f"{name}: going on after epoch {done} of {epochs}", file=sys.stderr, flush=True)
-        if done < epochs and not resume.finished:
+        if not over:
             resume.guard = StopWhenDiverged(name, epochs * len(batches), resume.skipped)
             model.fit(
                 batches,
@@ -367,9 +369,9 @@ def fit(
                 # The first may refuse what the second would keep.
                 callbacks=[resume.guard, resume, *([Progress(epochs)] if progress else []), *callbacks],
             )
-            resume.finished = resume.epoch >= epochs or not resume.out_of_time
-            if resume.finished:
-                resume.keep(model)  # a callback may have put other weights in at the end
+            resume.finished = resume.epoch < epochs and not resume.out_of_time
+            if resume.finished or resume.epoch >= epochs:
+                resume.keep(model, end=True)  # a callback may have put other weights in at the end
     return Fitted(
         resume.history,
         resume.epoch,
