@@ -151,8 +151,8 @@ class Resume(keras.callbacks.Callback):
             model.load_weights(weights)
         except Exception as error:  # h5py and json raise what they like
             raise DamagedState(
-                f"{self.folder} holds the state of an unfinished run that cannot be read, or of another network or "
-                f"optimizer ({type(error).__name__}); delete this folder to start the training again."
+                f"{self.folder} holds the state of an unfinished run that cannot be read ({type(error).__name__}): "
+                "damaged, or of another network or optimizer; delete this folder to start the training again."
             ) from error
         self.history, self.epoch, self.seconds, self.skipped = history, epoch, seconds, skipped
         self.finished = finished
