@@ -53,8 +53,7 @@ def command_of(stage: str) -> list[str]:
     if workers() > 1:
         pytest += ["-n", str(workers()), "--dist", "loadfile", "--no-loadscope-reorder"]
     if stage == "browser":
-        # The slides first: more than half of the time.
-        return [*pytest, "tests/browser/test_slides.py", "tests/browser"]
+        return [*pytest, "tests/browser"]
     if stage == "notebooks":
         paths = [str(path.relative_to(ROOT)) for path in find_notebooks()]
         return [*pytest, "--nbval", "--nbval-current-env", f"--nbval-cell-timeout={CELL_SECONDS}", *paths]
@@ -64,9 +63,7 @@ def command_of(stage: str) -> list[str]:
         pytest += ["-m", "not nightly"]
     else:
         pytest += ["-m", "backend and not slow and not nightly"]
-    # Parity first: the longest file of all, which measures the checkpoints, must not be the last.
-    paths = ["tests/parity", "tests", "--ignore=tests/browser"]
-    return [*pytest, *paths, *shlex.split(os.environ.get("PYTEST_ARGS", ""))]
+    return [*pytest, "tests", "--ignore=tests/browser", *shlex.split(os.environ.get("PYTEST_ARGS", ""))]
 
 
 def environment_of(stage: str) -> dict[str, str]:
