@@ -70,7 +70,7 @@ def run(parser: argparse.ArgumentParser, arguments: Sequence[str] | None = None)
         where = traceback.extract_tb(error.__traceback__)[-1]
         said = (
             f"{type(error).__name__}: {error} ({where.filename}, line {where.lineno}). Run it again with COURSE_DEBUG=1 to "
-            "see how it came to that."
+            "see the traceback."
         )
     print(f"course_lib {options.command}: {said}", file=sys.stderr)
     return 1
@@ -356,7 +356,7 @@ def _check_images(paths: Iterable[Path]) -> None:
         if not path.exists():
             raise ValueError(f"{path}: there is no such file.")
         if not path.is_file():
-            raise ValueError(f"{path} is no plain file; name an image file.")
+            raise ValueError(f"{path} is not an ordinary file; name an image file.")
 
 
 def _check_targets(out: Path, stems: Sequence[str], images: Sequence[Path]) -> None:
@@ -440,7 +440,7 @@ def run_export(options: argparse.Namespace) -> dict[str, Any]:
         print(f"not compared with the original: {missing} is not installed")
     else:
         far = export.deviation(model, written.path, image[None])
-        print(f"read again and compared on a synthetic image: off by {far:.1e} at most")
+        print(f"read again and compared on a synthetic image: differs by {far:.1e} at most")
         if not far <= export.TOLERANCE:
             raise RuntimeError(
                 f"{written.path} differs from the model by {far:.1e}, more than {export.TOLERANCE:g}; do not use it, "

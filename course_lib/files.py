@@ -12,14 +12,14 @@ from pathlib import Path
 from typing import Any
 
 ADVICE = {
-    errno.ENOSPC: "free some space, or name a place on another disk",
-    errno.EDQUOT: "free some space, or name a place on another disk",
-    errno.EACCES: "change its permissions, or name another place",
-    errno.EPERM: "change its permissions, or name another place",
-    errno.EROFS: "name a place on a disk that can be written",
-    errno.EEXIST: "a file lies where a folder is needed; name another place",
-    errno.ENOTDIR: "a file lies where a folder is needed; name another place",
-    errno.EISDIR: "a folder lies where a file is needed; name another place",
+    errno.ENOSPC: "free some space, or choose a folder on another disk",
+    errno.EDQUOT: "free some space, or choose a folder on another disk",
+    errno.EACCES: "change its permissions, or choose another folder",
+    errno.EPERM: "change its permissions, or choose another folder",
+    errno.EROFS: "choose a folder on a writable disk",
+    errno.EEXIST: "there is a file where a folder is needed; choose another path",
+    errno.ENOTDIR: "there is a file where a folder is needed; choose another path",
+    errno.EISDIR: "there is a folder where a file is needed; choose another path",
     errno.ENAMETOOLONG: "give a shorter name",
 }
 """What to do about what the system refuses."""

@@ -143,7 +143,10 @@ def test_predict_on_a_split(tmp_path, capsys):
         (["evaluate", "unet-cells", "--checkpoints", "nowhere"], "has no trained weights yet; train it"),
         (["export", "unet-cells", "--out", "net.txt"], "ends in .onnx"),
         (["train", "no-such-recipe"], "recipe is 'no-such-recipe'"),
-        (["predict", "unet-cells", "--out", "x", os.devnull], "null is no plain file; name an image file"),
+        (
+            ["predict", "unet-cells", "--out", "x", os.devnull],
+            "null is not an ordinary file; name an image file",
+        ),
         (["claims", "--write"], "belong to --run; name a claim"),
         (["claims", "--minutes", "3"], "belong to --run; name a claim"),
         (["exam", "--questions", "0", "--out", "x"], "it must be a whole number from 1 to"),
@@ -249,7 +252,7 @@ class TestOutputs:
             done = self.run("", stdout=full)
         assert done.returncode == 1
         assert done.stderr == (
-            "course_lib data: No space left on device; free some space, or name a place on another disk.\n"
+            "course_lib data: No space left on device; free some space, or choose a folder on another disk.\n"
         )
 
     def test_names_that_a_terminal_cannot_show(self):

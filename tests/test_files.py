@@ -17,8 +17,8 @@ def test_what_the_system_refuses_is_a_sentence_with_the_name_that_was_given(tmp_
     (tmp_path / "file").write_text("mine")
     (tmp_path / "folder").mkdir()
     for path, said in (
-        ("file/x.json", "a file lies where a folder is needed; name another place."),
-        ("folder", "a folder lies where a file is needed; name another place."),
+        ("file/x.json", "there is a file where a folder is needed; choose another path."),
+        ("folder", "there is a folder where a file is needed; choose another path."),
         ("x" * 300, "give a shorter name."),
     ):
         sentence = refused(files.write_atomically, tmp_path / path, "new")

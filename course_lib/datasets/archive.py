@@ -173,7 +173,7 @@ def status() -> list[dict]:
             marker = _marker(folder)
             found, splits, size = "cache", marker["splits"], marker["bytes"]
         elif lacking := [reason for folder in _copies(archive) if (reason := _lack(archive, folder))]:
-            problem = f"In the cache {lacking[0]}; the next call makes it anew."
+            problem = f"In the cache {lacking[0]}; the next call creates it again."
         row = {"name": archive.name, "title": archive.title, "found": found, "splits": splits, "bytes": size}
         row |= {
             "download_mb": archive.approximate_mb,
@@ -266,7 +266,7 @@ def _tell_lacks(archive: Archive) -> None:
     """Say which copies lack files, before they are made anew."""
     for folder in _copies(archive):
         if lack := _lack(archive, folder):
-            say(f"{archive.name}: in the cache {lack}; it is made anew")
+            say(f"{archive.name}: in the cache {lack}; it is created again")
 
 
 def _lack(archive: Archive, folder: Path) -> str:

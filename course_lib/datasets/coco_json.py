@@ -220,7 +220,7 @@ def _parsed(file: Path) -> dict[str, list]:
         problems.append(Problem(file.name, f"is {tool}'s own format", fix))
     elif not isinstance(content, dict):
         what = f"holds {_kind(content)}, where an object with {', '.join(wanted)} should be"
-        fix = f"{EXPORT}; a file of results is a list and says nothing of the images"
+        fix = f"{EXPORT}; a file of results is a list and does not describe the images"
         problems.append(Problem(file.name, what, fix))
     else:
         for key in wanted:
@@ -359,11 +359,16 @@ def _images(
                 [found.pop(number)[0]] if number in found else []
             )  # nobody knows whose the annotations are
             refused.add(number)
-            fault(where, f"has the id {given!r}, which is no id or taken", "Give each its own id", *drops)
+            fault(
+                where,
+                f"has the id {given!r}, which is invalid or already taken",
+                "Give each its own id",
+                *drops,
+            )
             continue
         refused.add(number)
         if not isinstance(file_name, str) or not file_name.strip() or "\0" in file_name:
-            fault(where, f"has the file_name {file_name!r}, which is no name", "Name the file")
+            fault(where, f"has the file_name {file_name!r}, which is not a name", "Name the file")
             continue
         path, out = find(file_name)
         if out:
@@ -436,7 +441,9 @@ def _annotations(
         if (given := annotation.get("id")) is not None:
             number = _id(given)
             if number is None or number in seen:
-                fault(where, f"has the id {given!r}, which is no id or taken", "Give each its own id")
+                fault(
+                    where, f"has the id {given!r}, which is invalid or already taken", "Give each its own id"
+                )
             seen.add(number)
         image, category = _id(annotation.get("image_id")), _id(annotation.get("category_id"))
         mentioned.add(image)
@@ -485,8 +492,8 @@ def _ground_truth(
         fix = "Take the images that were annotated, in the size in which they were"
         if size == actual[::-1]:
             fix = (
-                "It was annotated before it was turned as its EXIF data says: take that mark out of the image; or height "
-                "and width are exchanged in the file"
+                "It was annotated before it was turned as its EXIF data says: remove that tag from the image; or height "
+                "and width are swapped in the file"
             )
         what = f"the file says {size[0]} × {size[1]} pixels (height × width), the image has {actual[0]} × {actual[1]}"
         raise Unusable(what, fix)

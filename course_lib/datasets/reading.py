@@ -122,7 +122,7 @@ def read_labels(path: Path | str, known: Container[int] | None = None, told: boo
             )
         if opened.inverted and opened.top != 1:
             raise Unusable(
-                "says that 0 is white (MinIsWhite), so it is open whether its ids count from black or from white",
+                "says that 0 is white (MinIsWhite), so it is not clear whether its ids count from black or from white",
                 "Save it as a grey PNG of ids",
             )
         opened.check_size()
@@ -305,7 +305,7 @@ class _Opened:
         if height * width > LARGE:
             raise Unusable(
                 f"is {height} × {width} pixels (height × width), more than {LARGE / 10**6:g} million",
-                "Cut it into pieces of at most that many",
+                "Split it into pieces of at most that size",
             )
 
     def check_numbers(self) -> None:
@@ -345,7 +345,7 @@ def _named(path: Path | str) -> Iterator[None]:
     except Unusable as error:
         raise Unusable(*error.faults[0], *error.faults[1:], file=path) from None
     except MemoryError:
-        raise Unusable("does not fit into memory", "Cut it into pieces", file=path) from None
+        raise Unusable("does not fit into memory", "Split it into pieces", file=path) from None
     except Exception as error:  # decoders raise what they like, plain OSError to struct.error
         raise Unusable(f"cannot be decoded ({_short(error)})", COPY_AGAIN, file=path) from error
 
@@ -382,9 +382,7 @@ def _opened(path: Path) -> _Opened:
 
 
 def _several(count: int) -> Unusable:
-    return Unusable(
-        f"holds {count} images", "Save each image, or each slice of a stack, as a file of its own"
-    )
+    return Unusable(f"holds {count} images", "Save each image, or each slice of a stack, as a separate file")
 
 
 # All formats but TIFF -----------------------------------------------------------------------------------------
@@ -436,13 +434,13 @@ def _open_other(path: Path, head: bytes) -> _Opened:
                 if colour == 4:  # grey and alpha, of which Pillow makes colours
                     meaning, bands = "grey", 2
     if kind == "JPEG" and mode == "CMYK" and "adobe" not in file.info:
-        what = "is a CMYK JPEG without Adobe's mark, so it is open whether 0 is full ink or none"
+        what = "is a CMYK JPEG without Adobe's mark, so it is not clear whether 0 means full ink or none"
         raise Unusable(what, "Save it as RGB")
     if kind in LOSSY:
         no_labels = _lossy(f"{'an' if kind == 'AVIF' else 'a'} {LOSSY[kind]}")
     elif kind == "PPM":
         no_labels = (
-            "is a PNM file, of which not all programs read the same numbers",
+            "is a PNM file, which programs read differently",
             "Save it as a grey PNG of ids",
         )
     return _Opened(
@@ -540,11 +538,11 @@ def _whole_page(file: tifffile.TiffFile) -> tuple[int, Any]:
     count = len(file.pages)
     whole = [k for k in range(count) if not file.pages[k].subfiletype & 5]
     if not count:
-        raise Unusable("is cut short: the list of what it holds is not there", COPY_AGAIN)
+        raise Unusable("is cut short: its directory is missing", COPY_AGAIN)
     if count == 1 and 330 not in file.pages[0].tags:  # a copy, but of nothing that is here
         whole = [0]
     if not whole:
-        raise Unusable("holds small copies of an image alone, as raw files of cameras do", GIVE)
+        raise Unusable("contains only small copies of an image, as raw files of cameras do", GIVE)
     if len(whole) > 1:
         raise _several(len(whole))
     page = file.pages[whole[0]]

@@ -369,7 +369,7 @@ def test_a_half_emptied_copy_is_made_anew_and_never_used(world, source, capfd):
         assert row["found"] == "absent" and "1 of 8 files are missing, such as those of" in row["problem"]
     capfd.readouterr()
     assert [sample.name for sample in real.membranes("val")] == ["20", "21"]
-    assert world.is_whole(folder) and capfd.readouterr().err.count("20.png; it is made anew") == 1
+    assert world.is_whole(folder) and capfd.readouterr().err.count("20.png; it is created again") == 1
 
     shutil.rmtree(folder / FOLDER / "image")
     archive._count.cache_clear()

@@ -794,7 +794,7 @@ def test_an_image_too_large_for_training_is_named_before_it_is_decoded(tmp_path,
     used = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
     (problem,) = report.problems
-    assert "million" in problem.what and problem.fix.startswith("Cut it into pieces") and used < 5_000_000
+    assert "million" in problem.what and problem.fix.startswith("Split it into pieces") and used < 5_000_000
     assert report.sound == 1
 
 

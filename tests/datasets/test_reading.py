@@ -697,11 +697,11 @@ def test_words_say_what_a_file_is(tmp_path):
         (coded(b"gimp xcf v011"), "is a GIMP file, which is not read here"),
         (
             tail_cut(pillow(COLOUR, "TIFF", compression="tiff_lzw")),
-            "is cut short: the list of what it holds is not there",
+            "is cut short: its directory is missing",
         ),
         (
             raw_of_a_camera,
-            "holds small copies of an image alone, as raw files of cameras do",
+            "contains only small copies of an image, as raw files of cameras do",
         ),
         (changed(tiff(IDS), 259, 9999), "cannot be decoded as a TIFF with 9999 compression"),
         (pillow(COLOUR, "AVIF"), "is an AVIF, which changes values"),
@@ -713,7 +713,7 @@ def test_words_say_what_a_file_is(tmp_path):
         (lambda path: (png(GREY)(path), os.truncate(path, 300)), "cannot be decoded .* Copy it again"),
         (
             zeros_of(6400),
-            r"is 6400 × 6400 pixels \(height × width\), more than 40 million. Cut it into pieces",
+            r"is 6400 × 6400 pixels \(height × width\), more than 40 million. Split it into pieces",
         ),
         (lambda path: os.mkfifo(path), "is not an ordinary file"),
         (lambda path: path.mkdir(), "is a folder"),
@@ -730,7 +730,7 @@ def test_a_bomb_is_refused_before_it_is_unpacked(tmp_path, monkeypatch):
     monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 100)
     path = save(tmp_path, zeros_of(6400))
     monkeypatch.setattr(Image.Image, "load", lambda *_: pytest.fail("unpacked"))
-    with pytest.raises(Unusable, match="Cut it into pieces"):
+    with pytest.raises(Unusable, match="Split it into pieces"):
         read_image(path, 1)
     assert Image.MAX_IMAGE_PIXELS == 100
     data = raw_png(8, 0, [bytes(20)], 20)
