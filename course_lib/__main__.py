@@ -2,9 +2,15 @@
 
 import argparse
 import os
+import signal
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+
+if __name__ == "__main__" and signal.getsignal(signal.SIGINT) is signal.default_int_handler:
+    signal.signal(
+        signal.SIGINT, signal.SIG_DFL
+    )  # until a command runs, Ctrl-C just ends this: no traceback of imports
 
 # Before Keras and its backend are loaded: TensorFlow's start-up notes are not about the course.
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")

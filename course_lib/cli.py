@@ -62,6 +62,7 @@ def run(parser: argparse.ArgumentParser, arguments: Sequence[str] | None = None)
     except (TypeError, ValueError, RuntimeError) as error:
         said = str(error) or type(error).__name__
     except KeyboardInterrupt as stop:
+        exec("")  # where it interrupted another exec, Python would end as if by SIGINT, whatever is returned
         print(f"course_lib {options.command}: stopped. {options.stopped}".rstrip(), file=sys.stderr)
         return 128 + int(*stop.args or (signal.SIGINT,))
     except Exception as error:
@@ -84,14 +85,18 @@ def _ended_by_signals() -> Iterator[None]:
         raise KeyboardInterrupt(number)
 
     main = threading.current_thread() is threading.main_thread()
-    if not main or signal.getsignal(signal.SIGTERM) is not signal.SIG_DFL:
-        yield
-        return
-    signal.signal(signal.SIGTERM, stop)
+    numbers = [
+        number
+        for number in (signal.SIGINT, signal.SIGTERM)
+        if main and signal.getsignal(number) is signal.SIG_DFL
+    ]
+    for number in numbers:
+        signal.signal(number, stop)
     try:
         yield
     finally:
-        signal.signal(signal.SIGTERM, signal.SIG_DFL)
+        for number in numbers:
+            signal.signal(number, signal.SIG_DFL)
 
 
 def _drop_output() -> None:

@@ -141,6 +141,8 @@ class Resume(keras.callbacks.Callback):
             epoch, seconds, skipped = int(kept["epoch"]), float(kept["seconds"]), int(kept.get("skipped", 0))
             finished, data = bool(kept.get("finished", False)), kept.get("data", "")
             weights = self.folder / Path(kept["weights"]).name
+            if epoch < 1 or any(len(values) != epoch for values in history.values()):
+                raise ValueError("the history is not that of these epochs")
             if data != self.data:
                 print(
                     f"{self.folder.name}: the data has changed since this run began; it begins anew.",

@@ -225,6 +225,19 @@ def test_sigterm_ends_a_command_as_ctrl_c_does(monkeypatch, capsys, tmp_path):
     assert signal.getsignal(signal.SIGTERM) is signal.SIG_DFL
 
 
+@pytest.mark.skipif(sys.platform == "win32", reason="no such signals there")
+def test_a_signal_during_an_import_ends_it_without_a_traceback(tmp_path):
+    (tmp_path / "numpy.py").write_text(
+        "import os, signal, time\nos.kill(os.getpid(), signal.SIGINT)\ntime.sleep(9)\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-m", "course_lib", "data"], stderr=subprocess.PIPE, text=True, timeout=120,
+        env=os.environ | {"PYTHONPATH": f"{tmp_path}{os.pathsep}{Path(cli.__file__).parents[1]}"}, cwd=tmp_path,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
+    )  # fmt: skip
+    assert (done.returncode, done.stderr) == (-signal.SIGINT, "")
+
+
 class TestOutputs:
     """What a terminal or a pipe does to a command's output."""
 
@@ -245,6 +258,12 @@ class TestOutputs:
         done = self.run("", stdout=theirs)
         os.close(theirs)
         assert (done.returncode, done.stderr) == (1, "")
+
+    @pytest.mark.skipif(sys.platform == "win32", reason="no SIGTERM there")
+    def test_sigterm_within_an_exec(self):
+        code = "import os\ncli.run_data = lambda options: exec('os.kill(os.getpid(), 15)', {'os': os})"
+        done = self.run(code, stdout=subprocess.PIPE)
+        assert (done.returncode, done.stderr.count("data: stopped.")) == (143, 1)
 
     @pytest.mark.skipif(not Path("/dev/full").exists(), reason="no /dev/full here")
     def test_a_full_disk(self):

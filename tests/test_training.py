@@ -520,7 +520,7 @@ class TestTheEndOfATraining:
         )
 
     @pytest.mark.parametrize(
-        "damage", ["", "{}", "[]", "<html>", '{"weights": "x.weights.h5", "epoch": 1}', "cut", "gone"]
+        "damage", ["", "{}", "[]", "<html>", '{"weights": "x.weights.h5", "epoch": 1}', "cut", "gone", -1, 99]
     )
     def test_a_damaged_state_names_the_folder_to_delete(self, tmp_path, damage):
         with pytest.raises(training.Interrupted):
@@ -531,6 +531,9 @@ class TestTheEndOfATraining:
             weights.write_bytes(weights.read_bytes()[:500])
         elif damage == "gone":
             weights.unlink()
+        elif isinstance(damage, int):
+            state = json.loads((folder / "state.json").read_text())
+            (folder / "state.json").write_text(json.dumps(state | {"epoch": damage}))
         else:
             (folder / "state.json").write_text(damage)
         with pytest.raises(

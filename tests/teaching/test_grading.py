@@ -4,8 +4,10 @@ import csv
 import io
 import json
 import os
+import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import numpy as np
@@ -383,6 +385,41 @@ def test_bad_calls_are_one_sentence(tmp_path, capsys):
     assert "must not lie in the folder of the hand-ins" in capsys.readouterr().err
     assert main(["release", str(tmp_path)]) == 1
     assert "it must be a new folder" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("content", ["", "CASES = 5", "1 / 0", "CASES = {'01.1': 3}"])
+def test_a_file_without_hidden_cases_is_told_before_anything_is_graded(tmp_path, capsys, content):
+    (tmp_path / "in").mkdir()
+    (tmp_path / "in" / "anna.ipynb").write_text(notebook(ONE), encoding="utf-8")
+    (tmp_path / "hidden.py").write_text(content)
+    paths = [str(tmp_path / name) for name in ("in", "out", "hidden.py")]
+    assert main(["grade", *paths[:2], "--hidden", paths[2]]) == 1
+    assert "hidden.py; it must be a Python file that sets CASES" in capsys.readouterr().err
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(sys.platform == "win32", reason="no such signals there")
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_stopping_it_ends_what_it_began(tmp_path, number):
+    (tmp_path / "in").mkdir()
+    begun = tmp_path / "begun"
+    body = f"import time\nopen({str(begun)!r}, 'w').write('x')\ntime.sleep(600)"
+    for name in "ab":
+        (tmp_path / "in" / f"{name}.ipynb").write_text(notebook(with_body("01.1", body)), encoding="utf-8")
+    (tmp_path / "tmp").mkdir()
+    command = [sys.executable, "tools/grade.py", str(tmp_path / "in"), str(tmp_path / "out")]
+    process = subprocess.Popen(
+        [*command, "--seconds", "600", "--jobs", "1"], cwd=PROJECT, stderr=subprocess.PIPE, text=True,
+        env=os.environ | {"TMPDIR": str(tmp_path / "tmp")},
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
+    )  # fmt: skip
+    while process.poll() is None and not begun.exists():
+        time.sleep(0.1)
+    process.send_signal(number)
+    said = process.communicate(timeout=120)[1]
+    assert process.returncode == 128 + number and "grade: stopped." in said and "Traceback" not in said
+    assert not list((tmp_path / "tmp").iterdir())  # each process had a folder there
 
 
 def test_hidden_inputs_are_tried_too(tmp_path):
