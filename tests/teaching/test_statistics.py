@@ -136,6 +136,7 @@ class TestRules:
         assert found.word == "supported for 1 %"
         found = judge({"1 %": self.sure[:4], "10 %": self.none[:2]})
         assert (found.word, found.reason) == ("undecided", "4 runs are missing")
+        assert judge({"": self.sure[:4]}).reason == "1 run is missing"
 
     def test_the_sentence_has_the_numbers_beside_it(self):
         found = judge({"1 %": self.sure, "10 %": self.wide})
