@@ -9,6 +9,7 @@ import subprocess
 import sys
 import time
 import zipfile
+from contextlib import contextmanager
 from pathlib import Path
 
 import imageio.v3 as imageio
@@ -58,20 +59,31 @@ def numpy_draws_the_first_weights():
     """Not here: some of these trainings run in a process of their own and have to begin with the same weights."""
 
 
-@pytest.fixture(scope="module", autouse=True)
-def no_xla_on_tensorflow():
-    """There, compiling takes longer than these trainings; only the one whose progress is shown has it."""
-    with pytest.MonkeyPatch.context() as patch:
-        if keras.backend.backend() == "tensorflow":
-            patch.setattr(training, "JIT", False)
-        yield
+@pytest.fixture(scope="module")
+def eagerly():
+    """A context in which TensorFlow neither traces nor compiles a step: that takes longer than these trainings."""
+    compile_model = training.compile_model
+
+    def compile_eagerly(model, recipe, jit="auto"):
+        compile_model(model, recipe, False)
+        model.run_eagerly = True
+
+    @contextmanager
+    def context():
+        with pytest.MonkeyPatch.context() as patch:
+            if keras.backend.backend() == "tensorflow":
+                patch.setattr(training, "compile_model", compile_eagerly)
+            yield
+
+    return context
 
 
 @pytest.fixture(scope="module")
-def trained(tmp_path_factory):
+def trained(tmp_path_factory, eagerly):
     """The tiny recipe, trained without a break."""
     root = tmp_path_factory.mktemp("trained")
-    return root, training.train(TINY, runs=root / "runs", root=root, progress=False)
+    with eagerly():
+        return root, training.train(TINY, runs=root / "runs", root=root, progress=False)
 
 
 class TestRecipe:
@@ -160,23 +172,21 @@ class TestTraining:
         assert card["parameters"] == TINY.model().count_params()
         assert set(card["thresholds"]) == {"seed_threshold", "mask_threshold", "min_size"}
 
-    def test_stopped_and_resumed_is_the_same_as_never_stopped(self, trained, tmp_path):
+    def test_stopped_and_resumed_is_the_same_as_never_stopped(self, trained, tmp_path, eagerly):
         root, card = trained
-        runs, calls = tmp_path / "runs", 0
-        while True:
-            calls += 1
-            try:
-                resumed = training.train(TINY, runs=runs, root=tmp_path, minutes=1e-9, progress=False)
-                break
-            except training.Interrupted as stop:
-                assert f"after epoch {calls} of 4" in str(stop)
-        assert calls == 4
+        arguments = {"runs": tmp_path / "runs", "root": tmp_path, "progress": False}
+        with eagerly():
+            for epoch in (1, 2):
+                with pytest.raises(training.Interrupted, match=f"after epoch {epoch} of 4"):
+                    training.train(TINY, minutes=1e-9, **arguments)
+            resumed = training.train(TINY, **arguments)
         assert resumed["history"]["loss"] == pytest.approx(card["history"]["loss"], rel=1e-4)
         for name, expected in weights_of(root).items():
             np.testing.assert_allclose(
                 weights_of(tmp_path)[name], expected, rtol=0.02, atol=2e-3, err_msg=name
             )
 
+    @pytest.mark.slow
     def test_killed_in_the_middle_goes_on(self, trained, tmp_path):
         """A real SIGKILL, some time after the first epoch's state appears."""
         root, card = trained
@@ -185,7 +195,7 @@ class TestTraining:
             "import sys, time, keras\n"
             f"sys.path.insert(0, {str(Path(__file__).parent)!r})\n"
             "from pathlib import Path\n"
-            f"from test_training import TINY, training\ntraining.JIT = {training.JIT!r}\n"
+            "from test_training import TINY, training\n"
             "slow = keras.callbacks.LambdaCallback(on_train_batch_end=lambda batch, logs: time.sleep(0.3))\n"
             f"training.train(TINY, runs=Path({str(tmp_path / 'runs')!r}), root=Path({str(tmp_path)!r}), "
             "callbacks=(slow,), progress=False)\n"
@@ -212,17 +222,19 @@ class TestTraining:
         again = training.train(TINY, runs=root / "runs", root=root, progress=False)
         assert again["history"] == card["history"] and again["val"] == card["val"]
 
-    def test_a_loss_that_is_not_finite_ends_it_and_keeps_nothing(self, tmp_path):
+    def test_a_loss_that_is_not_finite_ends_it_and_keeps_nothing(self, tmp_path, eagerly):
         # A step as long as a number can be: the next forward pass overflows.
         wild = dataclasses.replace(TINY, learning_rate=1e38, warmup=0.0)
-        with pytest.raises(
-            training.Diverged, match=r"tiny: in epoch 1 .*steps were skipped.*lower learning_rate"
+        with (
+            eagerly(),
+            pytest.raises(
+                training.Diverged, match=r"tiny: in epoch 1 .*steps were skipped.*lower learning_rate"
+            ),
         ):
             training.train(wild, runs=tmp_path / "runs", root=tmp_path, progress=False)
         assert not list(tmp_path.rglob("*.weights.h5")) and not list(tmp_path.rglob("card.json"))
 
-    def test_progress_is_lines_where_nobody_watches(self, tmp_path, capsys, monkeypatch):
-        monkeypatch.setattr(training, "JIT", "auto")
+    def test_progress_is_lines_where_nobody_watches(self, tmp_path, capsys):
         recipe = dataclasses.replace(TINY, name="short", epochs=1, steps=1)
         training.train(recipe, runs=tmp_path / "runs", root=tmp_path)
         lines = capsys.readouterr().err.splitlines()
