@@ -84,6 +84,7 @@ def test_predict_writes_a_16_bit_label_map_of_each_pictures_own_size(tmp_path, c
 
 
 @needs_weights
+@pytest.mark.slow
 def test_one_image_in_many_encodings_gives_the_same_objects(tmp_path, monkeypatch, capsys):
     import tifffile
     from PIL import Image
