@@ -9,7 +9,7 @@ import subprocess
 import sys
 import time
 import zipfile
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 
 import imageio.v3 as imageio
@@ -234,9 +234,11 @@ class TestTraining:
             training.train(wild, runs=tmp_path / "runs", root=tmp_path, progress=False)
         assert not list(tmp_path.rglob("*.weights.h5")) and not list(tmp_path.rglob("card.json"))
 
-    def test_progress_is_lines_where_nobody_watches(self, tmp_path, capsys):
+    @pytest.mark.parametrize("compiled", [pytest.param(True, marks=pytest.mark.xla), False])
+    def test_progress_is_lines_where_nobody_watches(self, tmp_path, capsys, compiled, eagerly):
         recipe = dataclasses.replace(TINY, name="short", epochs=1, steps=1)
-        training.train(recipe, runs=tmp_path / "runs", root=tmp_path)
+        with nullcontext() if compiled else eagerly():
+            training.train(recipe, runs=tmp_path / "runs", root=tmp_path)
         lines = capsys.readouterr().err.splitlines()
         assert any(line.startswith("epoch 1/1: loss") for line in lines) and not any(
             "\r" in line for line in lines
