@@ -218,7 +218,9 @@ class Recipe:
         random.seed(self.seed)
         try:
             shape, classes = (*input_size, self.channels()), len(self.class_names())
-            return self.task.build(self.network, shape, classes, self.seed, **self.network_arguments)
+            model = self.task.build(self.network, shape, classes, self.seed, **self.network_arguments)
+            self.task.check_model(model, classes, shape[-1])
+            return model
         finally:
             random.setstate(state)
 

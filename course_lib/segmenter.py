@@ -15,6 +15,7 @@ import numpy as np
 from course_lib import checkpoints, recipes
 from course_lib.checkpoints import CheckpointError
 from course_lib.datasets.loading import normalize, window_normalizer
+from course_lib.datasets.sample import check_sample
 from course_lib.files import replacing, write_json
 from course_lib.recipes import Recipe
 from course_lib.tasks import TASKS, Output, Task
@@ -56,6 +57,7 @@ class Segmenter:
         self.channels, self.normalization, self.recipe = channels, normalization, recipe
         self.card: dict[str, Any] | None = None
         self.thresholds = task.complete(thresholds or {})
+        task.check_model(model, len(self.class_names), channels)
 
     @classmethod
     def of(
@@ -249,7 +251,9 @@ class Outputs(Sequence):
         return self._kept[index] if index < len(self._kept) else self._predict(index)
 
     def _predict(self, index: int) -> Output:
-        return self.segmenter.output(self.samples[index].image)
+        sample = self.samples[index]
+        check_sample(sample)
+        return self.segmenter.output(sample.image)
 
 
 def load(what: str | Path | Recipe, root: Path | None = None) -> Segmenter:

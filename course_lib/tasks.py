@@ -127,6 +127,20 @@ class Task:
                 "A Mask R-CNN learns the task Objects()."
             )
 
+    def check_model(self, model: keras.Model, classes: int, channels: int) -> None:
+        """Raise a `TypeError` or `ValueError` for a model of other classes or channels than the data's."""
+        if not isinstance(model, keras.Model):
+            raise TypeError(f"network returned {model!r}; it must return a keras.Model.")
+        for name, sides, wanted in (
+            ("outputs", model.outputs, (classes, 1) if classes == 2 else (classes,)),
+            ("inputs", model.inputs, (channels, None)),
+        ):
+            if sides and sides[0].shape[-1] not in wanted:
+                raise ValueError(
+                    f"network has {sides[0].shape[-1]} channels in its {name}; it must have {wanted[0]}, as the data has "
+                    f"{classes} classes and {channels} channels."
+                )
+
     def encode(self, sample: Sample) -> tuple[np.ndarray, ...]:
         """The targets, maps `(height, width)`: int32 labels, and float32 weights where the task has them."""
         raise NotImplementedError
@@ -324,6 +338,10 @@ class Objects(Task):
                 f"network is {network.__name__}; Objects needs a detector, MaskRCNN. A network with a class for each pixel "
                 "separates objects by the task Borders()."
             )
+
+    def check_model(self, model, classes, channels):
+        if not isinstance(model, keras.Model):
+            raise TypeError(f"network returned {model!r}; it must return a keras.Model.")
 
     def encode(self, sample):
         """The instance and the class map; `collate` makes boxes, classes and masks of them once they are cropped."""

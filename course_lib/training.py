@@ -17,7 +17,7 @@ import numpy as np
 from course_lib import checkpoints, hardware, resources
 from course_lib._checks import in_range, whole_number
 from course_lib.datasets.disk import locked
-from course_lib.datasets.sample import fingerprint
+from course_lib.datasets.sample import fingerprint_of
 from course_lib.files import check_writable, replacing, write_json
 from course_lib.models.mask_rcnn.optimizer import FiniteMean, finite_steps
 from course_lib.recipes import Recipe
@@ -425,7 +425,7 @@ def train(
         check_writable(place)  # now, and not after hours
     data, val = recipe.data("train"), recipe.data("val")
     # A list of samples will do as a data set; it is read once more.
-    content = data.fingerprint() if hasattr(data, "fingerprint") else fingerprint(data)
+    content = fingerprint_of(data)
     parallel = None if devices is None else hardware.several(devices, recipe.batch_size)
     batches, validation = recipe.batches("train", data), recipe.batches("val", val)
     with nullcontext() if parallel is None else parallel.scope():

@@ -1,5 +1,6 @@
 """A recipe checks itself, says what it is made of, and leaves the process as it was."""
 
+import contextlib
 import dataclasses
 import functools
 import random
@@ -162,6 +163,25 @@ def test_numpys_numbers_and_arrays_are_taken_for_what_they_are():
     )
     plain = dataclasses.replace(CELLS, crop=(128, 128), epochs=3, network_arguments={"base_filters": 4})
     assert taken.digest == plain.digest and taken.crop == (128, 128)
+
+
+@pytest.mark.parametrize(
+    ("outputs", "channels", "error", "words"),
+    [
+        (5, 1, ValueError, "network has 5 channels in its outputs; it must have 2"),
+        (2, 3, ValueError, "network has 3 channels in its inputs; it must have 1"),
+        (1, 1, None, ""),
+        (0, 1, TypeError, "network returned None; it must return a keras.Model"),
+    ],
+)
+def test_a_network_that_does_not_fit_the_data(outputs, channels, error, words):
+    def network(input_shape, num_classes):
+        inputs = keras.Input((8, 8, channels))
+        return keras.Model(inputs, keras.layers.Conv2D(outputs, 1)(inputs)) if outputs else None
+
+    recipe = dataclasses.replace(own(), network=network)
+    with pytest.raises(error, match=words) if error else contextlib.nullcontext():
+        recipe.model()
 
 
 @pytest.mark.parametrize(

@@ -154,3 +154,24 @@ def test_keras_is_told_of_the_backend_that_is_here(monkeypatch, tmp_path, instal
     monkeypatch.setattr(course_lib.importlib.util, "find_spec", lambda name: name in installed or None)
     course_lib._choose_backend()
     assert environment.get("KERAS_BACKEND") == chosen
+
+
+@pytest.mark.parametrize(
+    ("names", "channels", "message"),
+    [
+        (("a", "b"), 1, "network has 3 channels in its outputs; it must have 2"),
+        ("abc", 3, "1 channels in its inputs"),
+    ],
+)
+def test_a_model_of_other_classes_or_channels(segmenter, names, channels, message):
+    with pytest.raises(ValueError, match=message):
+        Segmenter(segmenter.model, Semantic(), names, channels)
+
+
+def test_images_that_a_data_set_cannot_hold_are_not_measured_on(segmenter):
+    sample = SMALL.data("val")[0]
+    grey = dataclasses.replace(sample, image=(sample.image * 255).astype(np.uint8))
+    with pytest.raises(ValueError, match=f"{sample.name}: the image is uint8"):
+        segmenter.evaluate([grey])
+    with pytest.raises(TypeError, match="a sample is a ndarray; it must be a datasets.Sample"):
+        segmenter.evaluate(np.zeros((2, 8, 8)))

@@ -21,6 +21,7 @@ from course_lib import checkpoints, files, hardware, metrics, recipes, training
 from course_lib.datasets import cells
 from course_lib.datasets.augmentation import Augmentation
 from course_lib.datasets.loading import Batches
+from course_lib.datasets.sample import fingerprint_of
 from course_lib.losses import CrossEntropy, Dice
 from course_lib.schedules import CosineCycles
 from course_lib.segmenter import Segmenter
@@ -354,6 +355,30 @@ class TestDataOfOnesOwn:
     def test_samples_that_are_none(self, tmp_path, sample):
         with pytest.raises(TypeError, match=f"a sample is a {type(sample).__name__}; it must be"):
             training.train(own_data(lambda one: sample), tmp_path, tmp_path, progress=False)
+
+    @pytest.mark.parametrize("change", ["order", "names", "labels", "images"])
+    def test_of_which_something_changed_is_trained_on_anew(self, tmp_path, capsys, change):
+        recipe = own_data(lambda one: one)
+        with pytest.raises(training.Interrupted, match="after epoch 1 of 2"):
+            training.train(
+                recipe := dataclasses.replace(recipe, epochs=2), tmp_path, tmp_path, minutes=0, progress=False
+            )
+        samples = recipe.data("train")
+        if change == "order":
+            samples.reverse()
+        elif change == "names":
+            samples.class_names = ("background", "nucleus")
+        else:
+            part = {"labels": "semantic", "images": "image"}[change]
+            samples[0] = dataclasses.replace(samples[0], **{part: 1 - getattr(samples[0], part)})
+        again = training.Resume(
+            tmp_path / f"own-{recipe.digest}", recipe.batches("train"), data=fingerprint_of(samples)
+        )
+        model = recipe.model(recipe.crop)
+        training.compile_model(model, recipe, jit=False)
+        assert again.restore(model) == 0 and "has changed" in capsys.readouterr().err
+        same = training.Resume(again.folder, again.batches, data=fingerprint_of(recipe.data("train")))
+        assert same.restore(model) == 1
 
     def test_one_in_which_nothing_counts(self, tmp_path):
         def ignored(one):

@@ -126,6 +126,14 @@ def fingerprint(samples: Iterable[Sample], *facts: object) -> str:
     return sha.hexdigest()[:16]
 
 
+def fingerprint_of(data: Sequence[Sample]) -> str:
+    """The fingerprint of a data set, also of a list of samples, with its `class_names` where it has such."""
+    if hasattr(data, "fingerprint"):
+        return data.fingerprint()
+    names = getattr(data, "class_names", None)
+    return fingerprint(data) if names is None else fingerprint(data, tuple(names))
+
+
 class Dataset(Sequence):
     """A sequence of samples with random access: `dataset[i]` is always the same sample.
 
