@@ -72,6 +72,17 @@ def replacing(path: Path) -> Iterator[Path]:
         unfinished.unlink(missing_ok=True)
 
 
+def reserve(path: Path, size: int) -> None:
+    """Make a file of that many bytes, so that a full disk is an `OSError` now; where the system can."""
+    with open(path, "wb") as file:
+        try:
+            if hasattr(os, "posix_fallocate"):
+                os.posix_fallocate(file.fileno(), 0, size)
+        except OSError as error:  # some file systems cannot; that is no reason to stop
+            if error.errno in (errno.ENOSPC, errno.EDQUOT):
+                raise OSError(error.errno, error.strerror, str(path)) from None
+
+
 def write_atomically(path: Path, content: bytes | str) -> None:
     """Write a file so that every reader sees either the old file or the complete new one; text in UTF-8."""
     with replacing(path) as unfinished:

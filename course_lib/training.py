@@ -18,7 +18,7 @@ from course_lib import checkpoints, hardware, resources
 from course_lib._checks import in_range, whole_number
 from course_lib.datasets.disk import locked
 from course_lib.datasets.sample import fingerprint_of
-from course_lib.files import check_writable, replacing, write_json
+from course_lib.files import check_writable, replacing, reserve, write_json
 from course_lib.models.mask_rcnn.optimizer import FiniteMean, finite_steps
 from course_lib.recipes import Recipe
 from course_lib.segmenter import Segmenter
@@ -185,7 +185,10 @@ class Resume(keras.callbacks.Callback):
                 model.save_weights(Path(nowhere) / "not-kept.weights.h5")
             return
         weights = self.folder / f"epoch-{self.epoch:04d}{'-end' if end else ''}.weights.h5"
+        values = [*model.variables, *model.optimizer.variables]
         with replacing(weights) as unfinished:
+            # Where a disk is full, HDF5 takes the whole process with it.
+            reserve(unfinished, sum(4 * math.prod(one.shape) + 4096 for one in values))
             model.save_weights(unfinished)
         state = {
             name: getattr(self, name)

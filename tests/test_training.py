@@ -580,6 +580,27 @@ class TestTheEndOfATraining:
         ):
             self.train(tmp_path)
 
+    @pytest.mark.skipif(not hasattr(os, "posix_fallocate"), reason="no room can be reserved here")
+    def test_a_full_disk_is_told_before_hdf5_meets_it(self, tmp_path, monkeypatch):
+        model = PLAIN.model()
+        training.compile_model(model, PLAIN)
+        resume = training.Resume(tmp_path, None)
+        wanted = []
+
+        def full(descriptor, start, size):
+            wanted.append(size)
+            raise OSError(28, "No space left on device")
+
+        resume.keep(model)
+        kept = {path: path.read_bytes() for path in tmp_path.iterdir()}
+        resume.epoch = 1
+        monkeypatch.setattr(os, "posix_fallocate", full)
+        monkeypatch.setattr(model, "save_weights", None)
+        with pytest.raises(OSError, match="No space left"):
+            resume.keep(model)
+        assert {path: path.read_bytes() for path in tmp_path.iterdir()} == kept
+        assert wanted[0] >= max(map(len, kept.values()))
+
     @pytest.mark.slow
     def test_a_second_process_waits(self, tmp_path):
         """Twice the same training at once: both end, and one says that it waits."""
