@@ -219,6 +219,8 @@ class Recipe:
         try:
             shape, classes = (*input_size, self.channels()), len(self.class_names())
             model = self.task.build(self.network, shape, classes, self.seed, **self.network_arguments)
+            if not isinstance(model, keras.Model):
+                raise TypeError(f"network returned {model!r}; it must return a keras.Model.")
             self.task.check_model(model, classes, shape[-1])
             return model
         finally:

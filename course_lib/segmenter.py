@@ -113,6 +113,8 @@ class Segmenter:
 
     def outputs(self, samples: Sequence, progress=None) -> "Outputs":
         """`output` for each sample's image; `progress` wraps the iteration, as `tqdm.tqdm` does."""
+        if len(samples):
+            check_sample(samples[0])  # a wrong scale or kind is that of all
         return Outputs(self, samples, progress)
 
     def predict_large(self, image, out: np.ndarray | None = None, progress=None) -> np.ndarray:
@@ -251,9 +253,7 @@ class Outputs(Sequence):
         return self._kept[index] if index < len(self._kept) else self._predict(index)
 
     def _predict(self, index: int) -> Output:
-        sample = self.samples[index]
-        check_sample(sample)
-        return self.segmenter.output(sample.image)
+        return self.segmenter.output(self.samples[index].image)
 
 
 def load(what: str | Path | Recipe, root: Path | None = None) -> Segmenter:
