@@ -615,10 +615,11 @@ def test_the_command_writes_a_file_for_each_notebook(tmp_path, capsys):
 
 
 def test_the_command_says_what_is_wrong_and_writes_nothing(tmp_path, capsys):
-    bad = tmp_path / "bad.ipynb"
+    good, bad = tmp_path / "good.ipynb", tmp_path / "bad.ipynb"
+    nbformat.write(new_notebook(cells=[cell("# One", "slide")]), good)
     nbformat.write(new_notebook(cells=[cell("# One")]), bad)
     for names, words in (
-        (["03", str(bad)], "no cell has a slide type"),
+        ([str(good), str(bad)], "no cell has a slide type"),
         (["77"], "there is no notebook '77'"),
     ):
         assert main(["slides", *names, "--out", str(tmp_path / "out")]) == 1
