@@ -282,6 +282,12 @@ def own_data(change):
     return dataclasses.replace(PLAIN, name="own", dataset=data, train_data={}, val_data=None, epochs=1)
 
 
+@pytest.fixture
+def eager(eagerly):
+    with eagerly():
+        yield
+
+
 def write_folder(folder, labels=255):
     """Eight images of cells and their labels, which anybody may mend."""
     for part in ("images", "labels"):
@@ -296,7 +302,7 @@ def write_folder(folder, labels=255):
     return dataclasses.replace(PLAIN, name="own", dataset="folder", train_data=data, val_data=None, epochs=2)
 
 
-@pytest.mark.usefixtures("quick")
+@pytest.mark.usefixtures("quick", "eager")
 class TestStateBelongsToTheData:
     def test_other_labels_are_trained_on_anew(self, tmp_path, capsys):
         recipe = write_folder(tmp_path / "mine")
@@ -400,12 +406,14 @@ class TestTheEndOfATraining:
             recipe, tmp_path / "runs", tmp_path, callbacks=callbacks, progress=False, **more
         )
 
+    @pytest.mark.usefixtures("eager")
     def test_early_stopping_ends_it_well(self, tmp_path):
         stopping = keras.callbacks.EarlyStopping("val_loss", patience=1, min_delta=100)
         assert self.train(tmp_path, stopping)["epochs"] == 2
         assert self.train(tmp_path, stopping)["epochs"] == 2  # and is not gone on with
         assert Segmenter.of(PLAIN).fit(runs=tmp_path / "runs", root=tmp_path, progress=False)["epochs"] == 2
 
+    @pytest.mark.usefixtures("eager")
     def test_the_best_weights_are_those_that_are_kept(self, tmp_path):
         kept = {}
 
@@ -421,6 +429,7 @@ class TestTheEndOfATraining:
                 assert not any(file[name].any() for name in file.files)
 
     @pytest.mark.parametrize("one", ["CSVLogger", "ModelCheckpoint", "TerminateOnNaN", "LambdaCallback"])
+    @pytest.mark.usefixtures("eager")
     def test_other_callbacks(self, tmp_path, one):
         arguments = {"CSVLogger": (tmp_path / "log.csv",), "ModelCheckpoint": (tmp_path / "best.keras",)}
         callback = getattr(keras.callbacks, one)(*arguments.get(one, ()))
@@ -561,6 +570,7 @@ class TestTheEndOfATraining:
     @pytest.mark.parametrize(
         "damage", ["", "{}", "[]", "<html>", '{"weights": "x.weights.h5", "epoch": 1}', "cut", "gone", -1, 99]
     )
+    @pytest.mark.usefixtures("eager")
     def test_a_damaged_state_names_the_folder_to_delete(self, tmp_path, damage):
         with pytest.raises(training.Interrupted):
             self.train(tmp_path, minutes=1e-9)
