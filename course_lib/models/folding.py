@@ -21,7 +21,7 @@ def folded(model: keras.Model) -> keras.Model:
         return folded(layer) if _functional(layer) else layer
 
     def call(layer, *arguments, **named):
-        convolution = _convolution_before(layer, arguments[0])
+        convolution = _convolution_before(layer, *arguments[:1])
         if convolution is None:
             return layer(*arguments, **named)
         history = arguments[0]._keras_history
@@ -56,9 +56,9 @@ def _functional(layer) -> bool:
     return isinstance(layer, keras.Model) and hasattr(layer, "operations") and hasattr(layer, "output")
 
 
-def _convolution_before(layer, inputs) -> layers.Conv2D | None:
+def _convolution_before(layer, inputs=None) -> layers.Conv2D | None:
     """The convolution that a layer can be folded into, if any."""
-    if type(layer) is not layers.BatchNormalization or layer.compute_dtype != "float32":
+    if type(layer) is not layers.BatchNormalization or inputs is None or layer.compute_dtype != "float32":
         return None
     before = inputs._keras_history.operation
     plain = type(before) is layers.Conv2D and before.activation is keras.activations.linear
