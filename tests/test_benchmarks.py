@@ -7,6 +7,8 @@ from pathlib import Path
 
 import pytest
 
+from course_lib import recipes
+
 PROJECT = Path(__file__).resolve().parents[1]
 
 
@@ -74,3 +76,13 @@ def test_committed_numbers_are_those_of_a_benchmark_that_exists(shared, path):
     assert content["command"].startswith(f"python benchmarks/{name}.py")
     assert shared.lines(content["rows"])
     assert str(PROJECT) not in path.read_text(encoding="utf8")
+
+
+def test_the_documentation_shows_the_committed_times_of_prediction(monkeypatch):
+    monkeypatch.syspath_prepend(PROJECT / "benchmarks")
+    rows = json.loads((PROJECT / "data" / "results" / "bench-predict.json").read_text(encoding="utf8"))[
+        "rows"
+    ]
+    shown = load(PROJECT / "benchmarks" / "predict.py").table(rows)
+    assert len(shown) == 2 + len(recipes.RECIPES)
+    assert "\n".join(shown) in (PROJECT / "docs" / "own_images.md").read_text(encoding="utf8")

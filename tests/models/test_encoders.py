@@ -22,6 +22,7 @@ SKIPS = {
     "efficientnetv2b0": {2: 16, 4: 32, 8: 192, 16: 672, 32: 1280},
     "mobilenetv3": {2: 64, 4: 72, 8: 240, 16: 672, 32: 960},
 }
+EACH = [pytest.param(name, marks=() if name == "vgg16" else pytest.mark.slow) for name in SKIPS]
 
 
 @pytest.fixture(scope="module")
@@ -57,17 +58,16 @@ def test_colours_are_those_the_weights_were_trained_with():
     np.testing.assert_allclose(keras.ops.convert_to_numpy(found), wanted, atol=1e-3)
 
 
-@pytest.mark.parametrize("name", ["vgg16", "mobilenetv3"])
+@pytest.mark.parametrize("name", EACH)
 def test_the_whole_encoder_is_kerass_on_an_image_of_bytes(bodies, name):
-    function, scaling = encoders.ENCODERS[name]
+    function, _ = encoders.ENCODERS[name]
+    module = {"efficientnetv2b0": "efficientnet_v2", "mobilenetv3": "mobilenet_v3"}.get(name, name)
     theirs = getattr(keras.applications, function)(
         include_top=False, weights=None, input_shape=(None, None, 3)
     )
     theirs.set_weights(bodies(name).get_weights())
     image = np.random.default_rng(2).random((1, 64, 64, 3), np.float32)
-    given = image * 255
-    if scaling == "caffe":
-        given = keras.applications.vgg16.preprocess_input(given.copy())
+    given = getattr(keras.applications, module).preprocess_input(image * 255)
     wanted = keras.ops.convert_to_numpy(theirs(given, training=False))
     found = keras.ops.convert_to_numpy(bodies(name)(image, training=False)[-1])
     np.testing.assert_allclose(found, wanted, rtol=1e-3, atol=1e-3 * np.abs(wanted).max())
@@ -138,7 +138,40 @@ def small(network, **more):
     return getattr(models, network)((64, 64, 3), 4, **{"encoder": "vgg16"} | own[network] | more)
 
 
+def statistics(body):
+    """The moving means and variances of an encoder's batch normalization, and its other weights."""
+    kept = [v for layer in body.layers for v in layer.non_trainable_variables if "moving_" in v.path]
+    return [list(map(keras.ops.convert_to_numpy, some)) for some in (kept, body.trainable_variables)]
+
+
+def check_a_step(model, body, images, labels, name):
+    """One training step: a finite loss, an encoder that learns, and statistics that stay."""
+    before = statistics(body)
+    values = model.train_on_batch(images, labels)
+    assert np.isfinite(values).all()
+    after = statistics(body)
+    assert len(before[0]) == 0 if name == "vgg16" else len(before[0]) > 30
+    assert all(np.array_equal(*pair) for pair in zip(before[0], after[0], strict=True))
+    assert np.isfinite([weight.sum() for weight in after[1]]).all()
+    assert any(not np.array_equal(*pair) for pair in zip(before[1], after[1], strict=True))
+
+
+EAGERLY = {"run_eagerly": keras.backend.backend() == "tensorflow"}
+"""A step that is traced first takes longer; JAX has no other."""
+
+
 class TestNetworks:
+    @pytest.mark.slow
+    @pytest.mark.parametrize("network", ["unet", "deeplab", "fcn"])
+    @pytest.mark.parametrize("name", SKIPS)
+    def test_a_step_on_each_encoder(self, network, name):
+        model = small(network, encoder=name, keep_statistics=True)
+        images = np.random.default_rng(12).random((2, 64, 64, 3), np.float32)
+        assert tuple(model(images).shape) == (2, 64, 64, 4)
+        model.compile(keras.optimizers.SGD(1e-3), CrossEntropy(), **EAGERLY)
+        labels = np.random.default_rng(13).integers(0, 4, (2, 64, 64)).astype("int32")
+        check_a_step(model, model.get_layer("encoder"), images, labels, name)
+
     @pytest.mark.parametrize("network", ["unet", "deeplab", "fcn"])
     def test_logits_of_the_images_size_and_freezing(self, network):
         model = small(network)
@@ -214,7 +247,7 @@ class TestMaskRCNN:
         own = {"filters": 8, "box_units": 8, "mask_filters": 8, "mask_convolutions": 1}
         return models.MaskRCNN(3, encoder=encoder, settings=self.SETTINGS, **own | more)
 
-    @pytest.mark.parametrize("name", ["vgg16", pytest.param("mobilenetv3", marks=pytest.mark.slow)])
+    @pytest.mark.parametrize("name", EACH)
     def test_the_pyramid_stands_on_strides_4_to_32(self, name):
         model = self.network(name)
         image = np.random.default_rng(9).random((1, 40, 70, 3), np.float32)
@@ -225,9 +258,10 @@ class TestMaskRCNN:
         found = predict_detections(model, image[0])
         assert len(found["boxes"]) and (found["boxes"] <= np.array([70, 40, 70, 40])).all()
 
-    def test_the_encoder_sees_the_image_as_its_weights_did(self, bodies):
-        model = self.network("vgg16")
-        model.backbone.set_weights(bodies("vgg16").get_weights())
+    @pytest.mark.parametrize("name", EACH)
+    def test_the_encoder_sees_the_image_as_its_weights_did(self, bodies, name):
+        model = self.network(name)
+        model.backbone.set_weights(bodies(name).get_weights())
         image = np.random.default_rng(10).random((1, 32, 32, 3), np.float32)
         seen = []
         call = model.fpn.call
@@ -235,20 +269,30 @@ class TestMaskRCNN:
             seen.append(features[-1]) or call(features, *more, **named)
         )
         model.features(image)
-        wanted = bodies("vgg16")(image)[-1]
+        wanted = bodies(name)(image)[-1]
         np.testing.assert_allclose(*map(keras.ops.convert_to_numpy, (seen[0], wanted)), rtol=1e-4, atol=1e-3)
+
+    @pytest.mark.slow
+    @pytest.mark.parametrize("name", SKIPS)
+    def test_a_step_on_each_encoder(self, name):
+        model = self.network(name, keep_statistics=True)
+        model.compile(keras.optimizers.SGD(1e-3), **EAGERLY)
+        images, truth = self.batch()
+        check_a_step(model, model.backbone, images, truth, name)
+
+    def batch(self):
+        instances = np.zeros((2, 64, 64), np.int32)
+        instances[:, 8:40, 8:40] = 1
+        images = np.random.default_rng(11).random((2, 64, 64, 3), np.float32)
+        return images, truth_from_maps(instances, instances, 4)
 
     @pytest.mark.slow
     def test_frozen_it_learns_and_its_encoder_stays(self, tmp_path):
         model = self.network(keep_statistics=True)
         model.get_layer("encoder").trainable = False
-        model.compile(keras.optimizers.SGD(1e-2), run_eagerly=keras.backend.backend() == "tensorflow")
+        model.compile(keras.optimizers.SGD(1e-2), **EAGERLY)
         before = [part.get_weights() for part in (model.backbone, model.fpn)]
-        rng = np.random.default_rng(11)
-        instances = np.zeros((2, 64, 64), np.int32)
-        instances[:, 8:40, 8:40] = 1
-        truth = truth_from_maps(instances, instances, 4)
-        model.train_on_batch(rng.random((2, 64, 64, 3), np.float32), truth)
+        model.train_on_batch(*self.batch())
         after = [part.get_weights() for part in (model.backbone, model.fpn)]
         moved = [any(not np.array_equal(*pair) for pair in zip(*both)) for both in zip(before, after)]
         assert moved == [False, True]
