@@ -54,8 +54,8 @@ class Task:
     Attributes:
         choices: a threshold's name → the values that are tried on the validation set; the others keep their default.
         choose_by: the metric that decides among them, higher is better.
-        tta: test-time augmentation, the views of an image that are averaged: `"none"`, `"flips"` or `"turns"` (see
-            `models.predict`).
+        tta: test-time augmentation, the views of an image that are averaged: `"none"`, `"mirror"`, `"flips"` or `"turns"`
+            (see `models.predict`).
 
     Raises:
         TypeError, ValueError: for a field that cannot be, with its name.

@@ -28,6 +28,7 @@ class Augmentation:
             smoothly; the U-Net paper takes 10.
         gain: the image is multiplied by a factor in 1 ± gain.
         offset: a constant in ± offset is added.
+        color: each channel is multiplied by a factor of its own in 1 ± color: light of another colour.
         gamma: the image is raised to a power drawn evenly on the logarithm from 1 / gamma … gamma; 1 = none.
         noise: largest standard deviation of added Gaussian noise.
         blur: largest standard deviation, in pixels, of a Gaussian blur.
@@ -40,6 +41,7 @@ class Augmentation:
     elastic: float = 0.0
     gain: float = 0.0
     offset: float = 0.0
+    color: float = 0.0
     gamma: float = 1.0
     noise: float = 0.0
     blur: float = 0.0
@@ -50,7 +52,7 @@ class Augmentation:
             raise ValueError(
                 f"scale is {self.scale}; it must be (smallest, largest) with 0 < smallest ≤ largest."
             )
-        for name in ("rotate", "elastic", "gain", "offset", "noise", "blur"):
+        for name in ("rotate", "elastic", "gain", "offset", "color", "noise", "blur"):
             in_range(name, getattr(self, name), 0)
         in_range("gamma", self.gamma, 1)  # 1 = none
 
@@ -84,6 +86,9 @@ class Augmentation:
             )
             moved = image[rows, columns]
             moved_labels = [label[rows, columns] for label in labels]
+        elif _upright(places):
+            moved = _resample(image, places[0][:, 0], places[1][0])
+            moved_labels = [_resample(label, places[0][:, 0], places[1][0]) for label in labels]
         else:
             moved = np.stack(
                 [
@@ -146,9 +151,29 @@ class Augmentation:
         if self.gamma > 1:
             image = np.clip(image, 0, 1) ** (self.gamma**power)
         image = image * (1 + self.gain * gain) + self.offset * offset
+        if self.color:
+            image = image * (1 + self.color * rng.uniform(-1, 1, image.shape[-1]))
         if self.noise:
             image = image + rng.normal(scale=abs(sigma) * self.noise, size=image.shape)
         return np.clip(image, 0, 1)
+
+
+def _upright(places: np.ndarray) -> bool:
+    """Whether rows stay rows and columns stay columns, as after scale and flip alone."""
+    return bool(np.all(places[0] == places[0][:, :1]) and np.all(places[1] == places[1][:1]))
+
+
+def _resample(source: np.ndarray, rows: np.ndarray, columns: np.ndarray) -> np.ndarray:
+    """What `map_coordinates` gives on the grid of these rows and columns, one axis after the other and so in less time."""
+    for axis, at in enumerate((rows, columns)):
+        if source.dtype.kind != "f":
+            source = source.take(reflect(np.rint(at).astype(int), source.shape[axis]), axis)
+            continue
+        low = np.floor(at).astype(int)
+        part = (at - low).astype(source.dtype).reshape([-1 if k == axis else 1 for k in range(source.ndim)])
+        first, second = (source.take(reflect(low + k, source.shape[axis]), axis) for k in (0, 1))
+        source = first + part * (second - first)
+    return source
 
 
 def _whole(places: np.ndarray) -> bool:

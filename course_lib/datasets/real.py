@@ -139,11 +139,12 @@ def membranes(split: str = "train") -> Dataset:
     return _Lazy("membranes", split, MEMBRANE_CLASSES, 1, names, read)
 
 
-def camvid(split: str = "train", shrink: int = 1) -> Dataset:
+def camvid(split: str = "train", shrink: int = 1, held_out: str | None = None) -> Dataset:
     """Street scenes from a driving car: CamVid in the form that SegNet was trained on.
 
     Images `(360, 480, 3)`, or smaller by `shrink`; eleven classes, `CAMVID_CLASSES`; unlabelled pixels are -1. There are no
-    instances. The splits are the three lists of the archive.
+    instances. The splits are the three lists of the archive, in which all of "val" comes from a drive that most of "train"
+    comes from too. With `held_out`, "val" is a drive of its own: all its labelled frames, and "train" leaves them out.
 
     Source: Brostow, Fauqueur, Cipolla, "Semantic object classes in video: a high-definition ground truth
     database", Pattern Recognition Letters 30 (2009); Badrinarayanan, Kendall, Cipolla, "SegNet",
@@ -154,9 +155,10 @@ def camvid(split: str = "train", shrink: int = 1) -> Dataset:
         split: `"train"`, `"val"` or `"test"`.
         shrink: a divisor of both sides, such as 2 for `(180, 240)`: a pixel of the image is the mean of a block of
             `shrink` × `shrink`, its label the one near the block's middle (labels cannot be averaged).
+        held_out: a drive of the archive's training set, such as `"0006R0"`; `None` for the archive's own split.
 
     Raises:
-        ValueError: if there is no split of that name, or `shrink` does not divide the sides.
+        ValueError: if there is no split or no drive of that name, or `shrink` does not divide the sides.
         DataUnavailable: if the archive is not here and cannot be downloaded.
         SplitUnavailable: if the archive that is here does not hold the split.
         ArchiveDamaged: if the archive is not what it should be.
@@ -172,13 +174,24 @@ def camvid(split: str = "train", shrink: int = 1) -> Dataset:
             f"shrink is {shrink!r}; it must be a whole number that divides {CAMVID_SIZE[0]} and {CAMVID_SIZE[1]}, "
             "such as 1, 2 or 4."
         )
-    folder = archive.ensure("camvid", split) / "CamVid"
-    # A pair for each image, "/SegNet/CamVid/train/x.png /SegNet/CamVid/trainannot/x.png".
-    with _unpacked_file(folder / f"{split}.txt") as listing:
-        entries = [entry.rpartition("/")[2] for entry in listing.read_text(encoding="utf-8").split()]
+    files = {}
+    for part in (split,) if held_out is None or split == "test" else ("train", "val"):
+        folder = archive.ensure("camvid", part) / "CamVid"
+        # A pair for each image, "/SegNet/CamVid/train/x.png /SegNet/CamVid/trainannot/x.png".
+        with _unpacked_file(folder / f"{part}.txt") as listing:
+            entries = [entry.rpartition("/")[2] for entry in listing.read_text(encoding="utf-8").split()]
+            for image, label in zip(entries[::2], entries[1::2], strict=True):
+                files[Path(image).stem] = folder / part / image, folder / f"{part}annot" / label
+    if held_out is not None and split != "test":
+        drives = sorted({name.partition("_")[0] for name in files})
+        if held_out not in drives:
+            raise ValueError(
+                f"held_out is {held_out!r}; the drives of the training set are {', '.join(drives)}."
+            )
         files = {
-            Path(image).stem: (folder / split / image, folder / f"{split}annot" / label)
-            for image, label in zip(entries[::2], entries[1::2], strict=True)
+            name: paths
+            for name, paths in files.items()
+            if (name.partition("_")[0] == held_out) == (split == "val")
         }
 
     def read(name: str) -> Sample:
@@ -198,7 +211,9 @@ def camvid(split: str = "train", shrink: int = 1) -> Dataset:
             name=name,
         )
 
-    return _Lazy("camvid", split, CAMVID_CLASSES, 3, list(files), read)
+    # The name of the part is in the data's fingerprint: other drives are other data.
+    part = split if held_out is None else f"{split}, {held_out} held out"
+    return _Lazy("camvid", part, CAMVID_CLASSES, 3, list(files), read)
 
 
 def _open(path: Path) -> Image.Image:

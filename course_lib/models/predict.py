@@ -12,6 +12,7 @@ from course_lib.ops.tiles import overlap_tile, reflect
 
 AVERAGES = {
     "none": ((0, False),),
+    "mirror": ((0, False), (0, True)),
     "flips": ((0, False), (0, True), (2, False), (2, True)),
     "turns": tuple((turns, flip) for flip in (False, True) for turns in range(4)),
 }
@@ -81,8 +82,9 @@ def predict_probabilities(
     Args:
         model: takes `(batch, height, width, channels)`, returns logits of the same height and width.
         image: float32 `(height, width, channels)`, normalized as in training.
-        tta: test-time augmentation: `"none"`, `"flips"` (4 views) or `"turns"` (the 8 views of a square). The views'
-            probabilities are averaged, as the U-Net paper does with rotated images.
+        tta: test-time augmentation: `"none"`, `"mirror"` (2 views, the second with left and right swapped), `"flips"` (4
+            views) or `"turns"` (the 8 views of a square). The views' probabilities are averaged, as the U-Net paper does
+            with rotated images.
         largest: in pixels; images with a longer side are tiled.
         tile, margin: the tiles' size and context in pixels (see `overlap_tile`).
         multiple: what the model needs sides to be a multiple of.

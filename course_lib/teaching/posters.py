@@ -361,7 +361,7 @@ POSTERS = {
     ),
     "deeplab": Poster(
         title="DeepLabV3+",
-        subtitle="A class for every pixel: dilated kernels see far without halving, an early map sharpens the boundary.",
+        subtitle="A class for every pixel: dilated kernels see far without halving, early features sharpen the boundary.",
         image_size=None,
         read=deeplab.read_deeplab,
         page=lambda plan: deeplab.PAGE,

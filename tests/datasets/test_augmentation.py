@@ -5,7 +5,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from course_lib.datasets import cells
+from course_lib.datasets import augmentation, cells
 from course_lib.datasets.augmentation import Augmentation
 from course_lib.datasets.loading import Batches, stretch
 from course_lib.tasks import Borders
@@ -97,6 +97,30 @@ def test_scale_is_a_magnification(magnification):
     assert moved.sum() / disc.sum() == pytest.approx(magnification**2, rel=0.06)
 
 
+@pytest.mark.parametrize("change", [{"scale": (0.4, 0.9)}, {"scale": (1.1, 2.5), "flip": True}])
+@pytest.mark.parametrize("crop", [(20, 31), (60, 70)])
+def test_scale_and_flip_alone_sample_as_the_general_way_does(change, crop, monkeypatch):
+    image, labels = picture()
+    maps = [labels, labels.astype(np.float32)]
+    for seed in range(5):
+        quick = Augmentation(**change).apply(image, maps, crop, np.random.default_rng(seed))
+        with monkeypatch.context() as general:
+            general.setattr(augmentation, "_upright", lambda places: False)
+            slow = Augmentation(**change).apply(image, maps, crop, np.random.default_rng(seed))
+        np.testing.assert_allclose(quick[0], slow[0], atol=1e-5)
+        np.testing.assert_array_equal(quick[1][0], slow[1][0])
+        np.testing.assert_allclose(quick[1][1], slow[1][1], rtol=1e-5, atol=1e-2)
+        assert [one.dtype for one in quick[1]] == [np.int32, np.float32]
+
+
+def test_color_changes_each_channel_by_a_factor_of_its_own():
+    grey = np.full((8, 8, 3), 0.5, np.float32)
+    moved = Augmentation(color=0.4).apply(grey, [], (8, 8), np.random.default_rng(0))[0]
+    factors = moved[0, 0] / 0.5
+    np.testing.assert_allclose(moved, np.broadcast_to(0.5 * factors, moved.shape), rtol=1e-6)
+    assert len(set(factors.tolist())) == 3 and np.all(np.abs(factors - 1) <= 0.4)
+
+
 def test_float_maps_are_interpolated_and_integer_maps_are_not():
     image, labels = picture()
     weights = labels.astype(np.float32)
@@ -120,6 +144,8 @@ def test_bad_arguments_are_named():
         Augmentation(scale=(1.2, 0.8))
     with pytest.raises(ValueError, match="elastic is -1"):
         Augmentation(elastic=-1)
+    with pytest.raises(ValueError, match="color is -0.1"):
+        Augmentation(color=-0.1)
     with pytest.raises(ValueError, match="gamma is 0.5"):
         Augmentation(gamma=0.5)
     image, labels = picture()

@@ -220,6 +220,17 @@ def test_camvid_at_half_size(unpacked):
     np.testing.assert_array_equal(half.semantic, whole.semantic[1::2, 1::2])
 
 
+def test_camvid_with_a_drive_held_out(unpacked):
+    train, val = (real.camvid(split, shrink=4, held_out="0006R0") for split in ("train", "val"))
+    drives = [{sample.name.partition("_")[0] for sample in split} for split in (train, val)]
+    assert drives == [{"0001TP", "0016E5"}, {"0006R0"}] and (len(train), len(val)) == (367, 101)
+    assert train.fingerprint() != real.camvid("train", shrink=4).fingerprint()
+    with pytest.raises(
+        ValueError, match="held_out is '0006'; the drives of the training set are 0001TP, 0006R0"
+    ):
+        real.camvid("train", held_out="0006")
+
+
 @pytest.mark.parametrize("shrink", [0, 7, 1.5, True, "2"])
 def test_camvid_shrinks_by_divisors_only(shrink):
     with pytest.raises(ValueError, match="shrink is .*; it must be a whole number that divides 360 and 480"):

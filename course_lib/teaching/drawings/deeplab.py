@@ -163,7 +163,7 @@ def paint_deeplab(canvas: Canvas, plan: DeepLabPlan, top: float = 0.0) -> None:
     _, right = put(2.56, lane, "decoder_low", DOWN, 0.1, "decoder_low")
     up = height(maps["decoder_up"])
     canvas.arrow((right + 0.04, lane), (9.5, lane), (9.5, lower - up / 2 - 0.27), **SKIP)
-    canvas.text((right + 9.5) / 2, lane - 0.07, "the early map, past all that", 10, va="bottom")
+    canvas.text((right + 9.5) / 2, lane - 0.07, "an early feature map skips all of this", 10, va="bottom")
     canvas.arrow(
         (11.1, upper + height(maps["aspp"]) / 2 + 0.12 + 0.17 * lines(maps["aspp"])),
         (11.1, lower - up / 2 - 0.06),
@@ -192,7 +192,7 @@ def paint_deeplab(canvas: Canvas, plan: DeepLabPlan, top: float = 0.0) -> None:
     canvas.legend(
         [
             (DOWN, {}, "backbone: C2 … C5"),
-            (DEEP, {}, "ASPP: one place at five scales"),
+            (DEEP, {}, "ASPP: one location at five scales"),
             (UP, {}, "decoder"),
             ("right", CONVOLUTION, "convolutions"),
             ("right", POINTWISE, "1 × 1 convolution"),

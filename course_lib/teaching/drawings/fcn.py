@@ -201,11 +201,11 @@ def _explain(canvas: Canvas, plan: FCNPlan, top: float) -> None:
     canvas.legend(
         [
             (DOWN, {}, f"a bar: one 3 × 3 convolution, {normalized}ReLU"),
-            ("right", POOL, "2 × 2 max pooling: half the side"),
-            ("right", POINTWISE, "1 × 1 convolution: one score a class"),
+            ("right", POOL, "2 × 2 max pooling: halves the side"),
+            ("right", POINTWISE, "1 × 1 convolution: one score per class"),
             (DEEP, {}, f"fc6: {plan.head_size} × {plan.head_size} convolution; fc7: 1 × 1"),
             ("right", CLIMB, "transposed convolution, at first bilinear"),
-            ("", {}, "below a map its side and its channels"),
+            ("", {}, "below a feature map: side × channels"),
         ],
         top,
     )

@@ -410,7 +410,7 @@ def _paint_boxes(canvas: Canvas, plan: MaskRCNNPlan, top: float) -> None:
         top + 3.92,
         f"{settings.box_batch_size_per_image} regions teach it, "
         f"at most {100 * settings.box_positive_fraction:g} % objects\n"
-        f"answers: score > {settings.box_score_thresh:g}, NMS {settings.box_nms_thresh:g}, "
+        f"output: score > {settings.box_score_thresh:g}, NMS {settings.box_nms_thresh:g}, "
         f"{settings.box_detections_per_img} detections",
         10,
         ha="left",

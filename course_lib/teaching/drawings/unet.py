@@ -364,15 +364,15 @@ def _explain_unet(canvas: Canvas, plan: UNetPlan, top: float) -> None:
     """What the arrows and the numbers mean, in two rows."""
     normalized = {None: "", "batch": "batch norm, ", "group": "group norm, "}[plan.normalization]
     ups = {
-        "transpose": "2 × 2 up-convolution: twice the side",
+        "transpose": "2 × 2 up-convolution: doubles the side",
         "interpolate": "bilinear × 2, 2 × 2 convolution",
     }
     entries = [
         ("right", CONVOLUTION, f"3 × 3 convolution, {normalized}ReLU"),
-        ("down", POOL, "2 × 2 max pooling: half the side"),
+        ("down", POOL, "2 × 2 max pooling: halves the side"),
         ("up", CLIMB, ups[plan.up]),
         ("right", POINTWISE, "1 × 1 convolution: logits"),
-        ("", {}, "above a map its channels, below its side"),
+        ("", {}, "above a feature map: channels; below: side"),
     ]
     if plan.skip != "none":
         crop = ", cropped" if "decoder_1_crop" in plan.maps else ""
