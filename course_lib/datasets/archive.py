@@ -2,8 +2,7 @@
 
 An archive is looked for in this order:
 
-1. `COURSE_DATA`, a folder of archives (`nuclei-dsb2018.zip`, …), for machines without a network and for
-classes;
+1. `COURSE_DATA`, a folder of archives (`nuclei-dsb2018.zip`, …), for machines without a network and for classes;
 2. the user's cache (`COURSE_CACHE`, else the system's cache folder), already unpacked;
 3. the public archive, pinned by commit in `data/archives.json`:
    `https://github.com/<repository>/archive/<commit>.zip`, or that path on the server that `COURSE_MIRROR`

@@ -219,9 +219,8 @@ def sample_positions(
         max_samples: limit for the adaptive number of points; needed for it.
 
     Returns:
-        positions: float32 `(..., bins · points)`.
-        weights: of the same shape, the same for all points of a bin, adding up to 1 in each (or to 0, where adaptive
-            sampling takes no point).
+        `(positions, weights)`, float32 `(..., bins · points)` each; the weights are the same for all points of a bin and
+        add up to 1 in each (or to 0, where adaptive sampling takes no point).
 
     Raises:
         ValueError: if the number of points is adaptive and has no limit.

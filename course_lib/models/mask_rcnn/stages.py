@@ -201,11 +201,10 @@ def select_training_samples(proposals, proposals_valid, targets: Mapping, settin
         random: as for `ops.sampling.sample_balanced`.
 
     Returns:
-        boxes: `(batch, s, 4)`, with s the smaller of `box_batch_size_per_image` and all there are; those of objects come
-            first.
-        objects: int32 `(batch, s)`, the row of the object that each is matched to; 0 for background.
-        positive: bool `(batch, s)`: it is matched to an object.
-        negative: bool `(batch, s)`: it is background. Places that are neither are empty.
+        `(boxes, objects, positive, negative)`, with s the smaller of `box_batch_size_per_image` and all there are: boxes
+        `(batch, s, 4)`, those of objects first; int32 `(batch, s)`, the row of the object that each is matched to, 0 for
+        background; bool `(batch, s)`, it is matched to an object; bool `(batch, s)`, it is background. A box that is
+        neither is an empty slot.
     """
     known = _objects(targets)
     boxes = ops.concatenate([proposals, ops.cast(targets["boxes"], "float32")], axis=1)
