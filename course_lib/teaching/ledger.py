@@ -319,7 +319,7 @@ def short_lines(result: Result) -> list[str]:
         if result.missing:
             reason = f"{result.missing} run{'s' * (result.missing > 1)} missing"
         word += f": {reason}"
-    elif word not in (DEMONSTRATED, *statistics.WORDS):  # supported for …
+    elif word not in (DEMONSTRATED, *statistics.WORDS):  # supported when …
         supported = sum(one["verdict"] == statistics.SUPPORTED for one in settings.values())
         word = f"{statistics.SUPPORTED} in {supported} of {len(settings)} settings"
     lines = [f"{result.claim}  {word}"]

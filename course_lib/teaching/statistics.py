@@ -6,7 +6,7 @@ course's own:
 
 - **supported**: the effect has the claimed sign at a significance level of 5 % (two-sided, Holm over a claim's
   comparisons);
-- **supported for …**: supported in some of the settings only;
+- **supported when …**: supported in some of the settings only;
 - **equivalent**: the 95 % interval lies within a margin fixed beforehand, and a TOST at 5 %, Holm-corrected, agrees;
 - **contradicted**: the effect has the opposite sign at that level;
 - **undecided**: none of these, or runs are missing, or the networks have not learned their task (the gate).
@@ -247,7 +247,7 @@ class Verdict:
     """The verdict that follows from a claim's comparisons.
 
     Attributes:
-        word: one of the five; `"supported for …"` names the settings.
+        word: one of the five; `"supported when …"` names the settings.
         comparisons: setting → what `compare` found, with `"p_holm"` and a `"verdict"` of its own.
         reason: why the verdict is undecided, else `""`.
     """
@@ -304,7 +304,7 @@ def judge(
     if words and all(word == SUPPORTED for word in words):
         return Verdict(SUPPORTED, found)
     if supported:
-        return Verdict(f"{SUPPORTED} for {_listed(supported)}", found)
+        return Verdict(f"{SUPPORTED} when: {_listed(supported)}", found)
     if shut and len(shut) == len(settings):
         return Verdict(UNDECIDED, found, "the networks have not learned their task")
     if short:

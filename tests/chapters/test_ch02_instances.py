@@ -203,9 +203,9 @@ class TestVerdict:
         return chapter.merging(table).verdict
 
     def test_it_follows_the_numbers(self):
-        assert self.verdict(0.9, 0).startswith("supported for objects of one class")
+        assert self.verdict(0.9, 0).startswith("supported when: objects of one class")
         assert self.verdict(0.9, 40) == "supported"
-        assert self.verdict(-0.9, 40) == "supported for objects of different classes"
+        assert self.verdict(-0.9, 40) == "supported when: objects of different classes"
 
 
 class TestResult:

@@ -68,7 +68,7 @@ def test_a_claim_without_a_result_says_so_and_how_to_get_one(tmp_path):
     ("verdict", "kind"),
     [
         *((kind, kind) for kind in ("demonstrated", "supported", "equivalent", "contradicted", "undecided")),
-        ("supported for rain", "supported for"),
+        ("supported when: rain", "supported when"),
     ],
 )
 def test_the_kind_of_a_verdict_is_told_from_its_condition(verdict, kind):

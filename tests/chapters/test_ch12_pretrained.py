@@ -89,7 +89,7 @@ class TestClaim:
 
     @pytest.mark.parametrize(
         ("gain", "verdict"),
-        [(0.2, "supported for fine-tuned on 8 images and frozen on 8 images"), (-0.2, "undecided")],
+        [(0.2, "supported when: fine-tuned on 8 images and frozen on 8 images"), (-0.2, "undecided")],
     )
     def test_the_verdict(self, monkeypatch, gain, verdict):
         done = self.made_up(gain)

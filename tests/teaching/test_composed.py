@@ -80,7 +80,7 @@ def test_short_verdicts_in_words():
         return ledger.short_lines(ledger.Result("9.9", "", "", None, verdict, "", 5, {}, comparisons, **more))
 
     assert lines("supported", {"": one}) == ["9.9  supported  +0.100 [-0.020, +0.200]"]
-    assert lines("supported for cells", settings) == [
+    assert lines("supported when: cells", settings) == [
         "9.9  supported in 1 of 2 settings",
         "     +0.100 [-0.020, +0.200]  cells: supported",
         "     0.100 [-0.020, 0.200]  streets: undecided",

@@ -112,7 +112,7 @@ class TestRules:
         assert judge({"": np.negative(self.sure)}).word == "contradicted"
         assert judge({"": self.none}).word == "equivalent"
         assert judge({"": self.wide}).word == "undecided"
-        assert judge({"1 %": self.sure, "10 %": self.none}).word == "supported for 1 %"
+        assert judge({"1 %": self.sure, "10 %": self.none}).word == "supported when: 1 %"
         assert judge({"1 %": self.wide, "10 %": self.none}).reason == "the settings disagree"
 
     def test_a_significant_effect_that_is_too_small_to_matter_is_equivalence(self):
@@ -128,12 +128,12 @@ class TestRules:
         assert (found.word, found.reason) == ("undecided", "the networks have not learned their task")
         assert (
             judge({"1 %": self.sure, "10 %": self.sure}, {"1 %": shut, "10 %": open_}).word
-            == "supported for 10 %"
+            == "supported when: 10 %"
         )
 
     def test_missing_runs_are_said(self):
         found = judge({"1 %": self.sure, "10 %": self.none[:2]})
-        assert found.word == "supported for 1 %"
+        assert found.word == "supported when: 1 %"
         found = judge({"1 %": self.sure[:4], "10 %": self.none[:2]})
         assert (found.word, found.reason) == ("undecided", "4 runs are missing")
         assert judge({"": self.sure[:4]}).reason == "1 run is missing"

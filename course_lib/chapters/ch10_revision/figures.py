@@ -9,7 +9,7 @@ from course_lib.teaching.statistics import MARGIN
 KIND_COLOURS = {
     "demonstrated": "white",
     "supported": COLOURS[0],
-    "supported for": COLOURS[4],
+    "supported when": COLOURS[4],
     "equivalent": COLOURS[2],
     "contradicted": COLOURS[1],
     "undecided": "0.85",
@@ -59,7 +59,7 @@ def draw_verdicts(entries: Sequence[Entry], width: float = 12.0):
     counts = {kind: sum(entry.kind == kind for entry in entries) for kind in MARKS}
     shown = [kind for kind in MARKS if counts[kind]]
     handles = [Rectangle((0, 0), 1, 1, facecolor=KIND_COLOURS[kind], edgecolor="0.25") for kind in shown]
-    words = {"supported for": "supported for …"}
+    words = {"supported when": "supported when …"}
     labels = [f"{MARKS[kind]} {words.get(kind, kind)}: {counts[kind]}" for kind in shown]
     figure.legend(handles, labels, loc="outside lower center", ncols=len(shown), fontsize=14)
     axis.set(xlim=(-2.2, most + 0.02), ylim=(len(topics) - 0.5, -0.5))

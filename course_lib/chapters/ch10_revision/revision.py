@@ -25,7 +25,7 @@ from course_lib.teaching.tables import Table, html_table
 MARKS = {
     "demonstrated": "✓",
     "supported": "●",
-    "supported for": "◐",
+    "supported when": "◐",
     "equivalent": "=",
     "contradicted": "○",
     "undecided": "?",
