@@ -177,7 +177,7 @@ class TestLedger:
         if result.is_demonstration:
             assert result.interval is None and result.repetitions == 1 and result.table
             return
-        assert result.verdict.split(" for ")[0] in self.WORDS
+        assert result.verdict.split(" when: ")[0] in self.WORDS
         said = statistics.sentence(result.effect, result.verdict, result.comparisons, result.reason)
         assert result.teacher == said or not result.comparisons and result.reason in result.teacher
         if result.comparisons:

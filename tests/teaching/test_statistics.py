@@ -143,7 +143,7 @@ class TestRules:
         text = statistics.sentence("IoU of A minus B", found.word, found.comparisons, found.reason)
         for one in found.comparisons.values():
             assert f"{one['mean']:+.3f} [{one['low']:+.3f}, {one['high']:+.3f}]" in text
-        assert text.startswith("Supported for 1 %. IoU of A minus B: ")
+        assert text.startswith("Supported when: 1 %. IoU of A minus B: ")
 
 
 @pytest.mark.slow
