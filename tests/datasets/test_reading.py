@@ -34,6 +34,12 @@ EVERYDAY = settings(
 )
 
 
+@pytest.fixture(autouse=True)
+def endings(monkeypatch):
+    """Pillow's writer of SPIDER files takes over the ending of what it writes, for the whole process."""
+    monkeypatch.setattr(Image, "EXTENSION", dict(Image.EXTENSION))
+
+
 def brightness(colours):
     return colours.astype(float) @ np.array(LUMINANCE)
 
