@@ -697,7 +697,7 @@ def test_words_say_what_a_file_is(tmp_path):
         ),
         (
             coded(without_adobe(COLOUR.convert("CMYK"))),
-            "is a CMYK JPEG without Adobe's mark, so it is open .* Save it as RGB",
+            "is a CMYK JPEG without Adobe's mark, so it is not clear .* Save it as RGB",
         ),
         (coded(b"\x1f\x8b" + bytes(30)), "is a gzip archive, which is not read here"),
         (coded(b"gimp xcf v011"), "is a GIMP file, which is not read here"),
