@@ -109,7 +109,7 @@ def describe(used: int | None = None) -> dict[str, str]:
         "backend": keras.backend.backend(),
         "device": f"{used or len(devices)} × {devices[0].split(':')[0].upper()}"
         if devices
-        else f"CPU, {cores()} cores",
+        else f"CPU, {cores()} core{'s' * (cores() > 1)}",
         "keras": keras.__version__,
         "python": platform.python_version(),
     }
