@@ -131,7 +131,7 @@ def test_what_is_not_here_is_said(nothing_here, tmp_path, capsys):
     assert real_data.main([]) == 1
     assert "None of the real sets is here" in capsys.readouterr().err
     with pytest.raises(
-        ValueError, match="name is 'cells'; it must be one of membranes, nuclei, camvid, by-source"
+        ValueError, match="name is 'cells'; it must be one of 'membranes', 'nuclei', 'camvid', 'by-source'"
     ):
         real_data.measure("cells")
     with pytest.raises(ValueError, match="name is 'cells'"):
