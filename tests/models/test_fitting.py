@@ -50,7 +50,6 @@ def test_class_weight_in_any_form(unet, weights):
         [keras.losses.BinaryFocalCrossentropy()],
         {"logits": OWN(ignore_class=-1)},
     ],
-    ids=repr,
 )
 def test_a_loss_that_takes_probabilities_is_refused(unet, loss):
     with pytest.raises(ValueError, match=r"from_logits=False; .*give keras.losses.\w+\(from_logits=True\)"):
