@@ -839,7 +839,7 @@ FAILURES = {
     ),
     "a download without end": (ArchiveDamaged, "far more", endless),
     "a file lost from the cache": (ArchiveDamaged, "Delete the folder", lost_from_cache),
-    "unknown split": (ValueError, '"train", "val" or "test"', unknown_split),
+    "unknown split": (ValueError, "it must be one of 'train', 'val', 'test'", unknown_split),
     "unknown archive": (ValueError, "it must be one of membranes", unknown_archive),
 }
 KEPT = {}  # what may stay in the cache: all else must be gone

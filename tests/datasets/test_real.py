@@ -106,7 +106,7 @@ class TestBySource:
 @pytest.mark.parametrize("load", [real.nuclei, real.membranes, real.camvid])
 @pytest.mark.parametrize("split", ["validation", "Train", "", None])
 def test_unknown_split(load, split):
-    with pytest.raises(ValueError, match='"train", "val" or "test"'):
+    with pytest.raises(ValueError, match="it must be one of 'train', 'val', 'test'"):
         load(split)
 
 
