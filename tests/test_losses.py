@@ -369,7 +369,7 @@ def test_labels_that_are_no_numbers(labels):
 
 def test_what_only_looks_like_the_ignored_label_is_an_error():
     labels = np.array([[[255.7, 0]]])
-    with pytest.raises(ValueError, match="y_true holds 255.7"):
+    with pytest.raises(ValueError, match=r"y_true holds 255\.[67]"):
         CrossEntropy(ignore=255)(labels, np.zeros((1, 1, 2, 2), "float32"))
 
 

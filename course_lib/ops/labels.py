@@ -71,6 +71,11 @@ def read_batch(
         logits = ops.concatenate([ops.zeros_like(logits), logits], axis=-1)
     classes = logits.shape[-1]
 
+    if isinstance(y_true, np.ndarray) and y_true.dtype.kind in "iu" and y_true.size:
+        # Of a whole number of 64 bits JAX takes the lower half: 2³² − 1 would be −1.
+        for extreme in (int(y_true.min()), int(y_true.max())):
+            if not -(2**31) <= extreme < 2**31:
+                raise ValueError(_no_class(extreme, classes, ignore))
     ids, given = ops.cast(labels, "int32"), keras.backend.standardize_dtype(labels.dtype)
     # A number that is not whole, or too large for int32, does not come back from it.
     same = ops.ones_like(ids, "bool") if given == "bool" else ops.equal(ops.cast(ids, given), labels)
@@ -84,17 +89,21 @@ def read_batch(
     if known(impossible):
         held = ops.convert_to_numpy(labels)
         wrong = held[ops.convert_to_numpy(counted) & ~ops.convert_to_numpy(possible)][0].item()
-        raise ValueError(
-            f"y_true holds {wrong}; it must hold class ids, 0 to {classes - 1}"
-            f"{'' if ignore is None else f', or {ignore} for pixels to ignore'}. Give each class its id (a mask of 0 and "
-            f"255 as mask > 127), and give a label that must not count as `ignore={wrong}`."
-        )
+        raise ValueError(_no_class(wrong, classes, ignore))
     weights = ops.cast(counted, dtype)
     if sample_weight is not None:
         weights = ops.where(counted, _pixel_weights(sample_weight, labels, dtype), ops.zeros_like(weights))
         impossible = ops.logical_or(impossible, ops.any(ops.isnan(weights)))
     ids = ops.where(ops.logical_and(counted, possible), ids, -1)
     return Batch(ids, logits, weights, counted, impossible)
+
+
+def _no_class(wrong: float, classes: int, ignore: int | None) -> str:
+    return (
+        f"y_true holds {wrong}; it must hold class ids, 0 to {classes - 1}"
+        f"{'' if ignore is None else f', or {ignore} for pixels to ignore'}. Give each class its id (a mask of 0 and "
+        f"255 as mask > 127), and give a label that must not count as `ignore={wrong}`."
+    )
 
 
 def check_no_probabilities(y_pred: Tensor) -> None:
