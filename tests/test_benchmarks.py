@@ -2,9 +2,11 @@
 
 import importlib.util
 import json
+import re
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from course_lib import recipes
@@ -85,4 +87,14 @@ def test_the_documentation_shows_the_committed_times_of_prediction(monkeypatch):
     ]
     shown = load(PROJECT / "benchmarks" / "predict.py").table(rows)
     assert len(shown) == 2 + len(recipes.RECIPES)
-    assert "\n".join(shown) in (PROJECT / "docs" / "own_images.md").read_text(encoding="utf8")
+    text = (PROJECT / "docs" / "own_images.md").read_text(encoding="utf8")
+    assert "\n".join(shown) in text
+    words = " ".join(text.split())
+    wall = [one for one in rows if one["what"].endswith("wall time, 2 cores")]
+    unet, mask = ([one for one in wall if name in one["what"]] for name in ("unet-nuclei", "maskrcnn-nuclei"))
+    seconds = [
+        np.median(each) for each in (unet[0]["ours"], mask[0]["ours"], *(one["theirs"] for one in unet))
+    ]
+    assert [f"{one:.2f}" for one in seconds] == re.findall(
+        r"(0\.\d\d)(?: seconds| \(wall| with `grid)", words
+    )

@@ -6,8 +6,6 @@ feature map is saved (Jacob et al. 2018, https://arxiv.org/abs/1712.05877, secti
 same up to rounding.
 """
 
-from __future__ import annotations
-
 import keras
 from keras import layers, ops
 

@@ -205,7 +205,7 @@ def _explain(canvas: Canvas, plan: FCNPlan, top: float) -> None:
             ("right", POINTWISE, "1 × 1 convolution: one score per class"),
             (DEEP, {}, f"fc6: {plan.head_size} × {plan.head_size} convolution; fc7: 1 × 1"),
             ("right", CLIMB, "transposed convolution, at first bilinear"),
-            ("", {}, "below a feature map: side × channels"),
+            ("", {}, "below a feature map: side² × channels"),
         ],
         top,
     )

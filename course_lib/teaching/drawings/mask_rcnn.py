@@ -175,7 +175,7 @@ def paint_mask_rcnn(canvas: Canvas, plan: MaskRCNNPlan, top: float = 0.0) -> Non
         [
             ("right", CONVOLUTION, "on to what comes next"),
             ("right", POINTWISE, "1 × 1 convolution"),
-            ("right", CLIMB, "twice the side"),
+            ("right", CLIMB, "doubles the side"),
             ("right", POOL, "every second row and column"),
             ("plus", {}, "sum"),
             (lambda x, y: _hexagon(canvas, x, y, 0.5), {}, "a loss, where it arises"),
