@@ -13,6 +13,7 @@ from course_lib.datasets import archive, real
 from course_lib.datasets.archive import ArchiveDamaged, SplitUnavailable
 from course_lib.datasets.sample import boxes_from_instances, merge_masks
 from course_lib.datasets.splits import checksum, membranes_split, split_of
+from course_lib.recipes import CAMVID_WEIGHTS
 
 
 @pytest.fixture(scope="module")
@@ -229,6 +230,19 @@ def test_camvid_with_a_drive_held_out(unpacked):
         ValueError, match="held_out is '0006'; the drives of the training set are 0001TP, 0006R0"
     ):
         real.camvid("train", held_out="0006")
+
+
+@pytest.mark.slow
+def test_the_class_weights_for_camvid_are_counted_on_the_drives_that_are_trained_on(unpacked):
+    counts = np.array(
+        [
+            np.bincount(one.semantic[one.semantic >= 0], minlength=11)
+            for one in real.camvid("train", held_out="0006R0")
+        ]
+    )
+    where = ((counts > 0) * counts.sum(1, keepdims=True)).sum(0)
+    frequency = counts.sum(0) / where
+    np.testing.assert_allclose(CAMVID_WEIGHTS, np.sqrt(np.median(frequency) / frequency), atol=0.051)
 
 
 @pytest.mark.parametrize("shrink", [0, 7, 1.5, True, "2"])
