@@ -17,6 +17,7 @@ from course_lib.checkpoints import CheckpointError
 from course_lib.datasets.loading import normalize, window_normalizer
 from course_lib.datasets.sample import check_sample
 from course_lib.files import replacing, write_json
+from course_lib.models.predict import check_finite
 from course_lib.recipes import Recipe
 from course_lib.tasks import TASKS, Output, Task
 
@@ -104,12 +105,7 @@ class Segmenter:
         """
         with np.errstate(invalid="ignore"):  # told below
             output = self.task.output(self.model, normalize(image, self.normalization))
-        if isinstance(output, np.ndarray) and not np.isfinite(output).all():
-            raise ValueError(
-                "the network's output holds values that are not finite numbers; its weights are damaged, or its training "
-                "diverged. Train it again, or get its weights again."
-            )
-        return output
+        return check_finite(output) if isinstance(output, np.ndarray) else output
 
     def outputs(self, samples: Sequence, progress=None) -> "Outputs":
         """`output` for each sample's image; `progress` wraps the iteration, as `tqdm.tqdm` does."""
@@ -131,7 +127,7 @@ class Segmenter:
             Class ids `(height, width)`.
 
         Raises:
-            ValueError: for a detector, whose boxes belong to whole images.
+            ValueError: for a detector, whose boxes belong to whole images; if the probabilities are not finite numbers.
         """
         prepare = window_normalizer(image, self.normalization)
         return self.task.classes_tiled(self.model, image, out, prepare, progress)

@@ -61,10 +61,11 @@ def test_what_is_no_image(segmenter, image, message):
 def test_an_output_that_is_no_number_is_told():
     broken = Segmenter.of(SMALL)
     broken.model.set_weights([np.full_like(one, 1e30) for one in broken.model.get_weights()])
-    with pytest.raises(
-        ValueError, match="output holds values that are not finite numbers; its weights are damaged"
-    ):
-        broken.predict(VALUES[..., 0])
+    for answer in (broken.predict, lambda image: broken.predict_large(image[..., None])):
+        with pytest.raises(
+            ValueError, match="output holds values that are not finite numbers; its weights are damaged"
+        ):
+            answer(VALUES[..., 0])
 
 
 def test_a_label_map_of_the_image_s_size(segmenter):

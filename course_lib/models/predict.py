@@ -65,6 +65,16 @@ def probabilities_of(model: keras.Model, images: np.ndarray) -> np.ndarray:
     return compiled(model, build).predict_on_batch(images)
 
 
+def check_finite(probabilities: np.ndarray) -> np.ndarray:
+    """The probabilities, or a `ValueError` if they are not finite numbers."""
+    if not np.isfinite(probabilities).all():
+        raise ValueError(
+            "the network's output holds values that are not finite numbers; its weights are damaged, or its training "
+            "diverged. Train it again, or get its weights again."
+        )
+    return probabilities
+
+
 def predict_probabilities(
     model: keras.Model,
     image: np.ndarray,
@@ -178,8 +188,8 @@ def predict_classes_tiled(
         `out`.
 
     Raises:
-        ValueError: if `tta` is unknown, the image's channels are not the model's, or `out` has another shape than
-            the image or cannot hold all classes.
+        ValueError: if `tta` is unknown, the image's channels are not the model's, `out` has another shape than the image or
+            cannot hold all classes, or the probabilities are not finite numbers.
     """
     one_of("tta", tta, AVERAGES)
     channels, classes = model.input_shape[-1], max(2, model.output_shape[-1])
@@ -202,7 +212,7 @@ def predict_classes_tiled(
             total = total + np.rot90(
                 probabilities[:, :, ::-1] if flip else probabilities, -turns, axes=(1, 2)
             )
-        return total.argmax(-1)[..., None]
+        return check_finite(total).argmax(-1)[..., None]
 
     overlap_tile(predict, image, (tile, tile), margin, out=out[..., None], progress=progress)
     return out
