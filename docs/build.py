@@ -149,6 +149,8 @@ def ledger_page() -> str:
             if result.is_demonstration
             else result.interval or statistics.missing_runs(result.missing)
         )
+        if len(result.comparisons) > 1:
+            measured = f"{measured} ({result.setting})"
         cells = (result.claim, result.statement, result.effect, measured, result.verdict)
         rows.append("* - " + "\n  - ".join(str(cell).replace("\n", " ") for cell in cells))
     head = "* - Claim\n  - Statement\n  - What was measured\n  - Mean [95 % interval]\n  - Verdict"

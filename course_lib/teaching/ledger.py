@@ -50,7 +50,7 @@ class Result:
         claim: id in the list of claims, such as `"3.2"`.
         statement: the claim in the course's words.
         effect: the quantity that decides the claim, with its unit.
-        interval: mean and 95 % interval of the effect in the first setting; `None` for a demonstration.
+        interval: mean and 95 % interval of the effect in `setting`; `None` for a demonstration.
         verdict: `"demonstrated"`, or one of the five verdicts of `statistics`.
         teacher: the result in a sentence; for an experiment it is made from `comparisons`.
         repetitions: number of independent runs; 1 for a demonstration.
@@ -87,11 +87,21 @@ class Result:
         return self.verdict == DEMONSTRATED
 
     @property
+    def setting(self) -> str:
+        """The setting that `interval` is shown for: the first supported one, else the first; `""` if there is none."""
+        return _setting(self.comparisons)
+
+    @property
     def null(self) -> float:
         """The value that means no effect: 1 for a ratio, else 0."""
         if self.comparisons:
             return next(iter(self.comparisons.values()))["null"]
         return 1.0 if "(1 =" in self.effect else 0.0
+
+
+def _setting(comparisons: Mapping[str, dict]) -> str:
+    supported = (name for name, one in comparisons.items() if one["verdict"] == statistics.SUPPORTED)
+    return next(supported, next(iter(comparisons), ""))
 
 
 def demonstrated(claim: str, statement: str, effect: str, teacher: str, table: dict) -> Result:
@@ -116,12 +126,12 @@ def judged(
             missing
         )  # those of the tuning too, which the verdict does not know of
     gates = gates if isinstance(gates, Mapping) else {} if gates is None else {"": gates}
-    first = next(iter(comparisons.values()), None)
+    shown = comparisons.get(_setting(comparisons))
     return Result(
         claim,
         statement,
         effect,
-        first and Interval(first["mean"], first["low"], first["high"]),
+        shown and Interval(shown["mean"], shown["low"], shown["high"]),
         verdict.word,
         statistics.sentence(effect, verdict.word, comparisons, reason),
         max((one["runs"] for one in comparisons.values()), default=0),

@@ -248,6 +248,8 @@ def measured(card: Card) -> str:
     except FileNotFoundError:
         return f"Claim {card.result} is not measured yet."
     number = f"; {found.interval}" if found.interval else ""
+    if len(found.comparisons) > 1:
+        number += f" ({found.setting})"
     return f"Claim {card.result}, measured: {found.verdict}{number}."
 
 

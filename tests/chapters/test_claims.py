@@ -181,10 +181,12 @@ class TestLedger:
         said = statistics.sentence(result.effect, result.verdict, result.comparisons, result.reason)
         assert result.teacher == said or not result.comparisons and result.reason in result.teacher
         if result.comparisons:
-            first = next(iter(result.comparisons.values()))
+            shown = result.comparisons[result.setting]
             assert (result.interval.mean, result.interval.low, result.interval.high) == (
-                first["mean"], first["low"], first["high"],
+                shown["mean"], shown["low"], shown["high"],
             )  # fmt: skip
+            # Beside "supported when" no interval stands that the verdict does not speak of.
+            assert "when" not in result.verdict or shown["verdict"] == statistics.SUPPORTED
         if result.verdict != statistics.UNDECIDED:
             decided = [
                 name for name, one in result.comparisons.items() if one["verdict"] != statistics.UNDECIDED

@@ -91,6 +91,14 @@ class Entry:
         return statistics.missing_runs(self.result.missing)
 
     @property
+    def effect(self) -> str:
+        """What `figure` is the number of, with its setting where there are several."""
+        if self.result is None:
+            return ""
+        setting = f" ({self.result.setting})" if len(self.result.comparisons) > 1 else ""
+        return f"{self.result.effect}{setting}"
+
+    @property
     def neutral(self) -> float:
         """What the effect would be if there were none: 1 for a ratio, mostly 0 for a difference."""
         return self.result.null if self.result else 0.0
@@ -243,13 +251,12 @@ def ledger_table(entries: Sequence[Entry]) -> Table:
     rows, text = [], []
     for entry in entries:
         teacher = entry.result.teacher if entry.result else ""
-        effect = entry.result.effect if entry.result else ""
         rows.append(
             (
                 f"<b>{entry.claim}</b>",
                 html.escape(entry.statement),
                 f"{MARKS[entry.kind]} {html.escape(entry.verdict)}",
-                f"{interval_picture(entry)}{html.escape(entry.figure)}<br><small>{html.escape(effect)}</small>",
+                f"{interval_picture(entry)}{html.escape(entry.figure)}<br><small>{html.escape(entry.effect)}</small>",
                 html.escape(teacher),
                 _anchor(entry.place),
             )
@@ -258,7 +265,7 @@ def ledger_table(entries: Sequence[Entry]) -> Table:
             f"{entry.claim}  {entry.statement}",
             f"     {MARKS[entry.kind]} {entry.verdict}. {teacher}".rstrip(),
         ]
-        text += [f"     {effect}: {entry.figure}" if effect else f"     {entry.figure}"]
+        text += [f"     {entry.effect}: {entry.figure}" if entry.effect else f"     {entry.figure}"]
         text += [f"     {entry.place}" if entry.place else "     no notebook shows it yet", ""]
     columns = {
         "claim": 5,
@@ -278,19 +285,18 @@ def summary_table(entries: Sequence[Entry]) -> Table:
         text += [line.topic, f"    {line.point}"]
         first = f"<b>{html.escape(line.topic)}</b><br>{html.escape(line.point)}"
         for entry in of_line:
-            effect = entry.result.effect if entry.result else ""
             rows.append(
                 (
                     first,
                     f"{entry.claim} {html.escape(entry.statement)}<br>"
                     f"<b>{MARKS[entry.kind]} {html.escape(entry.verdict)}</b>",
-                    f"{interval_picture(entry)}{html.escape(entry.figure)}<br>{html.escape(effect)}",
+                    f"{interval_picture(entry)}{html.escape(entry.figure)}<br>{html.escape(entry.effect)}",
                     _anchor(entry.place),
                 )
             )
             text.append(f"    {MARKS[entry.kind]} {entry.claim}  {entry.figure}  {entry.verdict}")
             text.append(f"           {entry.statement}")
-            text += [f"           {effect}"] if effect else []
+            text += [f"           {entry.effect}"] if entry.effect else []
             text += [f"           {entry.place}"] if entry.place else []
             first = ""  # the line is said once, before its first claim
         text.append("")
