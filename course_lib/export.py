@@ -39,7 +39,7 @@ TOLERANCE = 1e-4
 
 NORMALIZATIONS = {
     "none": "none: values in 0..1 as they are",
-    "stretch": "of each channel of the whole picture, percentiles 1 and 99.8 become 0 and 1, clipped to 0..1",
+    "stretch": "of each channel of the whole image, percentiles 1 and 99.8 become 0 and 1, clipped to 0..1",
 }
 MEANINGS = {
     "logits": "a score for each class and pixel; the softmax over the last axis gives probabilities",

@@ -336,7 +336,8 @@ class Source:
             sizes = ", ".join(f"{other} {len(found)}" for other, found in report.splits.items())
             raise ValueError(
                 f"split is {split!r}; it contains no image of {self.title} ({sizes}). A checksum of the name decides "
-                "the split, and with few images a split may stay empty: give splits={'train': [names], 'val': [names]}."
+                "the split, and with few images a split may stay empty: give splits={'train': [names], 'val': [names]}, or "
+                "sort the files of a folder into train/ and val/ within images/ and labels/."
             )
         return FolderDataset(self, split, [entry for entry in self.entries if entry.name in names], report)
 

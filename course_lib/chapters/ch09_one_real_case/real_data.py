@@ -509,6 +509,7 @@ def by_source(progress: Progress = print) -> dict[str, Any]:
     Returns:
         `digest`; for `train`, `val`, `test` the `images` and `nuclei`; for the last two also `scores` (see `pooled`),
         `count_error`, `per_image` (a dict for each, see `nuclei`), `sizes`, `predicted` and `touching`.
+        `closest`: the highest correlation of a test image with a training image (see `_thumbnail`).
         `seen`: the `scores` of `unet-nuclei`, a larger network that was trained on the images of the test set. No test:
         it says what a network reaches that knows this source.
     """
@@ -537,6 +538,7 @@ def by_source(progress: Progress = print) -> dict[str, Any]:
             "per_image": per_image,
             **_nuclei_by_size(rows, wide),
         }
+    test, train = (np.stack([_thumbnail(one.image) for one in recipe.data(split)]) for split in ("test", "train"))
     table = read("nuclei")["in_train"]["per_image"]
     size = recipe.train_data["held_out"]
     known = np.array([sample.image.shape[:2] == size for sample in datasets.nuclei("train")])
@@ -544,7 +546,7 @@ def by_source(progress: Progress = print) -> dict[str, Any]:
         np.array(table[key])[known] for key in ("nuclei", "found", "right_50", "right_75")
     )
     seen = np.stack([np.stack([one, found - one, nuclei_of - one], -1) for one in right], 1)
-    return result | {"seen": {"scores": pooled(seen)}}
+    return result | {"closest": (test @ train.T).max(), "seen": {"scores": pooled(seen)}}
 
 
 # Streets ------------------------------------------------------------------------------------------------------
