@@ -314,7 +314,7 @@ def lines_of(result: Result) -> list[str]:
         seeds = "seed" + "s" * (len(result.left_out) > 1)
         lines.append(f"     left out because below the gate: {seeds} {', '.join(map(str, result.left_out))}")
     if not result.comparisons and result.interval:
-        lines.append(f"     {result.effect}: {result.interval}, {result.repetitions} runs")
+        lines.append(f"     {result.effect}: {result.interval}")
     return lines
 
 

@@ -85,13 +85,14 @@ class Question:
 
 @dataclass(frozen=True)
 class Card:
-    """A flashcard; `result` is the claim whose result belongs on its back, or empty."""
+    """A flashcard; `result` is the claim whose result belongs on its back, or empty; of several settings, `setting`."""
 
     id: str
     about: str
     front: str
     back: str
     result: str = ""
+    setting: str = ""
 
 
 @dataclass(frozen=True)
@@ -234,7 +235,7 @@ def _card(entry: dict[str, Any], claims: tuple[str, ...]) -> Card:
     if result and result not in claims:
         raise ValueError(f"{name}: result is {result!r}; there is no such claim.")
     front, back = _text(entry, "front", name), _text(entry, "back", name)
-    return Card(name, _about(entry, claims, name), front, back, result)
+    return Card(name, _about(entry, claims, name), front, back, result, entry.get("setting", ""))
 
 
 def measured(card: Card) -> str:
@@ -242,11 +243,15 @@ def measured(card: Card) -> str:
     if not card.result:
         return ""
     from course_lib.teaching import ledger
+    from course_lib.teaching.statistics import numbers
 
     try:
         found = ledger.read(card.result)
     except FileNotFoundError:
         return f"Claim {card.result} is not measured yet."
+    if card.setting:
+        one = found.comparisons[card.setting]
+        return f"Claim {card.result}, measured: {one['verdict']}; {numbers(one)} ({card.setting})."
     number = f"; {found.interval}" if found.interval else ""
     if len(found.comparisons) > 1:
         number += f" ({found.setting})"

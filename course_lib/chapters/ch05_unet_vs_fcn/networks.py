@@ -215,8 +215,8 @@ def found_objects(sample: Sample, mask: np.ndarray) -> tuple[np.ndarray, np.ndar
     """Which objects of an image are found by a mask of all objects.
 
     Of each object only its surroundings count: its own pixels and those up to `SURROUNDINGS` pixels away that are no
-    other object's and nearer to none. There, mask and object must have an IoU of at least 0.5, so that neither a blot
-    over everything nor a blank finds it.
+    other object's and nearer to none. There, mask and object must have an IoU of at least 0.5: a blank finds nothing, a
+    blot over everything only objects that are large or crowded.
 
     Args:
         sample: with its instance map, ids 1..n.

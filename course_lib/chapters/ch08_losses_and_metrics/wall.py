@@ -260,12 +260,12 @@ def draw_forest(pairs: dict[float, dict[str, great_table.Against]] | None = None
     import matplotlib.pyplot as plt
 
     pairs = great_table.against_cross_entropy() if pairs is None else pairs
-    seen = [x for of in pairs.values() for one in of.values() for x in (*one.differences, *one.at_half)]
-    reach = max(1.5 * MARGIN, 1.1 * max(map(abs, seen), default=0))
     colours = {"better": BLUE, "worse": ORANGE, "equivalent": GREEN}
     names = [great_table.LOSSES[loss][0] for loss in next(iter(pairs.values()))]
     figure, axes = plt.subplots(1, len(pairs), figsize=(14, 2 + 0.72 * len(names)), sharey=True)
     for axis, (fraction, of) in zip(axes, pairs.items(), strict=True):
+        seen = [x for one in of.values() for x in (*one.differences, *one.at_half)]
+        reach = max(1.5 * MARGIN, 1.1 * max(map(abs, seen), default=0))  # each panel has its own scale
         axis.axvspan(-MARGIN, MARGIN, color="0.92", label=f"within {MARGIN:g}: no difference that matters")
         axis.axvline(0, color="0.5", lw=1.2)
         for line, one in enumerate(of.values()):
