@@ -617,6 +617,7 @@ RECIPES: dict[str, Recipe] = {
         FCN8_CAMVID_SMALL,
         DEEPLAB_CAMVID_SMALL,
         DEEPLAB_CAMVID,
+        DEEPLAB_CAMVID_BY_DRIVE,
     )
 }
 """The recipes whose trained weights are part of the course."""
@@ -624,7 +625,6 @@ RECIPES: dict[str, Recipe] = {
 FOR_A_GPU: dict[str, Recipe] = {
     recipe.name: recipe
     for recipe in (
-        DEEPLAB_CAMVID_BY_DRIVE,
         _full_size(UNET_CAMVID_SMALL, base_filters=32, depth=4, normalization="batch"),
         _full_size(
             FCN8_CAMVID_SMALL,
@@ -648,8 +648,7 @@ FOR_A_GPU: dict[str, Recipe] = {
         ),
     )
 }
-"""Recipes that can be trained and are not shipped yet; all but the first take days on a CPU. A file of weights stays under
-16 MB."""
+"""Recipes that can be trained and are not shipped yet; they take days on a CPU. A file of weights stays under 16 MB."""
 
 
 def get(name: str) -> Recipe:

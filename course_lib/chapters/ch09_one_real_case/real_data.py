@@ -538,7 +538,9 @@ def by_source(progress: Progress = print) -> dict[str, Any]:
             "per_image": per_image,
             **_nuclei_by_size(rows, wide),
         }
-    test, train = (np.stack([_thumbnail(one.image) for one in recipe.data(split)]) for split in ("test", "train"))
+    test, train = (
+        np.stack([_thumbnail(one.image) for one in recipe.data(split)]) for split in ("test", "train")
+    )
     table = read("nuclei")["in_train"]["per_image"]
     size = recipe.train_data["held_out"]
     known = np.array([sample.image.shape[:2] == size for sample in datasets.nuclei("train")])
