@@ -87,7 +87,9 @@ def test_a_card_with_a_claim_shows_its_result():
     assert f"{ledger.read('8.1').interval} (fine-tuned on 32 images)." in questions.back_of(of_some)
     of_one = next(card for card in CARDS if card.setting)
     chosen = ledger.read(of_one.result).comparisons[of_one.setting]
-    assert f"{chosen['mean']:+.3f}" in questions.back_of(of_one) and of_one.setting in questions.back_of(of_one)
+    assert f"{chosen['mean']:+.3f}" in questions.back_of(of_one) and of_one.setting in questions.back_of(
+        of_one
+    )
     unmeasured = questions.Card("x", "claim 9.9", "front", "back", "9.9")
     assert questions.back_of(unmeasured) == "back Claim 9.9 is not measured yet."
 
