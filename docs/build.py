@@ -306,7 +306,10 @@ def build(out: Path) -> int:
     with tempfile.TemporaryDirectory() as folder:
         source = Path(folder) / "source"
         put_together(source)
-        code = build_main(["-b", "html", "-q", "-d", f"{folder}/doctrees", str(source), str(out)])
+        made = Path(folder) / "html"  # MyST-NB leaves a folder of images beside it
+        code = build_main(["-b", "html", "-q", "-d", f"{folder}/doctrees", str(source), str(made)])
+        if code == 0:
+            shutil.copytree(made, out, dirs_exist_ok=True)
     if code == 0:
         lead_to_pages(out)
         for _, path in NOTEBOOKS:

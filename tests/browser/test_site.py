@@ -35,7 +35,9 @@ def site(tmp_path_factory):
     folder = tmp_path_factory.mktemp("site")
     if ready := os.environ.get("COURSE_SITE"):
         return Path(ready)
+    before = set(folder.parent.iterdir())
     assert load_build().build(folder) == 0
+    assert set(folder.parent.iterdir()) == before  # nothing is left beside the site
     return folder
 
 
