@@ -15,7 +15,7 @@ The runs lie in `data/results/runs/nuclei-changes/`; with the data here, this ma
     python -m course_lib.chapters.ch09_one_real_case.nuclei_changes
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import replace
 from functools import lru_cache
 from typing import Any, NamedTuple
@@ -85,7 +85,8 @@ def is_wide(sample: Sample) -> bool:
 
 
 class Average(keras.callbacks.Callback):
-    """An exponential average of the weights, one value a step."""
+    """An exponential average of the weights, one value a step. (Keras's `use_ema` leaves the statistics of batch
+    normalization out.)"""
 
     def on_train_begin(self, logs=None):
         self.weights = self.model.get_weights()
@@ -243,10 +244,5 @@ def table(
     return rows
 
 
-def main(minutes: float | None = None, progress: Callable | None = None) -> int:
-    """Make the runs that are missing; returns how many were made."""
-    return EXPERIMENT.run(minutes, progress=progress)
-
-
 if __name__ == "__main__":
-    print(f"{main()} runs made")
+    print(f"{EXPERIMENT.run()} runs made")
